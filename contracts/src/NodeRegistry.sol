@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.37;
+
+import {Governed} from "./Governed.sol";
+import {IConsortium} from "./interfaces/IConsortium.sol";
+import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {NodeStatus} from "./Types.sol";
+
+/// @title The implementation of `INodeRegistry`, which is its manual
+contract NodeRegistry is INodeRegistry, Governed {
+    uint8 private constant ALL_ROLES = 31;
+
+    mapping(address => Node) private _nodes;
+
+    constructor(IConsortium consortium_) Governed(consortium_) {}
+
+    /// @inheritdoc INodeRegistry
+    function admit(address node, uint8 roles, bytes32 tlsFingerprint, bytes32 encryptionKey) external {
+        _onlyRegistrar();
+        if (_nodes[node].status != NodeStatus.None) revert NodeAlreadyKnown(node, _nodes[node].status);
+        if (roles == 0 || roles > ALL_ROLES) revert InvalidRoles(roles);
+        _requireKeys(node, tlsFingerprint, encryptionKey);
+
+        _nodes[node] = Node(NodeStatus.Active, roles, uint40(block.timestamp), false, tlsFingerprint, encryptionKey);
+
+        emit NodeAdmitted(node, roles, tlsFingerprint, encryptionKey);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function suspend(address node, bytes32 reason) external {
+        bool regulator = _registrarOrRegulator();
+        Node storage n = _nodes[node];
+        bool takesOver = regulator && n.status == NodeStatus.Suspended && !n.heldByRegulator;
+        if (n.status != NodeStatus.Active && !takesOver) revert NodeNotActive(node, n.status);
+
+        n.status = NodeStatus.Suspended;
+        n.heldByRegulator = regulator;
+
+        emit NodeSuspended(node, msg.sender, regulator, reason);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function reinstate(address node) external {
+        bool regulator = _registrarOrRegulator();
+        Node storage n = _nodes[node];
+        if (n.status != NodeStatus.Suspended) revert NodeNotSuspended(node, n.status);
+        if (n.heldByRegulator && !regulator) revert HeldByRegulator(node);
+
+        n.status = NodeStatus.Active;
+        n.heldByRegulator = false;
+
+        emit NodeReinstated(node, msg.sender);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function retire(address node) external {
+        _onlyRegistrar();
+        NodeStatus status = _nodes[node].status;
+        if (status == NodeStatus.None) revert UnknownNode(node);
+        if (status == NodeStatus.Retired) revert NodeAlreadyRetired(node);
+
+        _nodes[node].status = NodeStatus.Retired;
+
+        emit NodeRetired(node, msg.sender);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function rotateKeys(bytes32 tlsFingerprint, bytes32 encryptionKey) external {
+        requireActive(msg.sender, 0);
+        _requireKeys(msg.sender, tlsFingerprint, encryptionKey);
+
+        _nodes[msg.sender].tlsFingerprint = tlsFingerprint;
+        _nodes[msg.sender].encryptionKey = encryptionKey;
+
+        emit NodeKeysRotated(msg.sender, tlsFingerprint, encryptionKey);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function nodeOf(address node) external view returns (Node memory) {
+        return _nodes[node];
+    }
+
+    /// @inheritdoc INodeRegistry
+    function isActive(address node, uint8 roles) public view returns (bool) {
+        return _nodes[node].status == NodeStatus.Active && _nodes[node].roles & roles == roles;
+    }
+
+    /// @inheritdoc INodeRegistry
+    function areActive(address[] calldata nodes) external view returns (bool) {
+        for (uint256 i; i < nodes.length; ++i) {
+            if (_nodes[nodes[i]].status != NodeStatus.Active) return false;
+        }
+        return true;
+    }
+
+    /// @inheritdoc INodeRegistry
+    function requireActive(address node, uint8 role) public view {
+        NodeStatus status = _nodes[node].status;
+        if (status == NodeStatus.None) revert UnknownNode(node);
+        if (status != NodeStatus.Active) revert NodeNotActive(node, status);
+        if (_nodes[node].roles & role != role) revert MissingRole(node, role);
+    }
+
+    function _requireKeys(address node, bytes32 tlsFingerprint, bytes32 encryptionKey) private pure {
+        if (tlsFingerprint == 0 || encryptionKey == 0) revert EmptyKey(node);
+    }
+}
