@@ -1,1 +1,1 @@
-"""Everything that touches the chain: the contracts, the client that reads and writes them, the embedded chain."""
+"""Everything that touches the chain: the contracts, their client, the embedded chain."""

@@ -47,7 +47,8 @@ function load(name) {{
   return {{ error: "not found below the source roots: " + name }};
 }}
 if (process.argv.includes("--version")) {{
-  console.log("solc, the solidity compiler\\nVersion: " + solc.version().replace(".Emscripten.clang", ".Linux.g++"));
+  const version = solc.version().replace(".Emscripten.clang", ".Linux.g++");
+  console.log("solc, the solidity compiler\\nVersion: " + version);
 }} else {{
   real(solc.compile(fs.readFileSync(0, "utf8"), {{ import: load }}));
 }}

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What parties must agree on: pure functions and frozen values, without I/O, clock or randomness."""

@@ -1,0 +1,201 @@
+"""The chain's records as values: what a node, a requester and an auditor read, at one block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
+
+
+class NodeStatus(IntEnum):
+    """Where a node stands in the consortium."""
+
+    NONE = 0
+    ACTIVE = 1
+    SUSPENDED = 2
+    RETIRED = 3
+
+
+class DatasetStatus(IntEnum):
+    """Whether a dataset may be used."""
+
+    NONE = 0
+    ACTIVE = 1
+    WITHDRAWN = 2
+
+
+class DataClass(IntEnum):
+    """The grades of GB/T 43697-2024."""
+
+    GENERAL = 0
+    IMPORTANT = 1
+    CORE = 2
+
+
+class AlgorithmStatus(IntEnum):
+    """Whether an algorithm may be used."""
+
+    NONE = 0
+    ACTIVE = 1
+    SUSPENDED = 2
+    REVOKED = 3
+
+
+class GrantStatus(IntEnum):
+    """Where a grant stands at a block's time."""
+
+    NONE = 0
+    PENDING = 1
+    ACTIVE = 2
+    EXPIRED = 3
+    EXHAUSTED = 4
+    REVOKED = 5
+
+
+class Role(IntFlag):
+    """What a node was admitted to do."""
+
+    OWNER = 1
+    COMPUTE = 2
+    REQUESTER = 4
+    PROVIDER = 8
+    SCHEDULER = 16
+
+
+class Protection(IntFlag):
+    """How data is protected while it is computed on. A grant names all it accepts, one by one."""
+
+    MPC_ABY3 = 1
+    MPC_CHEETAH = 2
+    MPC_SEMI2K_TRUSTED_FIRST_PARTY = 4
+    PSI_RR22 = 8
+    PSI_ECDH = 16
+    PSI_KKRT = 32
+    TEE_HARDWARE = 64
+    TEE_SIMULATED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """The block a fact was read at."""
+
+    number: int
+    hash: Hex32
+    timestamp: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An organisation's record. ``status`` is ``NONE`` when it was never admitted."""
+
+    address: Address
+    status: NodeStatus
+    roles: Role
+    tls_fingerprint: Hex32
+    encryption_key: Hex32
+
+    def may(self, role: Role) -> bool:
+        """Whether the node is active and holds ``role``."""
+        return self.status is NodeStatus.ACTIVE and role in self.roles
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset's record: hashes only."""
+
+    id: Hex32
+    owner: Address
+    status: DatasetStatus
+    data_class: DataClass
+    commitment: Hex32
+    schema_hash: Hex32
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """An algorithm's record, by the digest of its bundle."""
+
+    digest: Hex32
+    provider: Address
+    status: AlgorithmStatus
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTerms:
+    """What an owner allows. Times are block times, ``epsilon_millionths`` 0 sets no budget."""
+
+    dataset: Hex32
+    algorithm: Hex32
+    requester: Address
+    purpose: Hex32
+    uses: int
+    not_before: UnixSeconds
+    expires_at: UnixSeconds
+    protections: Protection
+    approval_required: bool = False
+    epsilon_millionths: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A grant as it stands at a block."""
+
+    id: Hex32
+    owner: Address
+    dataset: Hex32
+    algorithm: Hex32
+    requester: Address
+    purpose: Hex32
+    uses_left: int
+    not_before: UnixSeconds
+    expires_at: UnixSeconds
+    protections: Protection
+    approval_required: bool
+    revoked: bool
+    epsilon_millionths: int
+
+    def status(self, now: UnixSeconds) -> GrantStatus:
+        """Where the grant stands at block time ``now``; the first that applies."""
+        if self.revoked:
+            return GrantStatus.REVOKED
+        if self.uses_left == 0:
+            return GrantStatus.EXHAUSTED
+        if now >= self.expires_at:
+            return GrantStatus.EXPIRED
+        return GrantStatus.PENDING if now < self.not_before else GrantStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One dataset put under one algorithm, by the party at index ``party``, under one grant."""
+
+    party: int
+    dataset: Hex32
+    algorithm: Hex32
+    grant: Hex32
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTerms:
+    """What the chain knows of a task; its hash is stored, callers hand it back with every call."""
+
+    spec: Hex32
+    purpose: Hex32
+    protections: Protection
+    deadline: UnixSeconds
+    parties: tuple[Address, ...]
+    uses: tuple[Use, ...]
+
+    def uses_of(self, party: Address) -> tuple[Use, ...]:
+        """The uses that ``party`` answers for."""
+        return tuple(use for use in self.uses if self.parties[use.party] == party)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The size and root of a node's evidence log as anchored."""
+
+    node: Address
+    size: int
+    root: Hex32

@@ -1,0 +1,181 @@
+"""The task specification: what a requester asks for, from which everything on chain follows.
+
+The chain holds the SHA-256 of its canonical JSON, and the terms (:class:`TaskTerms`) are derived from it by
+one function, so a node that has the specification can check every word of it against the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from sealtrace.protocol.canonical import NotCanonical, canonical, digest, parse_canonical, sha256
+from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field, UnixSeconds
+from sealtrace.protocol.records import Protection, TaskTerms, Use
+
+VERSION: Final = "sealtrace.task/1"
+MAX_SPEC_BYTES = 256 << 10
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+PROTECTIONS: dict[tuple[str, str], Protection] = {
+    ("mpc", "ABY3"): Protection.MPC_ABY3,
+    ("mpc", "CHEETAH"): Protection.MPC_CHEETAH,
+    ("mpc", "SEMI2K"): Protection.MPC_SEMI2K_TRUSTED_FIRST_PARTY,
+    ("psi", "RR22"): Protection.PSI_RR22,
+    ("psi", "ECDH"): Protection.PSI_ECDH,
+    ("psi", "KKRT"): Protection.PSI_KKRT,
+}
+
+
+class InvalidSpec(ValueError):
+    """A task specification is malformed or contradicts itself; the message names the place."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Input(_Document):
+    """A dataset of one party, by the name the steps use for it.
+
+    ``columns`` are the columns the steps may read, ``id_column`` the one that names a subject.
+    """
+
+    name: Name
+    party: AddressField
+    dataset: Hex32Field
+    id_column: str = Field(min_length=1, max_length=128)
+    columns: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(max_length=4096)
+
+
+class Step(_Document):
+    """One algorithm over some inputs, after other steps. ``grants`` names the grant for each input."""
+
+    id: Name
+    algorithm: Hex32Field
+    engine: Literal["psi", "mpc"]
+    protocol: str
+    inputs: list[Name] = Field(min_length=1, max_length=16)
+    after: list[Name] = Field(default_factory=list, max_length=16)
+    grants: dict[Name, Hex32Field]
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def protection(self) -> Protection:
+        """How this step protects its inputs."""
+        return PROTECTIONS[self.engine, self.protocol]
+
+
+class TaskSpec(_Document):
+    """A whole task. ``nonce`` tells two tasks of the same words apart."""
+
+    version: Literal["sealtrace.task/1"] = VERSION
+    nonce: Hex32Field
+    requester: AddressField
+    requester_key: Hex32Field
+    purpose: str = Field(min_length=1, max_length=1024)
+    deadline: int = Field(gt=0, lt=2**32)
+    engine_seconds: int = Field(default=600, gt=0, le=86_400)
+    parties: list[AddressField] = Field(min_length=1, max_length=16)
+    inputs: list[Input] = Field(min_length=1, max_length=64)
+    steps: list[Step] = Field(min_length=1, max_length=16)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for problem in _contradictions(self):
+            raise ValueError(problem)
+        return self
+
+    def canonical(self) -> bytes:
+        """The canonical JSON, what is passed around and hashed."""
+        return canonical(self.model_dump(mode="json"))
+
+    def digest(self) -> Hex32:
+        """The digest the chain holds."""
+        return digest(self.model_dump(mode="json"))
+
+    def input(self, name: str) -> Input:
+        """The input called ``name``."""
+        return next(each for each in self.inputs if each.name == name)
+
+    def terms(self) -> TaskTerms:
+        """What the chain is told; the only way from a specification to the chain."""
+        protections = Protection(0)
+        for step in self.steps:
+            protections |= step.protection
+        return TaskTerms(
+            spec=self.digest(),
+            purpose=purpose_hash(self.purpose),
+            protections=protections,
+            deadline=UnixSeconds(self.deadline),
+            parties=tuple(self.parties),
+            uses=tuple(dict.fromkeys(self._uses())),
+        )
+
+    def _uses(self) -> Iterator[Use]:
+        for step in self.steps:
+            for name in step.inputs:
+                given = self.input(name)
+                party = self.parties.index(given.party)
+                yield Use(party, given.dataset, step.algorithm, step.grants[name])
+
+
+def read_spec(text: bytes) -> TaskSpec:
+    """Read a specification that must be in canonical form.
+
+    Raises:
+        InvalidSpec: it is not, or it contradicts itself.
+    """
+    try:
+        return TaskSpec.model_validate(parse_canonical(text, limit_bytes=MAX_SPEC_BYTES))
+    except NotCanonical as cause:
+        raise InvalidSpec(f"the specification is {cause}") from cause
+    except ValidationError as cause:
+        first = cause.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "specification"
+        raise InvalidSpec(f"{place}: {first['msg']}") from cause
+
+
+def purpose_hash(purpose: str) -> Hex32:
+    """SHA-256 of the purpose in words, as UTF-8."""
+    return sha256(purpose.encode())
+
+
+def _contradictions(spec: TaskSpec) -> Iterator[str]:
+    names = [each.name for each in spec.inputs]
+    if spec.parties != sorted(set(spec.parties)):
+        yield "parties must be distinct and in ascending order"
+    if len(set(names)) != len(names):
+        yield "two inputs share a name"
+    for each in spec.inputs:
+        if each.party not in spec.parties:
+            yield f"input {each.name}: its party is not among the parties"
+    done: set[str] = set()
+    for step in spec.steps:
+        yield from _step_contradictions(step, set(names), done)
+        done.add(step.id)
+
+
+def _step_contradictions(step: Step, names: set[str], done: set[str]) -> Iterator[str]:
+    if step.id in done:
+        yield f"step {step.id} is given twice"
+    if (step.engine, step.protocol) not in PROTECTIONS:
+        yield f"step {step.id}: {step.engine} knows no protocol {step.protocol!r}"
+    if unknown := set(step.inputs) - names:
+        yield f"step {step.id}: there is no input {min(unknown)!r}"
+    if len(set(step.inputs)) != len(step.inputs):
+        yield f"step {step.id}: an input is given twice"
+    if set(step.grants) != set(step.inputs):
+        yield f"step {step.id}: grants must name each of its inputs, and nothing else"
+    if late := set(step.after) - done:
+        yield f"step {step.id}: {min(late)!r} does not come before it"
