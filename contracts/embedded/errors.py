@@ -44,9 +44,7 @@ class DirectoryUnusable(EmbeddedChainError):
     """The directory cannot be created, read or written."""
 
     def __init__(self, directory: Path, reason: str) -> None:
-        super().__init__(
-            f"cannot use {directory}: {reason}; choose a --dir this user may read and write"
-        )
+        super().__init__(f"cannot use {directory}: {reason}; choose a --dir this user may read and write")
 
 
 class NoChainHere(EmbeddedChainError):

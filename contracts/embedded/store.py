@@ -258,9 +258,7 @@ def open_store(directory: Path) -> Store:
     Raises :class:`StoreCorrupted` or :class:`DirectoryUnusable`.
     """
     try:
-        connection = sqlite3.connect(
-            directory / FILE_NAME, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(directory / FILE_NAME, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise DirectoryUnusable(directory, str(error)) from error
     with named_errors():
