@@ -88,5 +88,5 @@ def signer_of(signed: Signed) -> Address:
         raise BadStatement(f"the signature cannot be read: {cause}") from cause
 
 
-def _message(statement: Statement) -> Any:  # noqa: ANN401
+def _message(statement: Statement) -> Any:
     return encode_defunct(primitive=canonical(statement.model_dump(mode="json")))
