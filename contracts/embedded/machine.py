@@ -33,6 +33,8 @@ from .store import SqliteKV
 
 GAS_ELASTICITY = 2
 """EIP-1559: the base fee does not rise while a block uses at most its limit over this."""
+MAX_TRANSACTION_BYTES = 128 * 1024
+"""As large as other Ethereum clients relay."""
 HEAD_KEY: Final = b"v1:canonical_head_hash"
 ERROR_STRING: Final = bytes.fromhex("08c379a0")
 """Selector of ``Error(string)``, what ``require(..., "text")`` reverts with."""
@@ -136,11 +138,14 @@ def open_chain(genesis: Genesis, kv: SqliteKV) -> ZeroFeeChain:
 
 def decode_transaction(raw: bytes) -> Transaction:
     """Decode a signed transaction; raises :class:`RpcError` unless ``raw`` is its only form."""
+    if len(raw) > MAX_TRANSACTION_BYTES:
+        raise refused(f"oversized data: {len(raw)} bytes, the limit is {MAX_TRANSACTION_BYTES}")
     try:
         transaction = PragueTransactionBuilder.decode(raw)
         canonical = transaction.encode() == raw
     except Exception as error:  # the decoders raise a dozen kinds, none of them ours
-        raise refused(f"cannot decode the transaction: {error}") from error
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise refused(f"cannot decode the transaction: {reason}") from error
     if not canonical:
         raise refused("cannot decode the transaction: not in canonical RLP")
     return transaction

@@ -12,8 +12,6 @@ from .machine import Transaction, floor_gas
 
 MAX_PENDING = 10_000
 MAX_PENDING_PER_SENDER = 1_000
-MAX_TRANSACTION_BYTES = 128 * 1024
-"""As large as other Ethereum clients relay."""
 MAX_NONCE = 2**64 - 2
 """EIP-2681."""
 SUPPORTED_TYPES = (None, 1, 2)
@@ -91,10 +89,8 @@ class Pool:
                 heapq.heappush(heads, (following.arrival, nonce + 1, sender))
 
 
-def why_malformed(transaction: Transaction, raw: bytes, rules: Rules) -> str | None:
+def why_malformed(transaction: Transaction, rules: Rules) -> str | None:
     """Return the first reason the transaction can never be valid here, whoever sends it."""
-    if len(raw) > MAX_TRANSACTION_BYTES:
-        return f"oversized data: {len(raw)} bytes, the limit is {MAX_TRANSACTION_BYTES}"
     if transaction.type_id not in SUPPORTED_TYPES:
         return f"transaction type {transaction.type_id} not supported here; use type 2"
     if transaction.chain_id is None:

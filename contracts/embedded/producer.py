@@ -120,14 +120,14 @@ class Producer:
         known = transaction.hash in self.pool.by_hash
         if known or self.store.transaction(transaction.hash):
             return transaction.hash
-        self._require_acceptable(transaction, raw)
+        self._require_acceptable(transaction)
         with self.store.atomically():
             arrival = self.store.put_pending(transaction.hash, raw)
         self.pool.add(Pending(arrival, transaction))
         return transaction.hash
 
-    def _require_acceptable(self, transaction: Transaction, raw: bytes) -> None:
-        if reason := why_malformed(transaction, raw, self._rules):
+    def _require_acceptable(self, transaction: Transaction) -> None:
+        if reason := why_malformed(transaction, self._rules):
             raise refused(reason)
         if reason := why_refused(transaction, self.sender(transaction.sender), self.pool):
             raise refused(reason)

@@ -21,7 +21,7 @@ from eth.vm.interrupt import EVMMissingData
 from eth_hash.auto import keccak
 
 from . import genesis as genesis_file
-from . import machine, params, views
+from . import machine, params, shallow_json, views
 from .errors import (
     DISK_FULL,
     INTERNAL_ERROR,
@@ -351,8 +351,8 @@ METHODS: dict[str, Method] = {
 def answer_body(context: Context, body: bytes) -> bytes | None:
     """Answer one HTTP body: a request or a batch; ``None`` when only notifications came."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        content = shallow_json.loads(body)
+    except ValueError as error:
         return _encode(_error(None, RpcError(PARSE_ERROR, f"parse error: {error}")))
     if not isinstance(content, list):
         answer = answer_request(context, content)

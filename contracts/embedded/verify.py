@@ -4,7 +4,6 @@ Everything is computed from the genesis file and the raw blocks: transactions, s
 receipts, headers. What the producer says about them is only compared.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from eth.abc import BlockAPI, BlockHeaderAPI
 from eth_utils.exceptions import ValidationError
 
 from . import genesis as genesis_file
+from . import shallow_json
 from .errors import BlockRejected, GenesisInvalid, NoChainHere, SourceUnreachable
 from .genesis import Genesis
 from .machine import ZeroFeeChain, create_chain, decode_block, why_not_ours
@@ -183,7 +183,7 @@ class _Endpoint:
         try:
             with httpx.stream("POST", self._url, json=batch, timeout=REQUEST_SECONDS) as response:
                 response.raise_for_status()
-                return json.loads(self._limited(response.iter_bytes()))
+                return shallow_json.loads(self._limited(response.iter_bytes()))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise SourceUnreachable(self._url, str(error) or type(error).__name__) from error
 
