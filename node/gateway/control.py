@@ -73,7 +73,7 @@ class GatewayControl:
         """
         return self._call("DELETE", f"/{task}", params={"left": left} if left else None)
 
-    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
             response = httpx.request(
                 method,

@@ -37,7 +37,7 @@ from sealtrace.node.gateway.wire import Code, Refused
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TASK = re.compile(r"0x[0-9a-f]{64}")
-TOPIC = re.compile(r"[\x21-\x7e]{1,128}")
+TOPIC = re.compile(r"[\x21-\x7e]{1,256}")
 SEQUENCE = re.compile(r"[0-9]{1,15}")
 MAX_CONTROL_BYTES = 1 << 20
 MAX_REASON_BYTES = 200

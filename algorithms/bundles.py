@@ -1,0 +1,212 @@
+"""Load a bundle from a folder: every byte is read once, digested, and only then used.
+
+Code is executed from the bytes that were digested, never from the folder again, so a file changed in
+between changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, Protocol, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle, Member, PackedBundle, pack
+from sealtrace.protocol.canonical import NotCanonical, parse
+from sealtrace.protocol.identifiers import Hex32
+
+MANIFEST = "manifest.json"
+IGNORED = frozenset({"__pycache__", ".git"})
+SHIPPED = Path(__file__).resolve().parent
+
+
+class BundleMissing(FileNotFoundError):
+    """There is no bundle in this folder; fetch it with ``sealtrace algorithm show``."""
+
+
+class BundleAltered(ValueError):
+    """A bundle's bytes are not those of the digest; fetch it again from its provider."""
+
+    def __init__(self, folder: Path, expected: Hex32, observed: Hex32) -> None:
+        super().__init__(f"bundle {folder.name}: digest {observed}, the chain says {expected}")
+        self.expected = expected
+        self.observed = observed
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Arithmetic(_Document):
+    """How an MPC program's numbers are held: ring and fraction bits."""
+
+    field: Literal["FM64", "FM128"]
+    fraction_bits: Annotated[int, Field(ge=8, le=60)]
+
+
+class Manifest(_Document):
+    """A bundle's ``manifest.json``: what it is, what it needs, and who learns what."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
+    title: str
+    engine: Literal["psi", "mpc"]
+    protocols: list[str]
+    entry: str | None = None
+    arithmetic: Arithmetic | None = None
+    inputs: dict[str, Any]
+    params: dict[str, Any]
+    outputs: dict[str, Any]
+    learns: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """One column that a program reads of one input."""
+
+    name: str
+    kind: Literal["category", "number"]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One secret array: its name, the input whose owner makes it, and its shape (public)."""
+
+    name: str
+    input: str
+    shape: tuple[int, ...]
+
+
+class Program(Protocol):
+    """What an MPC bundle's entry module defines. All but ``prepare``'s table is public."""
+
+    def check(self, params: Mapping[str, Any], inputs: Sequence[str]) -> None:
+        """Refuse parameters that make no sense, by ``ValueError`` in words."""
+
+    def columns(self, params: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:
+        """Return (column, "category" or "number") of what is read of input ``name``."""
+
+    def arrays(self, params: Mapping[str, Any], rows: int) -> Sequence[tuple[str, str, tuple[int, ...]]]:
+        """Return (array, input, shape) of every secret array, in the order of the arguments."""
+
+    def prepare(self, params: Mapping[str, Any], name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn one owner's columns into its arrays, locally and in the clear."""
+
+    def program(self, params: Mapping[str, Any], rows: int) -> Callable[..., Any]:
+        """Return the joint function of all arrays, to be compiled."""
+
+    def outputs(self, params: Mapping[str, Any]) -> Sequence[str]:
+        """Return the names of what the joint function returns."""
+
+    def finish(self, params: Mapping[str, Any], rows: int, opened: Mapping[str, Any]) -> dict[str, Any]:
+        """Name and scale the opened outputs for the requester."""
+
+    def plaintext(self, frame: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute the same in the clear, for comparison."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle; its digest covers every byte it will use."""
+
+    folder: Path
+    manifest: Manifest
+    members: Mapping[str, bytes]
+    packed: PackedBundle
+
+    @property
+    def digest(self) -> Hex32:
+        """What the chain holds for this algorithm."""
+        return self.packed.digest
+
+    @cached_property
+    def program(self) -> Program:
+        """The entry module, executed from the digested bytes.
+
+        Raises:
+            BadBundle: the bundle has no entry, or it does not load.
+        """
+        entry = self.manifest.entry
+        if entry is None or entry not in self.members:
+            raise BadBundle(f"bundle {self.manifest.name} has no program to run")
+        module = ModuleType(f"sealtrace_bundle_{self.manifest.name.replace('-', '_')}")
+        module.__dict__["__file__"] = f"{self.manifest.name}/{entry}"
+        try:
+            code = compile(self.members[entry], module.__dict__["__file__"], "exec")
+            exec(code, module.__dict__)  # noqa: S102 - the digest of these bytes was checked
+        except Exception as error:
+            raise BadBundle(f"bundle {self.manifest.name} does not load: {error}") from error
+        return cast(Program, module)
+
+
+def load(folder: Path, *, expected: Hex32 | None = None) -> Bundle:
+    """Read a bundle from ``folder`` and, where ``expected`` is given, hold it to that digest.
+
+    Raises:
+        BundleMissing: the folder, or its manifest, is not there.
+        BadBundle: a symbolic link, a special file, a path that is not clean, a bad manifest.
+        BundleAltered: the digest is another.
+    """
+    members = {member.path: member for member in _members(folder)}
+    if MANIFEST not in members:
+        raise BundleMissing(f"{folder}: there is no {MANIFEST}")
+    try:
+        config = parse(members[MANIFEST].content)
+        manifest = Manifest.model_validate(config)
+    except (NotCanonical, ValidationError) as error:
+        raise BadBundle(f"{folder.name}/{MANIFEST}: {error}") from error
+    packed = pack(members.values(), config)
+    if expected is not None and packed.digest != expected:
+        raise BundleAltered(folder, expected, packed.digest)
+    contents = {path: member.content for path, member in members.items()}
+    return Bundle(folder, manifest, contents, packed)
+
+
+def shipped() -> dict[str, Path]:
+    """Return the folders of the bundles that ship with this distribution, by name."""
+    found = (entry for entry in sorted(SHIPPED.iterdir()) if (entry / MANIFEST).is_file())
+    return {entry.name: entry for entry in found}
+
+
+def _members(folder: Path) -> Iterator[Member]:
+    if not folder.is_dir():
+        raise BundleMissing(f"{folder}: there is no such folder")
+    left, count = MAX_BYTES, 0
+    for path in _files(folder):
+        content, executable = _read(path, left)
+        left, count = left - len(content), count + 1
+        if count > MAX_MEMBERS:
+            raise BadBundle(f"{folder}: more than {MAX_MEMBERS} files")
+        yield Member(path.relative_to(folder).as_posix(), content, executable)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            if entry.name in IGNORED:
+                continue
+            if entry.is_symlink():
+                raise BadBundle(f"{entry.path}: a bundle has no symbolic links")
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(Path(entry.path))
+            else:
+                yield Path(entry.path)
+
+
+def _read(path: Path, limit: int) -> tuple[bytes, bool]:
+    """Read one regular file without following a link that appeared since it was listed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadBundle(f"{path}: a bundle has regular files only")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise BadBundle(f"{path}: the bundle is larger than {MAX_BYTES} bytes")
+    return content, bool(status.st_mode & stat.S_IXUSR)

@@ -1,0 +1,87 @@
+"""The requester's side: put all parties' shares together and name what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sealtrace.algorithms.bundles import Bundle
+from sealtrace.algorithms.shares import BadShare, ResultShare, SecretValue, decode_share
+from sealtrace.protocol.canonical import NotCanonical, parse_canonical
+
+
+class EngineMissing(ImportError):
+    """Opening an MPC result needs the engine's library: ``pip install 'sealtrace[mpc]'``."""
+
+
+def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of the last step, from the unsealed shares of all its parties.
+
+    ``bundle`` and ``params`` are those of the task's last step. Values are JSON.
+
+    Raises:
+        BadShare: a share is malformed or missing, or they do not belong together.
+        EngineMissing: the ``mpc`` extra is not installed.
+    """
+    parts = sorted((decode_share(share) for share in shares), key=lambda part: part.header.rank)
+    _check_together(parts)
+    if parts[0].header.kind == "psi":
+        return _aligned(parts)
+    opened = _reconstruct(parts)
+    return bundle.program.finish(params, parts[0].header.rows, opened)
+
+
+def _check_together(parts: Sequence[ResultShare]) -> None:
+    if not parts:
+        raise BadShare("there are no shares")
+    first = parts[0].header
+    if [part.header.rank for part in parts] != list(range(first.world)):
+        raise BadShare(f"one share of each of the {first.world} parties is needed, and no other")
+    for part in parts:
+        same = part.header.model_copy(update={"rank": 0, "values": []})
+        if same != first.model_copy(update={"rank": 0, "values": []}):
+            raise BadShare(f"the share of party {part.header.rank} is of another run")
+        if [value.name for value in part.values] != [value.name for value in parts[0].values]:
+            raise BadShare(f"the share of party {part.header.rank} holds other values")
+
+
+def _aligned(parts: Sequence[ResultShare]) -> dict[str, Any]:
+    """All parties know the same common rows, so each one's word must be the same."""
+    texts = {value.chunks for part in parts for value in part.values}
+    if len(texts) != 1:
+        raise BadShare("the parties do not agree on the common rows")
+    try:
+        (text,) = texts.pop()
+        result = parse_canonical(text, limit_bytes=1 << 30)
+    except (ValueError, NotCanonical) as error:
+        raise BadShare("the common rows are not canonical JSON") from error
+    if not isinstance(result, dict):
+        raise BadShare("the common rows are not an object")
+    return result
+
+
+def _reconstruct(parts: Sequence[ResultShare]) -> dict[str, Any]:
+    try:
+        import spu
+        from spu import libspu
+    except ImportError as error:
+        raise EngineMissing("opening needs the engine: pip install 'sealtrace[mpc]'") from error
+    header = parts[0].header
+    how = header.computation
+    if how is None:
+        raise BadShare("the shares do not say how they were made")
+    config = spu.RuntimeConfig(
+        protocol=spu.parse_protocol_kind(how.protocol),
+        field=spu.parse_field_type(how.field),
+        fxp_fraction_bits=how.fraction_bits,
+    )
+    io = spu.Io(header.world, config)
+
+    def share(value: SecretValue) -> Any:
+        made = libspu.Share()
+        made.meta = value.meta
+        made.share_chunks = list(value.chunks)
+        return made
+
+    columns = zip(*(part.values for part in parts), strict=True)
+    return {column[0].name: io.reconstruct([share(value) for value in column]) for column in columns}

@@ -1,0 +1,170 @@
+"""What one party's engine process is told: ``job.json``, read strictly.
+
+The node makes it from the task's specification: inputs and steps carry over name by name; paths,
+bundle folders and the gateway's address are the node's own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sealtrace.node.engines.errors import BadJob
+from sealtrace.protocol.canonical import NotCanonical, digest, parse
+from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field
+
+Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
+MPC_PARTIES = {"ABY3": (3, 3), "CHEETAH": (2, 2), "SEMI2K": (2, 16)}
+PSI_PARTIES = {"RR22": (2, 16), "KKRT": (2, 16), "ECDH": (2, 3)}
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Timeouts(_Document):
+    """Milliseconds. ``receive_ms`` is how long a peer may be silent inside a protocol,
+    ``wait_ms`` how long between steps, where peers may be busy with each other."""
+
+    connect_ms: Milliseconds = 30_000
+    receive_ms: Milliseconds = 60_000
+    wait_ms: Milliseconds = 1_800_000
+    request_ms: Milliseconds = 20_000
+
+
+class JobInput(_Document):
+    """A dataset by its name in the specification. ``path`` is given for this party's own only."""
+
+    name: str
+    party: AddressField
+    id_column: str
+    columns: tuple[str, ...] = ()
+    path: str | None = None
+
+
+class JobStep(_Document):
+    """One algorithm: the folder of its bundle and the digest the chain holds for it."""
+
+    id: str
+    algorithm: Hex32Field
+    bundle: str
+    engine: Literal["psi", "mpc"]
+    protocol: Literal["RR22", "KKRT", "ECDH", "ABY3", "CHEETAH", "SEMI2K"]
+    inputs: tuple[str, ...] = Field(min_length=1)
+    after: tuple[str, ...] = ()
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Job(_Document):
+    """One party's whole job. Parties are ordered by rank (ascending addresses)."""
+
+    task: Hex32Field
+    party: AddressField
+    parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
+    requester_key: Hex32Field
+    gateway_url: Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")]
+    gateway_token: str = Field(repr=False)
+    inputs: tuple[JobInput, ...] = Field(min_length=1, max_length=64)
+    steps: tuple[JobStep, ...] = Field(min_length=1, max_length=16)
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def rank(self) -> int:
+        """This party's number in the protocols."""
+        return self.parties.index(self.party)
+
+    def input(self, name: str) -> JobInput:
+        """Return the input called ``name``."""
+        return next(each for each in self.inputs if each.name == name)
+
+    def rank_of(self, name: str) -> int:
+        """Return the rank of the party that holds input ``name``."""
+        return self.parties.index(self.input(name).party)
+
+    def agreement(self) -> Hex32:
+        """Digest of all that every party's job must say alike, compared before anything runs."""
+        inputs = [
+            {"name": i.name, "party": i.party, "id_column": i.id_column, "columns": list(i.columns)}
+            for i in self.inputs
+        ]
+        steps = [step.model_dump(mode="json", exclude={"bundle"}) for step in self.steps]
+        common = {"task": self.task, "parties": list(self.parties), "key": self.requester_key}
+        return digest({**common, "inputs": inputs, "steps": steps})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for problem in _contradictions(self):
+            raise ValueError(problem)
+        return self
+
+
+def read_job(path: Path) -> Job:
+    """Read ``job.json``.
+
+    Raises:
+        BadJob: it is missing, malformed or contradicts itself.
+    """
+    try:
+        return Job.model_validate_json(_canonical_text(path))
+    except (OSError, NotCanonical) as error:
+        raise BadJob(f"job.json: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "job"
+        raise BadJob(f"{place}: {first['msg']}") from error
+
+
+def own_inputs(job: Job) -> tuple[JobInput, ...]:
+    """Return the inputs of this party."""
+    return tuple(each for each in job.inputs if each.party == job.party)
+
+
+def address_of(job: Job, rank: int) -> Address:
+    """Return the party of ``rank``."""
+    return job.parties[rank]
+
+
+def _canonical_text(path: Path) -> bytes:
+    text = path.read_bytes()
+    parse(text)  # refuses duplicate keys, NaN and the like, which pydantic's reader lets pass
+    return text
+
+
+def _contradictions(job: Job) -> list[str]:
+    names = [each.name for each in job.inputs]
+    found = []
+    if job.party not in job.parties or len(set(job.parties)) != len(job.parties):
+        found.append("the parties are distinct, and this party is one of them")
+    if len(set(names)) != len(names):
+        found.append("two inputs share a name")
+    for each in job.inputs:
+        if each.party not in job.parties:
+            found.append(f"input {each.name}: its party is none of the parties")
+        if (each.path is not None) != (each.party == job.party):
+            found.append(f"input {each.name}: exactly this party's own inputs have a path")
+    done: set[str] = set()
+    for step in job.steps:
+        found += _step_contradictions(job, step, set(names), done)
+        done.add(step.id)
+    return found
+
+
+def _step_contradictions(job: Job, step: JobStep, names: set[str], done: set[str]) -> list[str]:
+    allowed = (PSI_PARTIES if step.engine == "psi" else MPC_PARTIES).get(step.protocol)
+    if allowed is None:
+        return [f"step {step.id}: {step.engine} knows no protocol {step.protocol}"]
+    found = []
+    if not allowed[0] <= len(job.parties) <= allowed[1]:
+        found.append(
+            f"step {step.id}: {step.protocol} needs {allowed[0]} to {allowed[1]} parties, "
+            f"not {len(job.parties)}"
+        )
+    if set(step.inputs) - names or len(set(step.inputs)) != len(step.inputs):
+        found.append(f"step {step.id}: its inputs are distinct and among the job's")
+    elif step.engine == "psi" and sorted(map(job.rank_of, step.inputs)) != list(range(len(job.parties))):
+        found.append(f"step {step.id}: alignment takes exactly one input of each party")
+    if step.id in done or set(step.after) - done:
+        found.append(f"step {step.id}: its name is new, and it comes after those it names")
+    return found

@@ -1,0 +1,309 @@
+"""One party's engine process: ``python -m sealtrace.node.engines.party JOBDIR``.
+
+Runs all steps of ``job.json`` and leaves ``output.sealed`` and ``transcript.json``, or ``error.json``.
+No result and no share touches the disk unsealed; what PSI writes lies in ``scratch`` and is wiped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Never
+
+from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
+from sealtrace.algorithms.shares import Header, SecretValue, encode_share
+from sealtrace.node.engines.alignment import align
+from sealtrace.node.engines.computation import Computed, check_params, compute, used_columns
+from sealtrace.node.engines.errors import (
+    BadJob,
+    BundleRefused,
+    DiskFull,
+    EngineError,
+    EngineMissing,
+    ProgramMismatch,
+    ProtocolViolated,
+    to_report,
+)
+from sealtrace.node.engines.job import Job, JobStep, own_inputs, read_job
+from sealtrace.node.engines.link import Link, connect
+from sealtrace.node.engines.tables import Table, load_table
+from sealtrace.protocol.bundle import BadBundle
+from sealtrace.protocol.canonical import canonical, sha256
+from sealtrace.protocol.envelope import seal
+from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
+from sealtrace.protocol.receipt import result_digest
+
+JOB, OUTPUT, TRANSCRIPT, ERROR = "job.json", "output.sealed", "transcript.json", "error.json"
+PROGRESS, SCRATCH = "progress.jsonl", "scratch"
+FAILED = 70  # EX_SOFTWARE: error.json says what happened
+PARENT = "SEALTRACE_PARENT"
+
+
+@dataclass(slots=True)
+class Run:
+    """A job under way at this party."""
+
+    job: Job
+    folder: Path
+    bundles: dict[str, Bundle]
+    tables: dict[str, Table]
+    control: Link
+    orders: dict[str, list[int]] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+
+def main(arguments: list[str]) -> Never:
+    """Run the job in the given directory and end the process without unwinding the engine.
+
+    The engine's threads have no clean way to stop while a peer is silent, so nothing waits for them.
+    """
+    folder = Path(arguments[0])
+    try:
+        status = _attempt(folder)
+    except BaseException:  # whatever it was: the log gets it, and nothing waits for the engine
+        traceback.print_exc()
+        status = 1
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _attempt(folder: Path) -> int:
+    try:
+        _die_with_parent()
+        run(folder)
+    except EngineError as error:
+        _write(folder / ERROR, canonical(to_report(error)))
+        return FAILED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _report_full_disk(folder)
+        return FAILED
+    return 0
+
+
+def run(folder: Path) -> None:
+    """Carry one job to its end.
+
+    1. Read the job, the bundles and this party's tables; refuse what does not fit.
+    2. Meet the peers and compare what everybody was told.
+    3. Run the steps in order.
+    4. Seal this party's share of the last step for the requester.
+    5. Exchange the digests of the sealed shares.
+
+    Raises:
+        EngineError: one of its kinds.
+    """
+    job = read_job(folder / JOB)
+    bundles = {step.id: _bundle(step) for step in job.steps}
+    for step in job.steps:
+        _check_step(job, step, bundles[step.id])
+    tables = {each.name: _table(job, each.name, bundles) for each in own_inputs(job)}
+    _require_engine()
+    _tell(folder, "connecting")
+    state = Run(job, folder, bundles, tables, _meet(job))
+    share = b""
+    for step in job.steps:
+        _tell(folder, "running", step.id)
+        share = _step(state, step)
+    _tell(folder, "sealing")
+    output = _seal(job, share)
+    _write(folder / OUTPUT, output)
+    outputs = _exchange(state, sha256(output))
+    state.control.context.stop_link()  # all sent messages are acknowledged: nobody waits for us
+    _write(folder / TRANSCRIPT, canonical(_transcript(state, outputs)))
+    _tell(folder, "done")
+
+
+def _bundle(step: JobStep) -> Bundle:
+    try:
+        return load(Path(step.bundle), expected=step.algorithm)
+    except (BundleMissing, BundleAltered, BadBundle, OSError) as error:
+        raise BundleRefused(f"step {step.id}: {error}") from error
+
+
+def _check_step(job: Job, step: JobStep, bundle: Bundle) -> None:
+    if bundle.manifest.engine != step.engine or step.protocol not in bundle.manifest.protocols:
+        raise BadJob(f"step {step.id}: the bundle does not run under {step.protocol}")
+    if step.engine == "mpc":
+        try:
+            check_params(job, step, bundle)
+        except BadBundle as error:
+            raise BundleRefused(f"step {step.id}: {error}") from error
+    elif step.params not in ({}, {"result": "count"}, {"result": "ids"}):
+        raise BadJob(f"step {step.id}: psi knows only the parameter result: count or ids")
+
+
+def _table(job: Job, name: str, bundles: dict[str, Bundle]) -> Table:
+    given = job.input(name)
+    used = [
+        column
+        for step in job.steps
+        if name in step.inputs
+        for column in used_columns(step, bundles[step.id], name)
+    ]
+    return load_table(Path(given.path or ""), list(dict.fromkeys(used)), given.id_column)  # type: ignore[arg-type]
+
+
+def _require_engine() -> None:
+    try:
+        from spu import libspu
+    except ImportError as error:
+        raise EngineMissing("the engine is not installed: pip install 'sealtrace[mpc]'") from error
+    options = libspu.logging.LogOptions()
+    options.log_level = libspu.logging.LogLevel.WARN  # it reports each empty second otherwise
+    libspu.logging.setup_logging(options)
+
+
+def _meet(job: Job) -> Link:
+    control = connect(job, "control", range(len(job.parties)), receive_ms=job.timeouts.wait_ms)
+    mine = job.agreement()
+    others = [job.parties[rank] for rank, said in enumerate(control.gather(mine)) if said != mine]
+    if others:
+        raise ProgramMismatch(
+            f"not told the same as {', '.join(others)}; compare specifications",
+            peer=others[0] if len(others) == 1 else None,
+        )
+    return control
+
+
+def _step(state: Run, step: JobStep) -> bytes:
+    """Run one step and return this party's share of its result."""
+    if step.engine == "psi":
+        return _align(state, step)
+    tables = {name: _rows(state, step, name) for name in step.inputs if name in state.tables}
+    done = compute(state.job, step, state.bundles[step.id], state.control, tables)
+    state.steps.append(_account(step, done.rows, program=done.program, done=done))
+    header = _header(state.job, step, "mpc", done.rows)
+    return encode_share(header.model_copy(update={"computation": done.computation}), done.values)
+
+
+def _align(state: Run, step: JobStep) -> bytes:
+    (name,) = (each for each in step.inputs if each in state.tables)
+    table = _rows(state, step, name)
+    scratch = state.folder / SCRATCH
+    order = align(state.job, step, state.control, table.ids, scratch)
+    aligned = table.take(order)
+    state.tables[f"{step.id}/{name}"] = aligned
+    state.steps.append(_account(step, table.rows, common=aligned.rows))
+    result: dict[str, Any] = {"rows": aligned.rows}
+    if step.params.get("result") == "ids":
+        result["ids"] = aligned.ids
+    value = SecretValue("aligned", b"", (canonical(result),))
+    return encode_share(_header(state.job, step, "psi", aligned.rows), [value])
+
+
+def _rows(state: Run, step: JobStep, name: str) -> Table:
+    """Return input ``name`` as the last alignment before this step left it."""
+    for before in reversed(step.after):
+        if (aligned := state.tables.get(f"{before}/{name}")) is not None:
+            return aligned
+    return state.tables[name]
+
+
+def _header(job: Job, step: JobStep, kind: Any, rows: int) -> Header:
+    return Header(
+        kind=kind,
+        task=job.task,
+        step=step.id,
+        rank=job.rank,
+        world=len(job.parties),
+        rows=rows,
+        values=[],
+    )
+
+
+def _account(step: JobStep, rows: int, **more: Any) -> dict[str, Any]:
+    done: Computed | None = more.pop("done", None)
+    account = {
+        "step": step.id,
+        "engine": step.engine,
+        "algorithm": step.algorithm,
+        "protocol": step.protocol,
+        "rows": rows,
+        **more,
+    }
+    if done is not None:
+        account |= {"field": done.computation.field, "fraction_bits": done.computation.fraction_bits}
+    return account
+
+
+def _seal(job: Job, share: bytes) -> bytes:
+    header = {"task": job.task, "party": job.party, "kind": "share"}
+    return seal(share, raw(job.requester_key), header)
+
+
+def _exchange(state: Run, mine: Hex32) -> dict[Address, Hex32]:
+    said = state.control.gather(mine)
+    try:
+        return {party: hex32(said[rank]) for rank, party in enumerate(state.job.parties)}
+    except (ValueError, AttributeError) as error:
+        raise ProtocolViolated("a peer's digest of its sealed share is malformed") from error
+
+
+def _transcript(state: Run, outputs: dict[Address, Hex32]) -> dict[str, Any]:
+    return {
+        "engine": f"spu {_version('spu')}",
+        "task": state.job.task,
+        "party": state.job.party,
+        "parties": list(state.job.parties),
+        "steps": state.steps,
+        "outputs": outputs,
+        "result": result_digest(outputs),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _tell(folder: Path, phase: str, step: str | None = None) -> None:
+    with (folder / PROGRESS).open("a", encoding="ascii") as file:
+        file.write(json.dumps({"phase": phase, "step": step}) + "\n")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def _report_full_disk(folder: Path) -> None:
+    """Say it where there may be no room to say it: scratch goes first."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    (folder / (OUTPUT + ".part")).unlink(missing_ok=True)
+    print("sealtrace: no space left on device", file=sys.stderr, flush=True)
+    _write(folder / ERROR, canonical(to_report(DiskFull("no space left for the job's files"))))
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when the worker that started it is gone (Linux)."""
+    if (parent := os.environ.get(PARENT)) is None:
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        os._exit(FAILED)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,356 @@
+"""Start, watch and end one party's engine process; whatever happens comes back as one named error.
+
+The process has its own group, a minimal environment and its job directory. Nothing waits longer than
+the deadline, and whoever dies takes the whole group along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from sealtrace.node.engines.errors import (
+    DiskFull,
+    EngineCrashed,
+    EngineError,
+    EngineMissing,
+    EngineTimeout,
+    PeerFailed,
+    PeerUnreachable,
+    SessionCut,
+    Stopped,
+    from_report,
+)
+from sealtrace.node.engines.job import Job
+from sealtrace.node.engines.link import explain
+from sealtrace.node.engines.party import ERROR, JOB, OUTPUT, PARENT, PROGRESS, SCRATCH, TRANSCRIPT
+from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
+from sealtrace.protocol.identifiers import Hex32
+
+LOG, MAX_LOG_BYTES = "engine.log", 1 << 20
+MAX_REPORT_BYTES = 1 << 20
+MAX_OUTPUT_BYTES = 1 << 30
+POLL_S = 0.05
+GATEWAY_POLL_S = 0.5
+GATEWAY_PATIENCE_S = 10.0
+DOWN_PATIENCE_S = 10.0
+_TRACE = re.compile(r"Trace has been written to (/tmp/psi_\w+\.trace)")  # noqa: S108 - not our choice
+_INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+
+
+class SessionView(Protocol):
+    """What the parent asks of its own gateway about a session (see ``GatewayControl``)."""
+
+    def report(self, task: str) -> dict[str, Any]:
+        """Return state, reason and counters by peer."""
+        ...
+
+    def close(self, task: str, *, left: str | None = None) -> dict[str, Any]:
+        """Close the session, telling the peers where we leave early; return the last report."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a finished job leaves. ``output`` is sealed for the requester."""
+
+    output: Path
+    output_digest: Hex32
+    result_digest: Hex32
+    transcript: Mapping[str, Any]
+    """The engine's account, with ``traffic`` by peer from the gateway's counters."""
+
+
+Progress = Callable[[str, str | None], None]
+
+
+def run_job(
+    job: Job,
+    folder: Path,
+    *,
+    deadline_s: float,
+    gateway: SessionView | None = None,
+    stop: threading.Event | None = None,
+    on_progress: Progress | None = None,
+) -> JobResult:
+    """Run this party's part of ``job`` in ``folder`` and return what it left.
+
+    ``deadline_s`` is seconds from now. ``gateway`` must have the session open; it is closed here, and
+    the peers are told when we end early. ``stop`` ends the job at once. ``on_progress`` is called with
+    a phase and a step, from this thread.
+
+    Raises:
+        EngineError: one of its kinds; the process group is gone and scratch is wiped by then.
+    """
+    watch = _Watch(job, folder, time.monotonic() + deadline_s, gateway, stop, on_progress)
+    left: str | None = "its node failed"
+    try:
+        transcript = _supervised(watch)
+        left = None
+    except EngineError as error:
+        left = error.code
+        raise
+    finally:
+        traffic = watch.close_session(left)
+    result = {**transcript, "traffic": traffic}
+    output = folder / OUTPUT
+    digest = sha256(output.read_bytes())
+    if digest != transcript["outputs"][job.party]:
+        raise EngineCrashed("the sealed output is not the one that the engine digested")
+    return JobResult(output, digest, Hex32(transcript["result"]), result)
+
+
+def _supervised(watch: _Watch) -> dict[str, Any]:
+    if importlib.util.find_spec("spu") is None:
+        raise EngineMissing("the engine is not installed: pip install 'sealtrace[mpc]'")
+    process = _start(watch.job, watch.folder)
+    log = threading.Thread(target=_keep_log, args=(process.stdout, watch.folder / LOG), daemon=True)
+    log.start()
+    try:
+        failure = watch.until_over(process)
+    finally:
+        _kill(process)
+        log.join(timeout=5)
+        _wipe(watch.folder)
+    watch.progress()
+    if failure is not None:
+        raise failure
+    return _outcome(watch, process.returncode)
+
+
+class _Watch:
+    """The parent's view of a running job."""
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        deadline: float,
+        gateway: SessionView | None,
+        stop: threading.Event | None,
+        on_progress: Progress | None,
+    ) -> None:
+        self.job = job
+        self.folder = folder
+        self._deadline = deadline
+        self._gateway = gateway
+        self._stop = stop
+        self._on_progress = on_progress
+        self._told = 0
+        self._next_look = 0.0
+        self._answered = time.monotonic()
+        self._down_since: dict[str, float] = {}
+
+    def until_over(self, process: subprocess.Popen[bytes]) -> EngineError | None:
+        """Return when the process has ended, or with the reason to end it."""
+        while process.poll() is None:
+            if self._stop is not None and self._stop.is_set():
+                return Stopped("the job was stopped at this node")
+            if time.monotonic() >= self._deadline:
+                return EngineTimeout("the job was not done at its deadline")
+            if (trouble := self._look()) is not None:
+                return trouble
+            self.progress()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_S)
+        return None
+
+    def _look(self) -> EngineError | None:
+        now = time.monotonic()
+        if self._gateway is None or now < self._next_look:
+            return None
+        self._next_look = now + GATEWAY_POLL_S
+        try:
+            report = self._gateway.report(self.job.task)
+        except Exception as error:
+            if now - self._answered > GATEWAY_PATIENCE_S:
+                return SessionCut(f"this node's gateway does not answer: {error}")
+            return None
+        self._answered = now
+        return self.trouble(report)
+
+    def trouble(self, report: Mapping[str, Any]) -> EngineError | None:
+        """Return what the gateway knows against going on."""
+        if report["state"] == "cut":
+            return SessionCut(str(report["reason"]))
+        for peer in report["peers"]:
+            if peer["left"] is not None:
+                said = f"{peer['address']} ended early: {peer['left']}"
+                return PeerFailed(said, peer=peer["address"])
+            if self._down_for_long(peer):
+                said = f"{peer['address']}: {peer['down']}"
+                return PeerUnreachable(said, peer=peer["address"])
+        return None
+
+    def _down_for_long(self, peer: Mapping[str, Any]) -> bool:
+        """Whether a peer that was there is gone for longer than a hiccup. One that never came is
+        the engine's to give up on, by the job's connect timeout."""
+        if peer["down"] is None or not peer["received_messages"]:
+            self._down_since.pop(peer["address"], None)
+            return False
+        since = self._down_since.setdefault(peer["address"], time.monotonic())
+        return time.monotonic() - since > DOWN_PATIENCE_S
+
+    def after_death(self) -> EngineError | None:
+        """Return whether a peer or the gateway explains that the engine failed."""
+        if self._gateway is None:
+            return None
+        with contextlib.suppress(Exception):
+            report = self._gateway.report(self.job.task)
+            if (found := self.trouble(report)) is not None:
+                return found
+            for peer in report["peers"]:
+                if peer["down"] is not None:
+                    said = f"{peer['address']}: {peer['down']}"
+                    return PeerUnreachable(said, peer=peer["address"])
+        return None
+
+    def progress(self) -> None:
+        """Pass on what the process has told since last time."""
+        if self._on_progress is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            lines = (self.folder / PROGRESS).read_text().splitlines()
+            for line in lines[self._told :]:
+                said = json.loads(line)
+                self._told += 1
+                self._on_progress(said["phase"], said["step"])
+
+    def close_session(self, left: str | None) -> list[dict[str, Any]]:
+        """Close the session at the gateway and return the traffic by peer."""
+        if self._gateway is None:
+            return []
+        try:
+            report = self._gateway.close(self.job.task, left=left)
+        except Exception:
+            return []
+        hidden = {"left", "down"}
+        return [{k: v for k, v in peer.items() if k not in hidden} for peer in report["peers"]]
+
+
+def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
+    scratch = folder / SCRATCH
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch.mkdir(mode=0o700)
+        _write_private(folder / JOB, canonical(job.model_dump(mode="json")))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
+            cwd=folder,
+            env=_environment(scratch),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DiskFull(f"cannot prepare the job: {error}") from error
+    with contextlib.suppress(OSError):  # it may be over already
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))  # a core would hold shares
+    return process
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    own = {"HOME": str(scratch), "TMPDIR": str(scratch), PARENT: str(os.getpid())}
+    return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu"}
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _keep_log(pipe: IO[bytes] | None, path: Path) -> None:
+    """Keep the first part of what the process prints; read on, so that it never blocks."""
+    if pipe is None:
+        return
+    left = MAX_LOG_BYTES
+    with pipe, path.open("wb") as log, contextlib.suppress(OSError):
+        while chunk := os.read(pipe.fileno(), 65_536):
+            log.write(chunk[:left])
+            log.flush()
+            left -= min(left, len(chunk))
+
+
+def _wipe(folder: Path) -> None:
+    """Remove what the engine wrote in the clear: scratch, and the traces it puts into /tmp."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for trace in _TRACE.findall((folder / LOG).read_text(errors="replace")):
+            with contextlib.suppress(OSError):
+                os.unlink(trace)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _outcome(watch: _Watch, status: int) -> dict[str, Any]:
+    """Return the transcript of a process that succeeded.
+
+    Raises:
+        EngineError: it did not.
+    """
+    if status == 0:
+        return _read(watch.folder / TRANSCRIPT)
+    reported = _reported(watch.folder)
+    if reported is not None and not isinstance(reported, PeerUnreachable):
+        raise reported
+    if (cause := watch.after_death()) is not None:
+        raise cause
+    raise reported or _crash(watch, status)
+
+
+def _reported(folder: Path) -> EngineError | None:
+    if not (folder / ERROR).exists():
+        return None
+    return from_report(_read(folder / ERROR))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = parse(path.read_bytes(), limit_bytes=MAX_REPORT_BYTES)
+    except (OSError, NotCanonical) as error:
+        raise EngineCrashed(f"{path.name}: {error}") from error
+    if not isinstance(found, dict):
+        raise EngineCrashed(f"{path.name} is not an object")
+    return found
+
+
+def _crash(watch: _Watch, status: int) -> EngineError:
+    """Name a death without a word: the log's end may say that a peer was silent."""
+    log = _tail(watch.folder / LOG)
+    if "no space left on device" in log.lower():
+        return DiskFull("no space left for the job's files")
+    if "Get data timeout" in log or "connect to mesh failed" in log:
+        return explain(log, watch.job.parties)
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return EngineCrashed(f"the engine's process died ({how}); see {LOG} in the job directory")
+
+
+def _tail(path: Path, octets: int = 16_384) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - octets))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
