@@ -12,7 +12,7 @@ import typer
 
 from . import genesis as genesis_file
 from .errors import BlockRejected, EmbeddedChainError
-from .genesis import Genesis, Wei
+from .genesis import Genesis
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")  # five times the default backend's speed
 
-ALLOC_WEI = Wei(10**24)
+ALLOC_WEI = str(10**24)
 USAGE_ERROR = 2
 DIFFERS = 1
 
@@ -68,6 +68,7 @@ def serve(
     ] = 0,
 ) -> None:
     """Hold the chain in a directory (created if absent) and serve its JSON-RPC."""
+    logging.getLogger("eth").setLevel(logging.CRITICAL)  # it logs whole databases on failure
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     from .server import Settings
     from .server import serve as run
@@ -106,20 +107,24 @@ def _create(directory: Path, chain_id: int | None, alloc: list[str] | None, file
     """Create the chain unless it is there; what was asked for must then be what it has."""
     from .producer import create
 
-    asked = genesis_file.read_file(file) if file else None
-    if asked is None and (directory / genesis_file.FILE_NAME).exists():
-        here = genesis_file.read(directory)
-        given = _allocated(alloc) if alloc else here.alloc
-        asked = dataclasses.replace(here, chain_id=chain_id or here.chain_id, alloc=given)
-    if asked is None:
-        number = genesis_file.DEFAULT_CHAIN_ID if chain_id is None else chain_id
-        asked = Genesis(number, int(time.time()), alloc=_allocated(alloc or []))
-    create(directory, genesis_file.from_json(genesis_file.to_json(asked)))
+    if file is not None and (chain_id is not None or alloc):
+        raise typer.BadParameter("--genesis already says what --chain-id and --alloc would")
+    create(directory, genesis_file.read_file(file) if file else _asked(directory, chain_id, alloc))
 
 
-def _allocated(entries: list[str]) -> dict[str, Wei]:
-    pairs = (entry.partition("=") for entry in entries)
-    return {account.lower(): Wei(int(wei)) if wei.isdecimal() else ALLOC_WEI for account, _, wei in pairs}
+def _asked(directory: Path, chain_id: int | None, alloc: list[str] | None) -> Genesis:
+    """Return the genesis of the options; what they leave out is as it is here, or the default."""
+    if (directory / genesis_file.FILE_NAME).exists():
+        content = genesis_file.to_json(genesis_file.read(directory))
+    else:
+        fresh = Genesis(genesis_file.DEFAULT_CHAIN_ID, int(time.time()))
+        content = genesis_file.to_json(fresh)
+    if chain_id is not None:
+        content["chainId"] = chain_id
+    if alloc:
+        pairs = (entry.lower().partition("=") for entry in alloc)
+        content["alloc"] = {account: wei if sign else ALLOC_WEI for account, sign, wei in pairs}
+    return genesis_file.from_json(content)
 
 
 def _genesis_hash(genesis: Genesis) -> str:

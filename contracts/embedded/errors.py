@@ -87,6 +87,16 @@ class StoreCorrupted(EmbeddedChainError):
         )
 
 
+class StoreUnavailable(EmbeddedChainError):
+    """The database cannot be read or written, though nothing says it is damaged."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"the chain's database cannot be used: {problem}; check the disk, the permissions of "
+            "the directory, and that no other program has the file open for writing"
+        )
+
+
 class StoreFull(EmbeddedChainError):
     """The disk takes no more."""
 

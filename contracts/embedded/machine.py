@@ -5,7 +5,7 @@ Timestamps are unix seconds, and arrive as arguments.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -249,14 +249,18 @@ class BlockBuilder:
         return block
 
 
-def fill(builder: BlockBuilder, candidates: Iterable[Transaction]) -> tuple[Dropped, ...]:
-    """Apply what fits, in order; returns what is invalid.
+def fill(
+    builder: BlockBuilder, candidates: Iterable[Transaction], is_late: Callable[[], bool]
+) -> tuple[Dropped, ...]:
+    """Apply what fits, in order, until ``is_late``; returns what is invalid.
 
     Once a sender's transaction is left out, its later ones wait: their nonces would not fit.
     """
     dropped: list[Dropped] = []
     waiting: set[bytes] = set()
     for transaction in candidates:
+        if is_late():
+            break
         if transaction.sender in waiting:
             continue
         if not builder.has_room(transaction):

@@ -266,15 +266,17 @@ def _logs(context: Context, request: LogRequest) -> list[views.Json]:
     wanted = LogFilter(first, last, request.addresses, request.topics)
     found = context.producer.store.logs(wanted, MAX_LOGS + 1)
     if len(found) > MAX_LOGS:
-        raise RpcError(
-            LIMIT_EXCEEDED,
-            f"more than {MAX_LOGS} logs match; ask for fewer blocks: "
-            f"blocks {first} to {found[-1].number - 1} fit"
-            if found[-1].number > first
-            else f"more than {MAX_LOGS} logs match in block {first}; filter by address or topic",
-        )
-    heads = {n: _stored(context, AtNumber(n)) for n in {one.number for one in found}}
-    return [views.log_json(one, heads[one.number].hash, heads[one.number].time) for one in found]
+        raise RpcError(LIMIT_EXCEEDED, _too_many(first, found[-1][0].number))
+    return [views.log_json(*one) for one in found]
+
+
+def _too_many(first: int, exceeded: int) -> str:
+    advice = (
+        f"blocks {first} to {exceeded - 1} fit: ask for them, then go on from {exceeded}"
+        if exceeded > first
+        else f"already in block {first}: filter by address or topic"
+    )
+    return f"query returned more than {MAX_LOGS} results; {advice}"
 
 
 def _height(context: Context, ref: BlockRef) -> int:

@@ -24,4 +24,8 @@ def loads(body: bytes, max_depth: int = MAX_DEPTH) -> object:
                 raise ValueError(f"nested deeper than {max_depth}")
         elif bracket in b"]}":
             depth -= 1
-    return json.loads(body)
+    return json.loads(body, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")

@@ -13,7 +13,7 @@ from typing import Final
 
 from eth.db.backends.base import BaseDB
 
-from .errors import DirectoryUnusable, StoreCorrupted, StoreFull
+from .errors import StoreCorrupted, StoreFull, StoreUnavailable
 
 FILE_NAME = "chain.sqlite3"
 SCHEMA_VERSION = 1
@@ -35,7 +35,7 @@ create table logs (
   address blob not null, t0 blob, t1 blob, t2 blob, t3 blob, data blob not null,
   primary key (number, position)
 ) without rowid;
-create index logs_by_address on logs (address, t0, number);
+create index logs_by_address on logs (address, number);
 create index logs_by_topic on logs (t0, number);
 create table pool (arrival integer primary key, hash blob not null unique, raw blob not null);
 create table dropped (
@@ -198,14 +198,15 @@ class Store:
         query = "select receipt from transactions where number = ? order by position"
         return [row[0] for row in self.connection.execute(query, (number,))]
 
-    def logs(self, wanted: LogFilter, limit: int) -> list[StoredLog]:
-        """Return the first ``limit`` logs that match, in chain order."""
+    def logs(self, wanted: LogFilter, limit: int) -> list[tuple[StoredLog, bytes, int]]:
+        """Return the first ``limit`` logs that match, in chain order, with block hash and time."""
         where, values = _conditions(wanted)
         query = (
-            "select number, position, tx, tx_position, address, t0, t1, t2, t3, data "  # noqa: S608
-            f"from logs where {where} order by number, position limit ?"
+            "select hash, time, number, position, tx, tx_position, address, t0, t1, t2, t3, data "  # noqa: S608
+            f"from logs join blocks using (number) where {where} order by number, position limit ?"
         )
-        return [_log(row) for row in self.connection.execute(query, (*values, limit))]
+        rows = self.connection.execute(query, (*values, limit))
+        return [(_log(rest), block_hash, time) for block_hash, time, *rest in rows]
 
     # the pool
 
@@ -242,26 +243,25 @@ class Store:
 
 @contextlib.contextmanager
 def named_errors() -> Iterator[None]:
-    """Turn SQLite's complaints into StoreFull and StoreCorrupted."""
+    """Turn SQLite's complaints into StoreFull, StoreCorrupted and StoreUnavailable."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # without the extension
         if code == sqlite3.SQLITE_FULL:
             raise StoreFull from error
-        raise StoreCorrupted(str(error)) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            raise StoreCorrupted(str(error)) from error
+        raise StoreUnavailable(str(error)) from error
 
 
 def open_store(directory: Path) -> Store:
     """Open the database for the one producer, and create it if absent.
 
-    Raises :class:`StoreCorrupted` or :class:`DirectoryUnusable`.
+    Raises :class:`StoreCorrupted`, :class:`StoreUnavailable` or :class:`StoreFull`.
     """
-    try:
-        connection = sqlite3.connect(directory / FILE_NAME, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise DirectoryUnusable(directory, str(error)) from error
     with named_errors():
+        connection = sqlite3.connect(directory / FILE_NAME, isolation_level=None, check_same_thread=False)
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")  # acknowledged means on disk
         connection.execute("pragma cache_size = -32768")  # 32 MiB
