@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from sealtrace.node.engines.link import Link, connect, translated
 TOKEN_BYTES = 16
 HEADER = "token"
 
+Tell = Callable[[Sequence[int]], None]
+"""Told the ranks of those who are about to intersect: the engine may die of their silence wordlessly."""
+
 
 def token(task: str, identity: str) -> str:
     """Return what stands for an id in this task's alignment: 128 bits of SHA-256, hex."""
@@ -27,7 +30,7 @@ def token(task: str, identity: str) -> str:
     return hashlib.sha256(text).digest()[:TOKEN_BYTES].hex()
 
 
-def align(job: Job, step: JobStep, control: Link, ids: Sequence[str], scratch: Path) -> list[int]:
+def align(job: Job, step: JobStep, control: Link, ids: Sequence[str], scratch: Path, tell: Tell) -> list[int]:
     """Return the numbers of this party's rows that all parties hold, in the order common to all.
 
     Raises:
@@ -38,9 +41,9 @@ def align(job: Job, step: JobStep, control: Link, ids: Sequence[str], scratch: P
     rows = {token(job.task, each): number for number, each in enumerate(ids)}
     tokens = sorted(rows)
     if step.protocol == "ECDH":
-        common = _together(job, step, tokens, scratch)
+        common = _together(job, step, tokens, scratch, tell)
     else:
-        common = _in_pairs(job, step, control, tokens, scratch)
+        common = _in_pairs(job, step, control, tokens, scratch, tell)
     _agree(job, control, common)
     try:
         return [rows[each] for each in common]
@@ -48,31 +51,35 @@ def align(job: Job, step: JobStep, control: Link, ids: Sequence[str], scratch: P
         raise ProtocolViolated("the common rows hold one that this party never gave") from error
 
 
-def _together(job: Job, step: JobStep, tokens: list[str], scratch: Path) -> list[str]:
+def _together(job: Job, step: JobStep, tokens: list[str], scratch: Path, tell: Tell) -> list[str]:
     everybody = range(len(job.parties))
+    tell(everybody)
     link = connect(job, step.id, everybody, receive_ms=job.timeouts.receive_ms)
     protocol = "PROTOCOL_ECDH" if len(everybody) == 2 else "PROTOCOL_ECDH_3PC"
     return _intersect(link, protocol, tokens, scratch / f"{step.id}")
 
 
-def _in_pairs(job: Job, step: JobStep, control: Link, tokens: list[str], scratch: Path) -> list[str]:
+def _in_pairs(
+    job: Job, step: JobStep, control: Link, tokens: list[str], scratch: Path, tell: Tell
+) -> list[str]:
     """Intersect with the first party, one after the other; it then tells each what remained."""
     others = range(1, len(job.parties))
     if job.rank != 0:
         control.receive(0)  # our turn: the first party may be busy with others for long
-        mine = _pair(job, step, job.rank, tokens, scratch)
+        mine = _pair(job, step, job.rank, tokens, scratch, tell)
         return _kept(mine, control.receive(0))
     shared: dict[int, list[str]] = {}
     current = tokens
     for other in others:
         control.send(other, b"{}")
-        current = shared[other] = _pair(job, step, other, current, scratch)
+        current = shared[other] = _pair(job, step, other, current, scratch, tell)
     for other in others:
         control.send(other, _mask(shared[other], set(current)))
     return current
 
 
-def _pair(job: Job, step: JobStep, other: int, tokens: list[str], scratch: Path) -> list[str]:
+def _pair(job: Job, step: JobStep, other: int, tokens: list[str], scratch: Path, tell: Tell) -> list[str]:
+    tell((0, other))
     link = connect(job, f"{step.id}.{other}", (0, other), receive_ms=job.timeouts.receive_ms)
     if 0 in link.gather(len(tokens)):
         return []

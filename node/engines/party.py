@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,7 +111,7 @@ def run(folder: Path) -> None:
     for step in job.steps:
         _check_step(job, step, bundles[step.id])
     tables = {each.name: _table(job, each.name, bundles) for each in own_inputs(job)}
-    _require_engine()
+    _require_engine(folder)
     _tell(folder, "connecting")
     state = Run(job, folder, bundles, tables, _meet(job))
     share = b""
@@ -156,13 +157,15 @@ def _table(job: Job, name: str, bundles: dict[str, Bundle]) -> Table:
     return load_table(Path(given.path or ""), list(dict.fromkeys(used)), given.id_column)  # type: ignore[arg-type]
 
 
-def _require_engine() -> None:
+def _require_engine(folder: Path) -> None:
     try:
         from spu import libspu
     except ImportError as error:
         raise EngineMissing("the engine is not installed: pip install 'sealtrace[mpc]'") from error
     options = libspu.logging.LogOptions()
     options.log_level = libspu.logging.LogLevel.WARN  # it reports each empty second otherwise
+    options.enable_console_logger = True
+    options.system_log_path = str(folder / SCRATCH / "spu.log")
     libspu.logging.setup_logging(options)
 
 
@@ -193,7 +196,11 @@ def _align(state: Run, step: JobStep) -> bytes:
     (name,) = (each for each in step.inputs if each in state.tables)
     table = _rows(state, step, name)
     scratch = state.folder / SCRATCH
-    order = align(state.job, step, state.control, table.ids, scratch)
+
+    def tell(ranks: Sequence[int]) -> None:
+        _tell(state.folder, "aligning", step.id, [state.job.parties[rank] for rank in ranks])
+
+    order = align(state.job, step, state.control, table.ids, scratch, tell)
     aligned = table.take(order)
     state.tables[f"{step.id}/{name}"] = aligned
     state.steps.append(_account(step, table.rows, common=aligned.rows))
@@ -271,9 +278,12 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
-def _tell(folder: Path, phase: str, step: str | None = None) -> None:
+def _tell(
+    folder: Path, phase: str, step: str | None = None, parties: Sequence[Address] | None = None
+) -> None:
+    """Add a line for the parent: the phase, and with whom alone it is where that is not with all."""
     with (folder / PROGRESS).open("a", encoding="ascii") as file:
-        file.write(json.dumps({"phase": phase, "step": step}) + "\n")
+        file.write(json.dumps({"phase": phase, "step": step, "parties": parties}) + "\n")
 
 
 def _write(path: Path, content: bytes) -> None:

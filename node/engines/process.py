@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -48,7 +48,8 @@ POLL_S = 0.05
 GATEWAY_POLL_S = 0.5
 GATEWAY_PATIENCE_S = 10.0
 DOWN_PATIENCE_S = 10.0
-_TRACE = re.compile(r"Trace has been written to (/tmp/psi_\w+\.trace)")  # noqa: S108 - not our choice
+FOLLOWED_PATIENCE_S = 2.0
+_TRACE = re.compile(r"Trace has been written to (/tmp/psi_[\w-]+\.trace)")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 
 
@@ -151,9 +152,11 @@ class _Watch:
         self._stop = stop
         self._on_progress = on_progress
         self._told = 0
+        self._parties: Sequence[str] | None = None
         self._next_look = 0.0
         self._answered = time.monotonic()
         self._down_since: dict[str, float] = {}
+        self._followed_since = 0.0
 
     def until_over(self, process: subprocess.Popen[bytes]) -> EngineError | None:
         """Return when the process has ended, or with the reason to end it."""
@@ -187,14 +190,24 @@ class _Watch:
         """Return what the gateway knows against going on."""
         if report["state"] == "cut":
             return SessionCut(str(report["reason"]))
+        if (left := self._first_left(report["peers"])) is not None:
+            said = f"{left['address']} ended early: {left['left']}"
+            return PeerFailed(said, peer=left["address"])
         for peer in report["peers"]:
-            if peer["left"] is not None:
-                said = f"{peer['address']} ended early: {peer['left']}"
-                return PeerFailed(said, peer=peer["address"])
             if self._down_for_long(peer):
                 said = f"{peer['address']}: {peer['down']}"
                 return PeerUnreachable(said, peer=peer["address"])
         return None
+
+    def _first_left(self, peers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """Return the peer that ended early for a reason of its own. One that only followed another
+        counts after a while, in case the other's word was lost."""
+        left = [peer for peer in peers if peer["left"] is not None]
+        own = [peer for peer in left if peer["left"] != PeerFailed.code]
+        if own or not left:
+            return own[0] if own else None
+        self._followed_since = self._followed_since or time.monotonic()
+        return left[0] if time.monotonic() - self._followed_since > FOLLOWED_PATIENCE_S else None
 
     def _down_for_long(self, peer: Mapping[str, Any]) -> bool:
         """Whether a peer that was there is gone for longer than a hiccup. One that never came is
@@ -217,18 +230,30 @@ class _Watch:
                 if peer["down"] is not None:
                     said = f"{peer['address']}: {peer['down']}"
                     return PeerUnreachable(said, peer=peer["address"])
+            return self._silent(report["peers"])
+        return None
+
+    def _silent(self, peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
+        """Some protocols abort without a word when a peer is silent for too long; the gateway knows
+        for how long it was, and the engine's last word on progress, with whom it was busy."""
+        patience_s = self.job.timeouts.receive_ms / 1000 * 0.9
+        busy_with = self._parties or self.job.parties
+        for peer in peers:
+            if peer["address"] in busy_with and peer["silent_s"] >= patience_s:
+                said = f"{peer['address']} was silent for {peer['silent_s']:.0f} s"
+                return PeerUnreachable(said, peer=peer["address"])
         return None
 
     def progress(self) -> None:
-        """Pass on what the process has told since last time."""
-        if self._on_progress is None:
-            return
-        with contextlib.suppress(OSError, ValueError):
+        """Take in what the process has told since last time, and pass it on."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
             lines = (self.folder / PROGRESS).read_text().splitlines()
             for line in lines[self._told :]:
                 said = json.loads(line)
                 self._told += 1
-                self._on_progress(said["phase"], said["step"])
+                self._parties = said["parties"]
+                if self._on_progress is not None:
+                    self._on_progress(said["phase"], said["step"])
 
     def close_session(self, left: str | None) -> list[dict[str, Any]]:
         """Close the session at the gateway and return the traffic by peer."""
@@ -238,7 +263,7 @@ class _Watch:
             report = self._gateway.close(self.job.task, left=left)
         except Exception:
             return []
-        hidden = {"left", "down"}
+        hidden = {"left", "down", "silent_s"}
         return [{k: v for k, v in peer.items() if k not in hidden} for peer in report["peers"]]
 
 

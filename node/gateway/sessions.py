@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -38,6 +39,7 @@ class Peer:
     received: Flow = field(default_factory=Flow)
     left: str | None = None  # why its engine ended early, in its own words
     down: str | None = None  # why our last message did not get through
+    heard_at: float = field(default_factory=time.monotonic)
     _unsent: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
     def number(self, topic: str, payload: bytes) -> int:
@@ -143,6 +145,7 @@ class OpenSession:
         Raises:
             Refused: the queue is full, or the number makes no sense.
         """
+        peer.heard_at = time.monotonic()
         if peer.received.seen(sequence):
             return
         self._mailbox.put(peer.address, topic, payload)
@@ -201,6 +204,7 @@ def _report(peer: Peer) -> dict[str, Any]:
         "received_messages": peer.received.messages,
         "received_bytes": peer.received.octets,
         "received_digest": peer.received.digest,
+        "silent_s": round(time.monotonic() - peer.heard_at, 3),
         "left": peer.left,
         "down": peer.down,
     }

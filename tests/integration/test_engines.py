@@ -1,0 +1,294 @@
+"""Real engines at three parties, talking through real gateways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("spu")
+
+import pandas as pd
+from engine_network import (
+    COLUMNS,
+    ID,
+    NAMES,
+    Party3,
+    network,
+    opened,
+    split_credit,
+    statistics_params,
+    steps,
+    write_csv,
+)
+
+from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.node.engines.errors import (
+    BadInput,
+    EmptyIntersection,
+    EngineError,
+    EngineTimeout,
+    PeerFailed,
+    PeerUnreachable,
+    ProgramMismatch,
+    SessionCut,
+    Stopped,
+)
+from sealtrace.node.engines.process import JobResult
+from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.envelope import unseal
+from sealtrace.protocol.receipt import result_digest
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    with network(tmp_path_factory.mktemp("engines")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def paths(net):
+    return split_credit(net.folder)
+
+
+@pytest.fixture(scope="module")
+def finished(net, paths):
+    """One good run that several tests look at."""
+    run = Party3(net, net.new_task(), paths)
+    return run, run.run()
+
+
+def joined(paths: dict[str, Path]) -> pd.DataFrame:
+    frames = [pd.read_csv(paths[name]) for name in NAMES]
+    return frames[0].merge(frames[1], on=ID).merge(frames[2], on=ID)
+
+
+def expected(paths: dict[str, Path]):
+    return load(shipped()["statistics"]).program.plaintext(joined(paths), statistics_params())
+
+
+def assert_close(observed, wanted):
+    if isinstance(wanted, dict):
+        assert observed.keys() == wanted.keys()
+        for key in wanted:
+            assert_close(observed[key], wanted[key])
+    elif isinstance(wanted, list):
+        assert len(observed) == len(wanted)
+        for one, other in zip(observed, wanted, strict=True):
+            assert_close(one, other)
+    elif isinstance(wanted, float):
+        assert observed == pytest.approx(wanted, rel=1e-3, abs=1e-6)
+    else:
+        assert observed == wanted
+
+
+def test_three_parties_align_and_compute_what_the_joined_table_says(net, paths, finished):
+    _, results = finished
+    result = opened(net, results, steps()[1])
+    assert_close(result, expected(paths))
+    assert [g["category"] for g in result["groups"] if g["suppressed"]] == ["unemployed"]
+
+
+def test_every_party_comes_to_the_same_result_digest(net, finished):
+    _, results = finished
+    outputs = {n.address: sha256(r.output.read_bytes()) for n, r in zip(net.nodes, results, strict=True)}
+    assert {r.result_digest for r in results} == {result_digest(outputs)}
+
+
+def test_what_one_gateway_sent_is_what_the_other_received(net, finished):
+    _, results = finished
+    traffic = {
+        (node.address, peer["address"]): peer
+        for node, result in zip(net.nodes, results, strict=True)
+        for peer in result.transcript["traffic"]
+    }
+    assert len(traffic) == 6
+    for (here, there), seen in traffic.items():
+        back = traffic[there, here]
+        for what in ("messages", "bytes", "digest"):
+            assert seen[f"sent_{what}"] == back[f"received_{what}"]
+
+
+def test_nothing_but_sealed_output_and_accounts_stays_in_the_job_directory(finished):
+    run, _ = finished
+    for me in range(3):
+        left = {path.name for path in run.folder(me).iterdir()}
+        assert left == {"job.json", "output.sealed", "transcript.json", "progress.jsonl", "engine.log"}
+        assert (run.folder(me) / "output.sealed").stat().st_mode & 0o777 == 0o600
+        log = (run.folder(me) / "engine.log").read_text()
+        assert "applicant-" not in log
+
+
+def test_a_share_alone_is_not_the_result(net, finished):
+    _, results = finished
+    share = unseal(results[0].output.read_bytes(), net.key).plaintext
+    assert b"counts" in share  # the names are there
+    header = json.loads(share[share.index(b"{") : share.index(b"}]") + 2] + b"}")
+    assert header["kind"] == "mpc"
+
+
+def test_two_parties_align_by_ecdh_and_compute_by_cheetah(net, paths):
+    params = statistics_params()
+    params["correlation"] = [c for c in params["correlation"] if c["input"] != "carrier"]
+    align, stats = steps("ECDH", "CHEETAH", names=NAMES[:2])
+    two = (align, stats.model_copy(update={"params": params}))
+    run = Party3(net, net.new_task(count=2), paths, count=2, common={"steps": two})
+    result = opened(net, run.run(), two[1])
+    frame = pd.read_csv(paths["bank"]).merge(pd.read_csv(paths["registry"]), on=ID)
+    assert_close(result, load(shipped()["statistics"]).program.plaintext(frame, params))
+
+
+def test_three_parties_align_by_ecdh_and_the_requester_gets_the_common_ids(net, paths):
+    align = steps("ECDH")[0].model_copy(update={"params": {"result": "ids"}})
+    run = Party3(net, net.new_task(), paths, common={"steps": (align,)})
+    result = opened(net, run.run(), align)
+    assert sorted(result["ids"]) == sorted(joined(paths)[ID])
+
+
+def test_a_program_altered_at_one_party_runs_at_none(net, paths, tmp_path):
+    """The liar's own check is out of its way: it holds its job to its own bundle's digest."""
+    altered = tmp_path / "statistics"
+    shutil.copytree(shipped()["statistics"], altered)
+    program = altered / "program.py"
+    program.write_text(program.read_text().replace("- 0.5  # counts", "- 40.5  # counts"))
+    align, stats = steps()
+    lying = stats.model_copy(update={"bundle": str(altered), "algorithm": load(altered).digest})
+    run = Party3(net, net.new_task(), paths, changes={1: {"steps": (align, lying)}})
+    results = run.run()
+    assert all(isinstance(r, ProgramMismatch) for r in honest_view(results)), results
+    assert not any((run.folder(me) / "output.sealed").exists() for me in range(3))
+
+
+def test_a_compiled_program_that_differs_is_noticed_before_anything_is_shared(net, paths, monkeypatch):
+    """Same bundle, same job, other text: the digest of the compiled program is what counts."""
+    from sealtrace.node.engines import computation
+
+    said = [{"step": "s", "program": "a"}, {"step": "s", "program": "b"}, {"step": "s", "program": "a"}]
+
+    class Control:
+        ranks = (0, 1, 2)
+
+        def gather(self, mine):
+            return said
+
+    class Job:
+        parties = ("0xa", "0xb", "0xc")
+
+    with pytest.raises(ProgramMismatch, match="0xb"):
+        computation._agree(Job(), Control(), said[0])
+
+
+def honest_view(results):
+    """Either the party saw it itself, or it was told by a peer that saw it first."""
+    for result in results:
+        if isinstance(result, PeerFailed) and "program_mismatch" in str(result):
+            yield ProgramMismatch(str(result))
+        else:
+            yield result
+
+
+def ends(run: Party3, meanwhile) -> tuple[list[JobResult | EngineError], float]:
+    """Run, call ``meanwhile`` once party 1 computes, and return the results and seconds after."""
+    when: list[float] = []
+
+    def watch() -> None:
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline and (1, "running", "align") not in run.progress:
+            time.sleep(0.02)
+        meanwhile()
+        when.append(time.monotonic())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    results = run.run()
+    watcher.join()
+    return results, time.monotonic() - when[0]
+
+
+def engine_pid(run: Party3, me: int) -> int:
+    needle = str(run.folder(me)).encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if needle in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+            except OSError:
+                continue
+    raise AssertionError("no engine process")
+
+
+def test_a_killed_engine_ends_the_job_everywhere_within_seconds(net, paths):
+    run = Party3(net, net.new_task(), paths)
+    results, seconds = ends(run, lambda: os.kill(engine_pid(run, 1), signal.SIGKILL))
+    assert results[1].code == "engine_crashed"
+    for me in (0, 2):
+        assert isinstance(results[me], PeerFailed)
+    assert results[0].peer == net.nodes[1].address
+    assert seconds < 8
+    assert not (run.folder(0) / "scratch").exists()
+
+
+def test_a_silent_peer_ends_the_job_within_the_configured_time(net, paths):
+    run = Party3(net, net.new_task(), paths, deadline_s=30)
+    results, seconds = ends(run, lambda: os.kill(engine_pid(run, 1), signal.SIGSTOP))
+    assert isinstance(results[0], PeerUnreachable | PeerFailed), results
+    assert isinstance(results[2], PeerUnreachable | PeerFailed), results
+    assert seconds < 20
+    assert isinstance(results[1], PeerFailed | PeerUnreachable | EngineTimeout)
+
+
+def test_a_session_revoked_on_the_chain_is_cut_at_once(net, paths):
+    run = Party3(net, net.new_task(), paths)
+    results, seconds = ends(run, lambda: net.write(run.task, running=False))
+    assert all(isinstance(r, SessionCut | PeerFailed) for r in results), results
+    assert any(isinstance(r, SessionCut) for r in results)
+    assert seconds < 5
+
+
+def test_an_operator_stops_a_job(net, paths):
+    run = Party3(net, net.new_task(), paths)
+    results, seconds = ends(run, lambda: run.stops[2].set())
+    assert isinstance(results[2], Stopped)
+    assert all(isinstance(results[me], PeerFailed) for me in (0, 1))
+    assert seconds < 5
+
+
+def test_a_job_is_killed_at_its_deadline(net, paths):
+    run = Party3(net, net.new_task(), paths, count=3, deadline_s=0.5)
+    results = run.run()
+    assert any(isinstance(r, EngineTimeout) for r in results)
+    assert all(isinstance(r, EngineTimeout | PeerFailed) for r in results)
+
+
+def test_no_common_row_is_its_own_outcome(net, paths, tmp_path):
+    others = dict(paths)
+    others["carrier"] = tmp_path / "carrier.csv"
+    write_csv(others["carrier"], [ID, *COLUMNS["carrier"]], [["nobody-1", "1", "1"], ["nobody-2", "2", "1"]])
+    run = Party3(net, net.new_task(), others)
+    results = run.run()
+    assert all(isinstance(r, EmptyIntersection) or "empty_intersection" in str(r) for r in results), results
+
+
+@pytest.mark.parametrize(
+    ("reason", "header", "rows"),
+    [
+        ("duplicate_ids", [ID, *COLUMNS["carrier"]], [["a", "1", "1"], ["a", "2", "2"]]),
+        ("missing_column", [ID, COLUMNS["carrier"][0]], [["a", "1"]]),
+    ],
+)
+def test_a_table_that_does_not_fit_fails_at_its_owner_by_name(net, paths, tmp_path, reason, header, rows):
+    others = dict(paths)
+    others["carrier"] = tmp_path / "carrier.csv"
+    write_csv(others["carrier"], header, rows)
+    results = Party3(net, net.new_task(), others).run()
+    assert isinstance(results[2], BadInput)
+    assert results[2].reason == reason
+    assert all(isinstance(r, PeerFailed) and "bad_input" in str(r) for r in results[:2]), results
