@@ -97,8 +97,18 @@ def write(directory: Path, genesis: Genesis) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(directory / FILE_NAME)
+        _sync(directory)
     except OSError as error:
         raise DirectoryUnusable(directory, str(error)) from error
+
+
+def _sync(directory: Path) -> None:
+    """Put the directory's new entry on disk, which syncing the file does not."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import RpcError, invalid_params
+from .errors import invalid_params
 from .machine import CallRequest
 
 QUANTITY = re.compile(r"0x(?:0|[1-9a-fA-F][0-9a-fA-F]{0,63})\Z")
@@ -220,6 +220,3 @@ def _sized(value: object, size: int, what: str) -> bytes:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-__all__ = ["LATEST", "AtHash", "AtNumber", "AtTag", "BlockRef", "LogRequest", "RpcError"]

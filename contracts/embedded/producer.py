@@ -15,6 +15,7 @@ from typing import IO
 
 import rlp
 from eth.abc import BlockAPI, BlockHeaderAPI
+from eth.constants import BLANK_ROOT_HASH
 from eth.exceptions import HeaderNotFound
 from eth.vm.interrupt import EVMMissingData
 from eth_hash.auto import keccak
@@ -286,7 +287,8 @@ def _require_sound(chain: ZeroFeeChain, store: Store) -> None:
     stored = store.block(head.block_number)
     if stored is None or stored.hash != head.hash or store.head_number() != head.block_number:
         raise StoreCorrupted("the head block and the block table disagree")
-    if keccak(rlp.encode(head)) != head.hash or head.state_root not in store.kv:
+    known = head.state_root == BLANK_ROOT_HASH or head.state_root in store.kv
+    if keccak(rlp.encode(head)) != head.hash or not known:
         raise StoreCorrupted(f"the state of block {head.block_number} is missing")
 
 

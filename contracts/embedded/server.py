@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ RETRY_SECONDS = 5.0
 BODY_SECONDS = 30.0
 """How long a client may take to send its request."""
 SHUTDOWN_SECONDS = 3
+STACK_BYTES = 128 * 1024 * 1024
+"""Address space, not memory: contracts may call each other 1,024 deep."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -85,6 +88,7 @@ class Service:
         self._producer = producer
         self._context = rpc.Context(producer)
         self._pace = Pace(settings.block_interval, settings.heartbeat, time.monotonic())
+        threading.stack_size(STACK_BYTES)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="chain")
         self._wake = asyncio.Event()
 

@@ -183,6 +183,19 @@ def test_a_directory_keeps_its_genesis(directory):
         open_producer(directory)
 
 
+def test_a_chain_whose_state_is_empty_opens_again_and_proves_absence(tmp_path):
+    create(tmp_path, Genesis(7, GENESIS.timestamp))
+    producer = open_producer(tmp_path)
+    producer.mine(NOW, empty=True)
+    producer.close()
+    producer = open_producer(tmp_path)
+    proof = ask(producer, "eth_getProof", RICH.address, ["0x0"])["result"]
+    assert (proof["nonce"], proof["storageProof"][0]["value"]) == ("0x0", "0x0")
+    assert ask(producer, "eth_getLogs", {"fromBlock": "0x9"})["result"] == []
+    assert verify_directory(tmp_path).head_hash == producer.head().hex_hash
+    producer.close()
+
+
 def test_an_empty_directory_holds_no_chain(tmp_path):
     with pytest.raises(NoChainHere):
         open_producer(tmp_path)
