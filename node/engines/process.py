@@ -7,6 +7,7 @@ the deadline, and whoever dies takes the whole group along.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from sealtrace.node.engines.errors import (
+    BadJob,
     DiskFull,
     EngineCrashed,
     EngineError,
@@ -268,25 +270,32 @@ class _Watch:
 
 
 def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
-    scratch = folder / SCRATCH
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        scratch.mkdir(mode=0o700)
         _write_private(folder / JOB, canonical(job.model_dump(mode="json")))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
-            cwd=folder,
-            env=_environment(scratch),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        (folder / SCRATCH).mkdir(mode=0o700)
+        process = _spawn(folder)
+    except FileExistsError as error:
+        raise BadJob(f"{folder} held a job before; give every run a directory of its own") from error
     except OSError as error:
-        raise DiskFull(f"cannot prepare the job: {error}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("no space left for the job's files") from error
+        raise EngineCrashed(f"cannot start the engine: {error}") from error
     with contextlib.suppress(OSError):  # it may be over already
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))  # a core would hold shares
     return process
+
+
+def _spawn(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
+        cwd=folder,
+        env=_environment(folder / SCRATCH),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def _environment(scratch: Path) -> dict[str, str]:

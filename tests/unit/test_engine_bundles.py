@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealtrace.algorithms.bundles import BundleAltered, BundleMissing, load, shipped
+from sealtrace.algorithms.opening import open_result
+from sealtrace.algorithms.shares import (
+    MAGIC,
+    BadShare,
+    Header,
+    SecretValue,
+    decode_share,
+    decode_value,
+    encode_share,
+    encode_value,
+)
+from sealtrace.protocol.bundle import BadBundle, Member, pack, tar
+
+TASK = "0x" + "ab" * 32
+
+
+def test_the_digest_does_not_depend_on_the_order_of_files():
+    members = [Member("b", b"2"), Member("a", b"1", executable=True)]
+    assert pack(members, {}).digest == pack(reversed(members), {}).digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [Member("a", b"2")],
+        [Member("b", b"1")],
+        [Member("a", b"1", executable=True)],
+        [Member("a", b"1"), Member("b", b"")],
+    ],
+)
+def test_the_digest_changes_with_every_byte_name_and_mode(other):
+    assert pack(other, {}).digest != pack([Member("a", b"1")], {}).digest
+
+
+def test_the_digest_changes_with_the_config():
+    assert pack([Member("a", b"1")], {"k": 1}).digest != pack([Member("a", b"1")], {}).digest
+
+
+def test_the_layer_is_a_plain_tar_without_owners_or_times():
+    layer = tar([Member("d/a", b"1"), Member("b", b"22", executable=True)])
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        found = [(e.name, e.size, e.mode, e.mtime, e.uid, e.isreg()) for e in archive]
+    assert found == [("b", 2, 0o755, 0, 0, True), ("d/a", 1, 0o644, 0, 0, True)]
+
+
+def test_the_manifest_is_an_oci_image_manifest_of_its_blobs():
+    packed = pack([Member("a", b"1")], {"k": 1})
+    manifest = json.loads(packed.manifest)
+    assert manifest["schemaVersion"] == 2
+    assert manifest["config"]["size"] == len(packed.config)
+    assert manifest["layers"][0]["size"] == len(packed.layer)
+    assert packed.oci_digest == "sha256:" + packed.digest[2:]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../a", "/a", "a/../b", "", "a//b", "./a", "a\\b", "a\nb", unicodedata.normalize("NFD", "é"), "x" * 101],
+)
+def test_a_path_that_is_not_clean_is_refused(path):
+    with pytest.raises(BadBundle):
+        tar([Member(path, b"")])
+
+
+def test_paths_that_differ_in_letter_case_only_are_refused():
+    with pytest.raises(BadBundle):
+        tar([Member("A", b""), Member("a", b"")])
+
+
+@pytest.fixture
+def copied(tmp_path):
+    folder = tmp_path / "statistics"
+    shutil.copytree(shipped()["statistics"], folder)
+    return folder
+
+
+def test_the_shipped_bundles_load_and_state_what_each_role_learns():
+    for name, folder in shipped().items():
+        manifest = load(folder).manifest
+        assert manifest.name == name
+        assert {"party", "requester", "scheduler", "assumption"} <= set(manifest.learns)
+
+
+def test_a_copy_has_the_same_digest_and_an_altered_copy_is_named(copied):
+    digest = load(shipped()["statistics"]).digest
+    assert load(copied, expected=digest).digest == digest
+    (copied / "program.py").write_bytes((copied / "program.py").read_bytes() + b"\n")
+    with pytest.raises(BundleAltered) as altered:
+        load(copied, expected=digest)
+    assert altered.value.expected == digest
+
+
+def test_compiled_leftovers_are_no_part_of_a_bundle(copied):
+    digest = load(copied).digest
+    (copied / "__pycache__").mkdir()
+    (copied / "__pycache__" / "x.pyc").write_bytes(b"x")
+    assert load(copied).digest == digest
+
+
+def test_a_symbolic_link_is_refused(copied):
+    os.symlink("/etc/hostname", copied / "link")
+    with pytest.raises(BadBundle, match="symbolic"):
+        load(copied)
+
+
+def test_a_special_file_is_refused(copied):
+    os.mkfifo(copied / "pipe")
+    with pytest.raises(BadBundle, match="regular"):
+        load(copied)
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path):
+    with pytest.raises(BundleMissing):
+        load(tmp_path / "nowhere")
+    with pytest.raises(BundleMissing):
+        load(tmp_path)
+
+
+def test_code_changed_after_loading_does_not_run(copied):
+    bundle = load(copied)
+    (copied / "program.py").write_text("raise SystemExit('altered')")
+    assert bundle.program.outputs({"means": [1], "correlation": []}) == ["counts", "sums"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=8), st.binary(max_size=30), st.lists(st.binary(max_size=9), max_size=3))
+    )
+)
+def test_a_share_reads_as_it_was_written(parts):
+    values = tuple(SecretValue(name, meta, tuple(chunks)) for name, meta, chunks in parts)
+    header = Header(kind="mpc", task=TASK, step="s", rank=1, world=3, rows=5, values=[])
+    again = decode_share(encode_share(header, values))
+    assert again.values == values
+    assert (again.header.rank, again.header.rows) == (1, 5)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_share_or_refused_by_name(data):
+    with pytest.raises(BadShare):
+        decode_value(MAGIC + data)
+
+
+def test_a_share_with_a_byte_too_many_is_refused():
+    with pytest.raises(BadShare):
+        decode_value(encode_value(SecretValue("a", b"m", (b"c",))) + b"x")
+
+
+def psi_share(rank: int, text: bytes = b'{"rows":5}', world: int = 2, task: str = TASK) -> bytes:
+    header = Header(kind="psi", task=task, step="s", rank=rank, world=world, rows=5, values=[])
+    return encode_share(header, [SecretValue("aligned", b"", (text,))])
+
+
+def test_an_alignment_opens_to_what_all_parties_say():
+    assert open_result([psi_share(1), psi_share(0)], load(shipped()["psi"]), {}) == {"rows": 5}
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [],
+        [psi_share(0)],
+        [psi_share(0), psi_share(0)],
+        [psi_share(0), psi_share(1, b'{"rows":6}')],
+        [psi_share(0), psi_share(1, task="0x" + "cd" * 32)],
+    ],
+)
+def test_shares_that_do_not_belong_together_are_refused(shares):
+    with pytest.raises(BadShare):
+        open_result(shares, load(shipped()["psi"]), {})
+
+
+PARAMS = {
+    "group": {"input": "a", "column": "city", "categories": ["Bonn", "Ulm"]},
+    "means": [{"input": "b", "column": "amount", "scale": 4}],
+    "rates": [{"input": "b", "column": "late", "positive": "yes"}],
+    "correlation": [{"input": "a", "column": "age"}, {"input": "b", "column": "amount"}],
+    "min_group": 2,
+}
+FRAME = {
+    "city": ["Ulm", "Bonn", "Ulm"],
+    "amount": [4.0, 8.0, 8.0],
+    "late": ["yes", "no", "no"],
+    "age": [20.0, 30.0, 40.0],
+}
+
+
+def test_the_plaintext_reference_says_what_one_would_compute_by_hand():
+    pytest.importorskip("jax")
+    result = load(shipped()["statistics"]).program.plaintext(FRAME, PARAMS)
+    bonn, ulm = result["groups"]
+    assert bonn == {"category": "Bonn", "count": 0, "suppressed": True}
+    assert ulm["count"] == 2
+    assert ulm["means"] == {"b.amount": 6.0}
+    assert ulm["rates"] == {"b.late": 0.5}
+    assert result["correlation"]["matrix"][0][1] == pytest.approx(
+        np.corrcoef(FRAME["age"], FRAME["amount"])[0, 1]
+    )
+
+
+def test_a_column_without_variance_has_no_correlation():
+    pytest.importorskip("jax")
+    flat = {**FRAME, "age": [1.0, 1.0, 1.0]}
+    matrix = load(shipped()["statistics"]).program.plaintext(flat, PARAMS)["correlation"]["matrix"]
+    assert matrix[0] == [None, None]
+    assert matrix[1][1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_group": 1},
+        {"min_group": True},
+        {"surprise": 1},
+        {"group": {"input": "a", "column": "city", "categories": []}},
+        {"group": {"input": "a", "column": "city", "categories": ["x", "x"]}},
+        {"group": None},
+        {"means": [{"input": "b", "column": "amount", "scale": 3}]},
+        {"means": [{"input": "zoo", "column": "amount"}]},
+        {"rates": [{"input": "b", "column": "late"}]},
+        {"correlation": [{"input": "a", "column": "age"}] * 2},
+        {"correlation": "all"},
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(change):
+    pytest.importorskip("jax")
+    with pytest.raises(ValueError, match=r"."):
+        load(shipped()["statistics"]).program.check({**PARAMS, **change}, ["a", "b"])
+
+
+def test_a_group_outside_the_categories_is_refused_at_its_owner():
+    pytest.importorskip("jax")
+    with pytest.raises(ValueError, match="row 1"):
+        load(shipped()["statistics"]).program.prepare(PARAMS, "a", {**FRAME, "city": ["Rome"] * 3})
