@@ -1,0 +1,138 @@
+"""``node.toml``: what an operator sets. Unknown keys are errors; every key is listed in docs/settings.md."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sealtrace.node.errors import BadSettings
+from sealtrace.protocol.identifiers import AddressField
+
+FILE = "node.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChainSection(_Section):
+    """Which chain, and how deep a block must lie before it is believed (0 where finality is immediate)."""
+
+    rpc_url: str = Field(pattern=r"^https?://")
+    chain_id: int = Field(gt=0)
+    directory: AddressField
+    confirmations: int = Field(default=0, ge=0, le=1000)
+    timeout_s: float = Field(default=10, gt=0, le=120)
+
+
+class ApiSection(_Section):
+    """Where the REST API listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8600, ge=0, le=65535)
+
+
+class GatewaySection(_Section):
+    """Where peers reach this node (``public_url``, ``host``, ``port``) and where its own engines do."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8610, ge=0, le=65535)
+    local_port: int = Field(default=8611, ge=0, le=65535)
+    public_url: str | None = Field(default=None, pattern=r"^https://")
+    message_mib: int = Field(default=64, gt=0, le=1024)
+    queue_mib: int = Field(default=256, gt=0, le=16384)
+
+    @property
+    def url(self) -> str:
+        """What peers are told."""
+        return self.public_url or f"https://{self.host}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """What this node's worker and engines use."""
+        return f"http://127.0.0.1:{self.local_port}"
+
+
+class EngineSection(_Section):
+    """Limits of one run. Times in seconds."""
+
+    longest_run_s: int = Field(default=3600, gt=0, le=86_400)
+    connect_s: int = Field(default=60, gt=0, le=3600)
+    silence_s: int = Field(default=60, gt=0, le=3600)
+    concurrency: int = Field(default=2, gt=0, le=64)
+    protocols: list[str] = Field(
+        default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
+    )
+
+
+class Limits(_Section):
+    """Bounds on waiting and on space. Times in seconds."""
+
+    lease_s: float = Field(default=15, gt=0, le=600)
+    poll_s: float = Field(default=0.5, gt=0, le=60)
+    wait_for_others_s: float = Field(default=60, ge=0, le=3600)
+    introduction_wait_s: float = Field(default=300, gt=0, le=86_400)
+    act_timeout_s: float = Field(default=60, gt=0, le=600)
+    anchor_every_s: float = Field(default=300, gt=0, le=86_400)
+    heartbeat_s: float = Field(default=5, gt=0, le=60)
+    requeue_s: float = Field(default=10, gt=0, le=600)
+    output_mib: int = Field(default=64, gt=0, le=1024)
+    free_mib: int = Field(default=256, ge=0)
+
+
+class Settings(_Section):
+    """Everything in ``node.toml``. ``data_dirs`` are where the API may add datasets from."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    address: AddressField
+    scheduler_url: str = Field(pattern=r"^https?://")
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://")
+    queue: str = Field(default="sealtrace", pattern=r"^[a-z][a-z0-9._-]{0,62}$")
+    database_url: str | None = None
+    data_dirs: list[Path] = Field(default_factory=list)
+    chain: ChainSection
+    api: ApiSection = ApiSection()
+    gateway: GatewaySection = GatewaySection()
+    engine: EngineSection = EngineSection()
+    limits: Limits = Limits()
+
+
+def read_settings(directory: Path) -> Settings:
+    """Read ``node.toml`` of a node's directory.
+
+    Raises:
+        BadSettings: it is missing, not TOML, or a key is unknown or out of range.
+    """
+    path = directory / FILE
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as cause:
+        raise BadSettings(
+            f"{path} is missing: this is no node's directory; make one with node init"
+        ) from cause
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise BadSettings(f"{path}: {cause}") from cause
+    except ValidationError as cause:
+        first = cause.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadSettings(f"{path}: {place}: {first['msg']}") from cause
+
+
+def to_toml(settings: Settings) -> str:
+    """The text of ``settings``, every key written out so that an operator sees what can be set."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    flat = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = _assignments(flat)
+    for name, section in values.items():
+        if isinstance(section, dict):
+            lines += ["", f"[{name}]", *_assignments(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _assignments(values: dict[str, Any]) -> list[str]:
+    # JSON's strings, numbers, booleans and arrays of strings are TOML's too (TOML 1.0)
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]

@@ -1,0 +1,352 @@
+"""The gate on a small world: what runs, what is refused, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+from node_world import ALGORITHM, GRANT, KEY, ME, OTHER, Fuse, Killed, World
+
+from sealtrace.node.errors import ChainUnavailable, SchedulerUnavailable
+from sealtrace.node.ports import RunFailed, Undeliverable
+from sealtrace.protocol.canonical import digest
+from sealtrace.protocol.evidence import Kind
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.outcome import Blame, Denial, Failure
+from sealtrace.protocol.receipt import Receipt
+from sealtrace.protocol.records import NodeStatus
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def refused(world):
+    world.deliver_until_over()
+    assert world.runs == []
+    assert world.ledger.started == 0
+    return Denial(world.last(Kind.TASK_REFUSED)["denial"])
+
+
+def failed(world):
+    world.deliver_until_over()
+    assert world.ledger.state is TaskState.FAILED
+    assert not (world.folder / "jobs" / world.task[2:]).exists()
+    body = world.last(Kind.TASK_FAILED)
+    return Failure(body["reason"]), Blame(body["blame"])
+
+
+# --- a life
+
+
+def test_a_task_runs_is_delivered_finished_and_wiped(world):
+    world.deliver_until_over()
+    assert world.ledger.acts == ["start", "finish"]
+    assert world.ledger.state is TaskState.COMPLETED
+    assert world.scheduler.outputs == {world.task: b"sealed share"}
+    assert list(world.kinds()) == ["task.judged", "task.started", "task.ran", "task.finished", "task.wiped"]
+    assert not (world.folder / "jobs" / world.task[2:]).exists()
+
+
+def test_the_receipt_binds_the_block_of_the_judgement_the_input_and_the_transcript(world):
+    world.deliver_until_over()
+    receipt = Receipt.model_validate(world.last(Kind.TASK_FINISHED)["receipt"])
+    judged, ran = world.last(Kind.TASK_JUDGED), world.last(Kind.TASK_RAN)
+    assert receipt.authority_hash == judged["authority"]["hash"]
+    assert receipt.input_commitment == judged["input_commitment"]
+    assert receipt.transcript == digest(ran["transcript"])
+    assert receipt.party == ME
+
+
+def test_a_task_delivered_twice_runs_once(world):
+    world.engine.during = lambda: world.deliver()  # the second message comes while the first runs
+    world.deliver()
+    world.deliver()
+    assert len(world.runs) == 1
+    assert world.ledger.acts == ["start", "finish"]
+
+
+def test_the_worker_is_given_back_while_another_party_has_not_started(world):
+    world.ledger.on_start = None
+    world.deliver()
+    assert world.runs == []
+    assert world.store.task(world.task).lease is None
+    world.ledger.other_starts()
+    world.deliver_until_over()
+    assert world.ledger.state is TaskState.COMPLETED
+
+
+def test_a_task_that_others_never_start_expires_and_is_closed(world):
+    world.ledger.on_start = None
+    world.deliver()
+    world.now += 3600
+    world.deliver_until_over()
+    assert world.last(Kind.TASK_STOPPED)["state"] == "EXPIRED"
+    assert world.runs == []
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "denial"),
+    [
+        ({"revoked": True}, Denial.GRANT_REVOKED),
+        ({"uses_left": 0}, Denial.GRANT_EXHAUSTED),
+        ({"expires_at": 1}, Denial.GRANT_EXPIRED),
+        ({"requester": OTHER}, Denial.WRONG_REQUESTER),
+        ({"purpose": KEY}, Denial.WRONG_PURPOSE),
+        ({"dataset": KEY}, Denial.WRONG_DATASET),
+        ({"algorithm": KEY}, Denial.WRONG_ALGORITHM),
+        ({"owner": OTHER}, Denial.WRONG_OWNER),
+    ],
+)
+def test_what_the_grant_does_not_allow_is_refused_on_chain_with_the_reason(world, change, denial):
+    world.set_grant(**change)
+    assert refused(world) is denial
+
+
+def test_a_task_with_a_suspended_party_is_refused(world):
+    world.set_node(OTHER, NodeStatus.SUSPENDED)
+    assert refused(world) is Denial.PARTY_NOT_ACTIVE
+
+
+def test_a_suspended_node_can_refuse_nothing_and_runs_nothing(world):
+    world.set_node(ME, NodeStatus.SUSPENDED)
+    world.deliver()
+    assert world.runs == []
+    assert world.ledger.acts == []
+    assert world.last(Kind.TASK_JUDGED)["denial"] == Denial.PARTY_NOT_ACTIVE
+    assert "NodeNotActive" in world.store.task(world.task).note
+
+
+def test_a_dataset_altered_after_registration_is_refused(world):
+    world.table.write_text("id,age\n1,31\n2,40\n")
+    assert refused(world) is Denial.DATASET_ALTERED
+
+
+def test_an_altered_dataset_that_is_also_malformed_is_called_altered(world):
+    world.engine.bad_table = "duplicate_ids"
+    world.table.write_text("id,id\n")
+    assert refused(world) is Denial.DATASET_ALTERED
+
+
+def test_a_missing_dataset_is_refused(world):
+    world.table.unlink()
+    assert refused(world) is Denial.DATASET_MISSING
+
+
+def test_an_altered_bundle_is_refused(world):
+    world.bundles.altered = True
+    assert refused(world) is Denial.BUNDLE_ALTERED
+
+
+def test_a_missing_bundle_is_refused(world):
+    world.bundles.missing = True
+    assert refused(world) is Denial.BUNDLE_MISSING
+
+
+def test_a_malformed_table_is_refused_before_a_use_is_spent(world):
+    world.engine.bad_table = "malformed_csv: row 2 has 3 cells, not 2"
+    assert refused(world) is Denial.INPUT_INVALID
+    assert world.facts.grants[GRANT].uses_left == 3
+
+
+def test_what_the_engine_cannot_do_is_refused(world):
+    world.engine.unable = Denial.PROTOCOL_UNSUPPORTED
+    assert refused(world) is Denial.PROTOCOL_UNSUPPORTED
+
+
+def test_a_specification_that_says_other_terms_than_the_chain_is_refused(world):
+    world.spec = world.spec.model_copy(update={"purpose": "another purpose"})
+    world.introduce()
+    assert refused(world) is Denial.SPEC_MISMATCH
+
+
+def test_a_result_is_sealed_to_no_key_but_the_one_on_chain(world):
+    nodes = dict(world.facts.nodes)
+    lab = world.spec.requester
+    world.facts = type(world.facts)(
+        world.facts.grants,
+        {**nodes, lab: type(nodes[lab])(lab, nodes[lab].status, nodes[lab].roles, KEY, ALGORITHM)},
+        world.facts.datasets,
+        world.facts.algorithms,
+    )
+    assert refused(world) is Denial.SPEC_MISMATCH
+
+
+def test_a_task_without_a_specification_is_refused_after_the_wait_and_not_before(world):
+    with world.store.engine.begin() as connection:
+        connection.exec_driver_sql("update tasks set spec = null")
+    world.deliver()
+    assert world.ledger.acts == []
+    world.now += 301
+    assert refused(world) is Denial.SPEC_UNAVAILABLE
+
+
+def test_a_denial_by_the_chain_at_the_start_is_refused_with_the_chains_reason(world):
+    original = world.ledger._start
+
+    def revoked_meanwhile():
+        world.set_grant(revoked=True)
+        original()
+
+    world.ledger._start = revoked_meanwhile
+    assert refused(world) is Denial.GRANT_REVOKED
+
+
+# --- approval
+
+
+def test_a_grant_that_asks_for_approval_waits_in_the_inbox_until_the_operator_agrees(world):
+    world.ledger.state, world.ledger.approved = TaskState.CREATED, 0b10
+    world.deliver()
+    assert world.store.task(world.task).approval == "wanted"
+    assert world.ledger.acts == []
+    world.store.give_approval(world.task)
+    world.deliver_until_over()
+    assert world.ledger.acts == ["approve", "start", "finish"]
+    assert world.kinds()["task.approved"] == 1
+
+
+def test_a_task_the_operator_refuses_is_refused_on_chain(world):
+    world.ledger.state, world.ledger.approved = TaskState.CREATED, 0b10
+    world.store.want_stop(world.task)
+    assert refused(world) is Denial.OPERATOR_REFUSED
+
+
+# --- while it runs
+
+
+def test_an_owner_stops_a_running_task(world):
+    def stop():
+        world.store.want_stop(world.task)
+        world.beat()
+
+    world.engine.during = stop
+    world.deliver_until_over()
+    assert world.ledger.state is TaskState.CANCELLED
+    assert world.last(Kind.TASK_STOPPED)["by"] == "owner"
+    assert world.sessions.left == ["stopped by its owner"]
+    assert world.scheduler.outputs == {}
+
+
+def test_a_task_cancelled_by_its_requester_ends_the_run_and_is_wiped(world):
+    def cancel():
+        world.ledger.state = TaskState.CANCELLED
+        world.beat()
+
+    world.engine.during = cancel
+    world.deliver_until_over()
+    assert world.last(Kind.TASK_STOPPED) | {"seen": 0} == {"by": "others", "state": "CANCELLED", "seen": 0}
+    assert world.kinds()["task.wiped"] == 1
+    assert world.scheduler.outputs == {}
+
+
+def test_a_worker_that_lost_its_lease_does_nothing_more(world):
+    def lapse():
+        world.now += 100
+        world.store.lease(world.task, 1000)
+        world.beat()
+
+    world.engine.during = lapse
+    world.deliver()
+    assert world.ledger.acts == ["start"]
+
+
+@pytest.mark.parametrize("reason", list(Failure))
+def test_a_failed_run_is_reported_with_its_reason_and_blame(world, reason):
+    world.engine.outcome = RunFailed(reason, Blame.PARTY, OTHER, "said so")
+    assert failed(world) == (reason, Blame.PARTY)
+    assert world.last(Kind.TASK_FAILED)["blamed"] == OTHER
+    assert len(world.runs) == 1
+
+
+def test_a_dataset_changed_while_the_task_runs_spoils_the_run(world):
+    world.engine.during = lambda: world.table.write_text("id,age\n1,30\n2,40\n")  # same bytes, but written
+    assert failed(world) == (Failure.INPUT_INVALID, Blame.REPORTER)
+
+
+def test_a_result_that_the_scheduler_never_takes_fails_the_task(world):
+    world.scheduler.error = Undeliverable("another output is there already")
+    assert failed(world) == (Failure.RESULT_UNDELIVERABLE, Blame.NOBODY)
+
+
+def test_a_scheduler_that_is_down_is_tried_again_without_a_second_run(world):
+    world.scheduler.error = SchedulerUnavailable("no answer")
+    with pytest.raises(SchedulerUnavailable):
+        world.deliver()
+    world.scheduler.error = None
+    world.deliver_until_over()
+    assert len(world.runs) == 1
+    assert world.ledger.state is TaskState.COMPLETED
+
+
+def test_a_session_the_gateway_refuses_fails_the_task_before_the_engine_begins(world):
+    world.sessions.refuse = "not the certificate on the chain"
+    assert failed(world) == (Failure.SESSION_REVOKED, Blame.NOBODY)
+    assert world.runs == []
+
+
+def test_a_chain_that_is_down_is_named_and_the_task_left_for_later(world):
+    world.ledger.down = True
+    with pytest.raises(ChainUnavailable):
+        world.deliver()
+    row = world.store.task(world.task)
+    assert "ChainUnavailable" in row.note
+    assert row.lease is None
+    world.ledger.down = False
+    world.deliver_until_over()
+    assert world.ledger.state is TaskState.COMPLETED
+
+
+# --- crashes
+
+
+def ticks_of_a_whole_life(folder):
+    world, fuse = World(folder), Fuse()
+    world.deliver(fuse)
+    return fuse.count
+
+
+def test_killed_at_any_line_it_never_starts_or_runs_twice_and_tells_the_truth(tmp_path):
+    """1. never two starts; 2. never two runs; 3. completed only with the share delivered and on record;
+    4. failed only when the engine had begun and left nothing whole, and then by this node's own account;
+    5. every kind of record once; 6. nothing of the job left. Both ends are right; hanging is not."""
+    (tmp_path / "whole").mkdir()
+    ends = set()
+    for ticks in range(ticks_of_a_whole_life(tmp_path / "whole")):
+        (tmp_path / str(ticks)).mkdir()
+        world = World(tmp_path / str(ticks))
+        with pytest.raises(Killed):
+            world.deliver(Fuse(ticks))
+        world.deliver_until_over()
+        assert world.ledger.acts.count("start") == 1, ticks
+        assert len(world.runs) <= 1, ticks
+        assert set(world.kinds().values()) == {1}, (ticks, world.kinds())
+        assert not (world.folder / "jobs" / world.task[2:]).exists(), ticks
+        ends.add(world.ledger.state)
+        if world.ledger.state is TaskState.COMPLETED:
+            assert len(world.runs) == 1, ticks
+            assert world.scheduler.outputs == {world.task: b"sealed share"}, ticks
+            assert {"task.started", "task.ran", "task.finished", "task.wiped"} <= set(world.kinds()), ticks
+        else:
+            assert world.ledger.acts == ["start", "fail INTERRUPTED REPORTER"], ticks
+            assert "task.ran" not in world.kinds(), ticks
+            assert {"task.started", "task.failed", "task.wiped"} <= set(world.kinds()), ticks
+    assert ends == {TaskState.COMPLETED, TaskState.FAILED}
+
+
+def test_killed_at_any_line_of_a_refusal_it_refuses_once_and_records_it_once(tmp_path):
+    (tmp_path / "whole").mkdir()
+    world, fuse = World(tmp_path / "whole"), Fuse()
+    world.bundles.altered = True
+    world.deliver(fuse)
+    for ticks in range(fuse.count):
+        (tmp_path / str(ticks)).mkdir()
+        world = World(tmp_path / str(ticks))
+        world.bundles.altered = True
+        with pytest.raises(Killed):
+            world.deliver(Fuse(ticks))
+        assert refused(world) is Denial.BUNDLE_ALTERED
+        assert world.ledger.acts == ["refuse BUNDLE_ALTERED"], ticks
+        assert set(world.kinds().values()) == {1}, (ticks, world.kinds())
