@@ -1,0 +1,155 @@
+"""All that the checks look at: replayed facts, contract storage, node logs and how far the proof reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from sealtrace.auditor.events import Event
+from sealtrace.auditor.evidence import NodeLog
+from sealtrace.auditor.world import TaskHistory, World
+from sealtrace.protocol.evidence import Kind
+from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.records import Algorithm, BlockRef, Checkpoint, Dataset, Grant, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What an auditor may choose. ``checkpoint_blocks``: how long after a task's end a log may stay
+    unanchored. ``rule`` and ``object`` narrow a run to looking at one thing again."""
+
+    checkpoint_blocks: int = 100
+    rule: str | None = None
+    object: str | None = None
+
+
+class Level(IntEnum):
+    """How far what was read is proven."""
+
+    RPC_TRUSTED = 1
+    RECEIPTS_COMPLETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ProofProblem:
+    """A block, or a log in it, that is not what its header commits to."""
+
+    block: int
+    expected: str
+    observed: str
+    transaction: Hex32 | None = None
+    log_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proven about the blocks ``first`` to ``last``, and why not more."""
+
+    level: Level
+    reason: str
+    first: int
+    last: int
+    headers: int = 0
+    receipts_rebuilt: int = 0
+    excluded_by_bloom: int = 0
+    chain_problems: tuple[ProofProblem, ...] = ()
+    log_problems: tuple[ProofProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A task as contract storage has it at a block; ``state`` with time already applied."""
+
+    requester: Address
+    state: TaskState
+    deadline: int
+    approved: int
+    started: int
+    finished: int
+    terms_hash: Hex32
+    expected_terms_hash: Hex32 | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Contract storage at the last block, for everything the replay knows."""
+
+    nodes: Mapping[Address, Node]
+    datasets: Mapping[Hex32, Dataset | None]
+    algorithms: Mapping[Hex32, Algorithm | None]
+    grants: Mapping[Hex32, Grant | None]
+    tasks: Mapping[Hex32, StoredTask | None]
+    checkpoints: Mapping[Address, Checkpoint | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One audit's material. ``first`` and ``last`` bound what is judged; replay always starts at the
+    contracts' first block."""
+
+    chain_id: int
+    directory: Address
+    first: int
+    last: BlockRef
+    world: World
+    proof: Proof
+    snapshot: Snapshot | None = None
+    no_snapshot: str = "contract storage was not read"
+    logs: Mapping[Address, NodeLog] = field(default_factory=dict)
+    cited: Mapping[int, BlockRef] = field(default_factory=dict)
+    """The blocks that node logs cite, by number, as the chain has them."""
+    parameters: Parameters = Parameters()
+
+    def covers(self, event: Event) -> bool:
+        """Whether ``event`` lies in the range that is judged."""
+        return event.block.number >= self.first
+
+    def tasks(self) -> list[TaskHistory]:
+        """The tasks with an event in the range, by the order of their creation."""
+        found = [
+            t for t in self.world.tasks.values() if self.covers(t.steps[-1].event if t.steps else t.created)
+        ]
+        return sorted(found, key=lambda task: task.created.position)
+
+    def acts(self) -> list[Act]:
+        """What parties did in these tasks, in the order of the chain."""
+        found = [act for task in self.tasks() for act in _acts_of(task) if self.covers(act.event)]
+        return sorted(found, key=lambda act: act.event.position)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One act of a party on the chain, and the kind of record it leaves in the party's own log."""
+
+    task: TaskHistory
+    party: Address
+    event: Event
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """The object that verdicts on it name."""
+        return f"{self.task.id}/{self.party}/{self.event.name}"
+
+
+ACTS = {
+    "TaskApproved": Kind.TASK_APPROVED,
+    "TaskStarted": Kind.TASK_STARTED,
+    "TaskFinished": Kind.TASK_FINISHED,
+    "TaskRefused": Kind.TASK_REFUSED,
+    "TaskFailed": Kind.TASK_FAILED,
+    "TaskCancelled": Kind.TASK_STOPPED,
+}
+"""The acts of a party by their events, and the kinds of their records."""
+
+
+def _acts_of(task: TaskHistory) -> Iterator[Act]:
+    for step in task.steps:
+        event = step.event
+        if event.name not in ACTS:
+            continue
+        party = event.who("by" if event.name == "TaskCancelled" else "party")
+        if party in task.parties.values() and not (event.name == "TaskCancelled" and party == task.requester):
+            yield Act(task, party, event, ACTS[event.name])

@@ -1,0 +1,61 @@
+"""The catalogue: every check by its rule id. A check's docstring is the sentence it verifies."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sealtrace.auditor.case import Case
+from sealtrace.auditor.findings import Severity, Verdict
+
+Judge = Callable[[Case], Iterator[Verdict]]
+
+
+class Need(StrEnum):
+    """What a check looks at."""
+
+    EVENTS = "events"
+    HEADERS = "block headers and receipts"
+    STORAGE = "contract storage"
+    LOGS = "node logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule: its id, what it asserts, how bad a violation is, and what it needs."""
+
+    rule: str
+    severity: Severity
+    needs: tuple[Need, ...]
+    sentence: str
+    remarks: str
+    judge: Judge
+
+
+_CHECKS: dict[str, Check] = {}
+
+
+def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judge]:
+    """Enter a function into the catalogue under ``rule``; the first paragraph of its docstring is the
+    sentence, the rest are remarks."""
+
+    def enter(judge: Judge) -> Judge:
+        sentence, _, remarks = (inspect.getdoc(judge) or "").partition("\n\n")
+        if rule in _CHECKS:
+            raise ValueError(f"two checks are called {rule}")
+        _CHECKS[rule] = Check(
+            rule, severity, needs, " ".join(sentence.split()), " ".join(remarks.split()), judge
+        )
+        return judge
+
+    return enter
+
+
+def catalogue() -> tuple[Check, ...]:
+    """All checks, by rule id."""
+    from sealtrace.auditor.checks import logs, proof, records, registries, starts, tasks, transcripts
+
+    assert all((logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))

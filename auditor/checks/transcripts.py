@@ -1,0 +1,140 @@
+"""Whether the parties of a task tell the same story of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sealtrace.auditor.case import Case
+from sealtrace.auditor.checks.registry import Need, check
+from sealtrace.auditor.findings import Severity, Verdict, satisfied, undetermined, violated
+from sealtrace.auditor.world import TaskHistory
+from sealtrace.protocol.evidence import Kind
+from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.lifecycle import TaskState
+
+_ALIKE = ("algorithm", "protocol", "engine", "program", "common", "field", "fraction_bits")
+_COUNTED = ("messages", "bytes", "digest")
+
+
+@check("EV-X01", Severity.HIGH, Need.LOGS)
+def same_program_everywhere(case: Case) -> Iterator[Verdict]:
+    """All parties of a completed task ran the same steps: the same algorithm, protocol and compiled program,
+    over the same number of common rows.
+    """
+    for task in _completed(case):
+        told = {party: _steps(body) for party, body in _ran(case, task).items()}
+        missing = sorted(set(task.parties.values()) - {p for p, steps in told.items() if steps})
+        different = _first_difference({p: steps for p, steps in told.items() if steps})
+        if different is not None:
+            yield _disagree(task, *different, "The parties did not run the same program.")
+        elif missing:
+            yield undetermined(task.id, f"no transcript of {', '.join(missing)}")
+        else:
+            yield satisfied(task.id)
+
+
+@check("EV-X02", Severity.HIGH, Need.LOGS)
+def traffic_agrees(case: Case) -> Iterator[Verdict]:
+    """In a completed task, what a party counted as sent to a peer is what the peer counted as received from
+    it: messages, bytes and digest.
+    """
+    for task in _completed(case):
+        flows = {party: _flows(body) for party, body in _ran(case, task).items()}
+        for sender in sorted(task.parties.values()):
+            for receiver in sorted(task.parties.values()):
+                if sender != receiver:
+                    yield _flow(task, sender, receiver, flows)
+
+
+def _completed(case: Case) -> Iterator[TaskHistory]:
+    yield from (task for task in case.tasks() if task.state is TaskState.COMPLETED)
+
+
+def _ran(case: Case, task: TaskHistory) -> dict[Address, dict[str, Any]]:
+    """The body of each party's last record of the run, where its log has one."""
+    logs = {party: case.logs[party] for party in task.parties.values() if party in case.logs}
+    found = {party: log.of(task.id, Kind.TASK_RAN) for party, log in logs.items()}
+    return {party: records[-1].body for party, records in found.items() if records}
+
+
+def _steps(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each step must have in common at all parties, by the step's name."""
+    transcript = body.get("transcript")
+    steps = transcript.get("steps") if isinstance(transcript, dict) else None
+    told = [each for each in steps if isinstance(each, dict)] if isinstance(steps, list) else []
+    return {str(each.get("step")): {key: each[key] for key in _ALIKE if key in each} for each in told}
+
+
+Story = dict[str, dict[str, Any]]
+
+
+def _first_difference(told: Mapping[Address, Story]) -> tuple[str, str] | None:
+    """The first two parties that differ, as (what one says, what the other says)."""
+    parties = sorted(told)
+    for other in parties[1:]:
+        if told[other] != told[parties[0]]:
+            mine, theirs = _apart(told[parties[0]], told[other])
+            return f"{parties[0]}: {mine}", f"{other}: {theirs}"
+    return None
+
+
+def _apart(one: Story, other: Story) -> tuple[str, str]:
+    for step in sorted({*one, *other}):
+        here, there = one.get(step, {}), other.get(step, {})
+        for key in sorted({*here, *there}):
+            if here.get(key) != there.get(key):
+                return f"{step}.{key} {here.get(key)}", f"{step}.{key} {there.get(key)}"
+    return "different steps", "different steps"
+
+
+def _flows(body: Mapping[str, Any]) -> dict[Address, Mapping[str, Any]]:
+    """The counters of a party's gateway by peer, wherever in the record the node put them."""
+    transcript = body.get("transcript")
+    inside = transcript if isinstance(transcript, dict) else {}
+    for place in (body.get("traffic"), inside.get("traffic"), body, inside):
+        peers = place.get("peers") if isinstance(place, dict) else place
+        if isinstance(peers, list) and all(isinstance(each, dict) for each in peers):
+            return {each["address"]: each for each in peers if isinstance(each.get("address"), str)}
+    return {}
+
+
+def _flow(
+    task: TaskHistory,
+    sender: Address,
+    receiver: Address,
+    flows: Mapping[Address, Mapping[Address, Mapping[str, Any]]],
+) -> Verdict:
+    thing = f"{task.id}/{sender} to {receiver}"
+    sent = flows.get(sender, {}).get(receiver)
+    received = flows.get(receiver, {}).get(sender)
+    if sent is None or received is None:
+        silent = sender if sent is None else receiver
+        return undetermined(thing, f"no traffic record of {silent}")
+    pairs = [(key, sent.get(f"sent_{key}"), received.get(f"received_{key}")) for key in _COUNTED]
+    compared = [pair for pair in pairs if None not in pair]
+    different = [pair for pair in compared if pair[1] != pair[2]]
+    if different:
+        said = "; ".join(f"{key} {value}" for key, value, _ in different)
+        heard = "; ".join(f"{key} {value}" for key, _, value in different)
+        return _disagree(
+            task,
+            f"{sender} sent {said}",
+            f"{receiver} received {heard}",
+            "Traffic between two parties is not what both recorded.",
+            thing,
+        )
+    return satisfied(thing) if compared else undetermined(thing, "neither counters nor digests")
+
+
+def _disagree(
+    task: TaskHistory, expected: str, observed: str, explanation: str, thing: str | None = None
+) -> Verdict:
+    return violated(
+        thing or task.id,
+        expected=expected,
+        observed=observed,
+        explanation=explanation,
+        event=task.end,
+        task=task.id,
+    )

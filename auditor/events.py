@@ -1,0 +1,100 @@
+"""What the chain says happened, one event at a time, and where in the chain it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, UnixSeconds, address, hex32
+from sealtrace.protocol.records import BlockRef
+
+Value = str | int | bool
+
+
+class MalformedEvent(ValueError):
+    """An event lacks an argument, or holds one of another type than its ABI says."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the chain: the block's number and the log's index in that block."""
+
+    block: int
+    log: int
+
+    @classmethod
+    def end_of(cls, block: int) -> Position:
+        """The place after everything in ``block``."""
+        return cls(block + 1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A decoded log of one of the contracts; ``contract`` is the address that emitted it."""
+
+    name: str
+    contract: Address
+    args: Mapping[str, Value]
+    block: BlockRef
+    transaction: Hex32
+    log_index: int
+
+    @property
+    def position(self) -> Position:
+        """Where it stands; events are ordered by it."""
+        return Position(self.block.number, self.log_index)
+
+    @property
+    def time(self) -> UnixSeconds:
+        """The timestamp of its block."""
+        return self.block.timestamp
+
+    def hex(self, name: str) -> Hex32:
+        """The 32-byte argument ``name``.
+
+        Raises:
+            MalformedEvent: there is none.
+        """
+        try:
+            return hex32(self._text(name))
+        except MalformedIdentifier as cause:
+            raise MalformedEvent(f"{self.name}.{name}: {cause}") from cause
+
+    def who(self, name: str) -> Address:
+        """The address argument ``name``.
+
+        Raises:
+            MalformedEvent: there is none.
+        """
+        try:
+            return address(self._text(name))
+        except MalformedIdentifier as cause:
+            raise MalformedEvent(f"{self.name}.{name}: {cause}") from cause
+
+    def number(self, name: str) -> int:
+        """The integer argument ``name``.
+
+        Raises:
+            MalformedEvent: there is none.
+        """
+        value = self.args.get(name)
+        if type(value) is not int:
+            raise MalformedEvent(f"{self.name}.{name} is {value!r}, not a number")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """The boolean argument ``name``.
+
+        Raises:
+            MalformedEvent: there is none.
+        """
+        value = self.args.get(name)
+        if type(value) is not bool:
+            raise MalformedEvent(f"{self.name}.{name} is {value!r}, not a truth value")
+        return value
+
+    def _text(self, name: str) -> str:
+        value = self.args.get(name)
+        if not isinstance(value, str):
+            raise MalformedEvent(f"{self.name}.{name} is {value!r}, not hexadecimal text")
+        return value

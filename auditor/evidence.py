@@ -1,0 +1,293 @@
+"""Reading a node's evidence log as it was handed over, and holding it to the checkpoints on the chain.
+
+The bytes come from the party under audit: every line is bounded and read strictly, and the first thing that
+does not fit ends the reading with one :class:`Fault`. What lies before the last checkpoint that fits may be
+relied on; nothing after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol, Self
+
+from sealtrace.protocol.canonical import NotCanonical, parse, sha256
+from sealtrace.protocol.evidence import MAX_RECORD_BYTES, BadRecord, Record, read_record
+from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, hex32
+from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+
+MAX_RECORDS = 2_000_000
+MAX_LOG_BYTES = 1 << 30
+_SEGMENTS, _CHECKPOINT = "[0-9]*.jsonl", "checkpoint.json"
+
+
+class EvidenceUnreadable(OSError):
+    """An evidence log cannot be opened or fetched; the message says what to do."""
+
+
+class EvidenceTooLarge(ValueError):
+    """An evidence log is beyond what one audit reads: hand it over in a release that splits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A size and a root that the log must have; ``where`` tells who holds it to that."""
+
+    size: int
+    root: Hex32
+    where: str = "the chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first thing in a log that does not fit.
+
+    ``first`` and ``past`` bound the records among which it lies; ``size``, ``expected`` and ``observed``
+    are the checkpoint that shows it, where there is one.
+    """
+
+    problem: str
+    first: int
+    past: int
+    size: int | None = None
+    expected: Hex32 | None = None
+    observed: Hex32 | None = None
+    line: Hex32 | None = None
+
+    @property
+    def records(self) -> str:
+        """Which records, in words."""
+        if self.past - self.first == 1:
+            return f"record {self.first}"
+        return f"one of the records {self.first} to {self.past - 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLog:
+    """A node's log as far as it may be relied on.
+
+    ``records`` are those; ``size`` is how many lines were handed over; ``fitting`` the sizes at which the
+    root was rebuilt and found as anchored; ``short_of`` the sizes anchored beyond what was handed over.
+    """
+
+    node: Address
+    records: tuple[Record, ...]
+    size: int
+    fitting: tuple[int, ...] = ()
+    short_of: tuple[int, ...] = ()
+    fault: Fault | None = None
+    by_task: Mapping[Hex32, tuple[Record, ...]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that is anchored was handed over and fits."""
+        return self.fault is None and not self.short_of
+
+    @property
+    def unanchored(self) -> int:
+        """How many records no checkpoint holds yet."""
+        return self.size - max(self.fitting, default=0) if self.fault is None else 0
+
+    def of(self, task: Hex32, kind: str) -> list[Record]:
+        """The records of ``kind`` about ``task`` that may be relied on."""
+        return [record for record in self.by_task.get(task, ()) if record.kind == kind]
+
+    def why_silent(self) -> str:
+        """Why the absence of a record proves nothing."""
+        if self.fault is not None:
+            return f"the log of {self.node} differs from its checkpoints at {self.fault.records}"
+        return f"the log of {self.node} was handed over only up to record {self.size}"
+
+
+def read_log(node: Address, lines: Iterable[bytes], held: Sequence[Held]) -> NodeLog:
+    """Read ``lines`` (with their line ends) as the log of ``node`` and hold them to ``held``.
+
+    Raises:
+        EvidenceTooLarge: more records than one audit reads.
+    """
+    reader = _Reader(node, sorted(set(held), key=lambda each: each.size))
+    for line in lines:
+        if not reader.take(line):
+            break
+    return reader.done()
+
+
+class _Reader:
+    """Takes line after line; after a line that cannot be read, only its bytes still count."""
+
+    def __init__(self, node: Address, held: Sequence[Held]) -> None:
+        self._node = node
+        self._waiting = list(reversed(held))
+        self._tree = MerkleTree()
+        self._records: list[Record] = []
+        self._fitting: list[int] = []
+        self._broken: Fault | None = None
+        self._fault: Fault | None = None
+        self._check_roots()
+
+    def take(self, line: bytes) -> bool:
+        """Read one line; False once nothing more can be learnt."""
+        index = len(self._tree)
+        if index >= MAX_RECORDS:
+            raise EvidenceTooLarge(f"more than {MAX_RECORDS} records in the log of {self._node}")
+        content = line.removesuffix(b"\n")
+        if self._broken is None:
+            self._broken = self._read(index, content)
+        self._tree.append(leaf_hash(content))
+        if self._broken is not None and (len(content) > MAX_RECORD_BYTES or not self._waiting):
+            return False
+        self._check_roots()
+        return self._fault is None
+
+    def _read(self, index: int, content: bytes) -> Fault | None:
+        try:
+            if len(content) > MAX_RECORD_BYTES:
+                raise BadRecord(f"longer than {MAX_RECORD_BYTES} bytes")
+            record = read_record(content)
+        except BadRecord as problem:
+            return Fault(str(problem), index, index + 1, line=sha256(content[:MAX_RECORD_BYTES]))
+        if record.index != index:
+            return Fault(f"it says it is record {record.index}", index, index + 1, line=sha256(content))
+        if record.node != self._node:
+            return Fault(f"it says it is of node {record.node}", index, index + 1, line=sha256(content))
+        self._records.append(record)
+        return None
+
+    def _check_roots(self) -> None:
+        while self._waiting and self._waiting[-1].size <= len(self._tree) and self._fault is None:
+            held = self._waiting.pop()
+            observed = hex32(self._tree.root(held.size))
+            if observed != held.root:
+                self._fault = self._mismatch(held, observed)
+            elif self._broken is None:
+                self._fitting.append(held.size)
+
+    def _mismatch(self, held: Held, observed: Hex32) -> Fault:
+        if self._broken is not None:
+            broken = self._broken
+            return Fault(
+                broken.problem, broken.first, broken.past, held.size, held.root, observed, broken.line
+            )
+        since = max(self._fitting, default=0)
+        problem = f"the root differs from the one held by {held.where}"
+        return Fault(problem, since, held.size, held.size, held.root, observed)
+
+    def done(self) -> NodeLog:
+        """What may be relied on."""
+        fault = self._fault or self._unfinished()
+        sound = len(self._records) if fault is None else max(self._fitting, default=0)
+        records = tuple(self._records[:sound])
+        by_task: dict[Hex32, list[Record]] = {}
+        for record in records:
+            if record.task is not None:
+                by_task.setdefault(record.task, []).append(record)
+        return NodeLog(
+            self._node,
+            records,
+            len(self._tree),
+            tuple(self._fitting),
+            tuple(sorted(each.size for each in self._waiting)) if fault is None else (),
+            fault,
+            {task: tuple(found) for task, found in by_task.items()},
+        )
+
+    def _unfinished(self) -> Fault | None:
+        """A line that could not be read, where the log ended before the next checkpoint."""
+        if self._broken is None or not self._waiting:
+            return self._broken
+        held, broken = self._waiting[-1], self._broken
+        return Fault(broken.problem, broken.first, broken.past, held.size, held.root, None, broken.line)
+
+
+# where the bytes come from
+
+
+class Lines(Protocol):
+    """What is read line by line, no further than asked."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line, at most ``limit`` bytes of it; empty at the end."""
+        ...
+
+
+def open_lines(stream: Lines) -> Iterator[bytes]:
+    """The lines of ``stream``, none read further than one record may be long.
+
+    Raises:
+        EvidenceTooLarge: more than a gigabyte in all.
+    """
+    total = 0
+    while line := stream.readline(MAX_RECORD_BYTES + 2):
+        total += len(line)
+        if total > MAX_LOG_BYTES:
+            raise EvidenceTooLarge(f"more than {MAX_LOG_BYTES} bytes of evidence")
+        yield line
+
+
+def read_file(node: Address, path: Path, held: Sequence[Held]) -> NodeLog:
+    """Read the log of ``node``: one file of records, or a folder of segments (``000000.jsonl``, ...).
+
+    A ``checkpoint.json`` in the folder holds the log to its size and root as the chain's checkpoints do.
+
+    Raises:
+        EvidenceUnreadable: it cannot be opened, or the folder holds no segment.
+        EvidenceTooLarge: it is beyond what one audit reads.
+    """
+    own = _own_checkpoint(path / _CHECKPOINT) if path.is_dir() else []
+    try:
+        segments = sorted(path.glob(_SEGMENTS)) if path.is_dir() else [path]
+        if not segments:
+            raise EvidenceUnreadable(f"{path} holds no segment; give the folder 'evidence' of {node}")
+        with _Joined(segments) as stream:
+            return read_log(node, open_lines(stream), [*held, *own])
+    except EvidenceUnreadable:
+        raise
+    except OSError as cause:
+        raise EvidenceUnreadable(f"{path}: {cause.strerror}; export the log of {node} again") from cause
+
+
+class _Joined:
+    """Segments as one stream of lines: a line never runs over two."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(reversed(paths))
+        self._open: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open is not None:
+            self._open.close()
+
+    def readline(self, limit: int) -> bytes:
+        """The next line, at most ``limit`` bytes of it; empty at the end of the last segment."""
+        while True:
+            if self._open is not None and (line := self._open.readline(limit)):
+                return line
+            if not self._paths:
+                return b""
+            if self._open is not None:
+                self._open.close()
+            self._open = self._paths.pop().open("rb")
+
+
+def _own_checkpoint(path: Path) -> list[Held]:
+    """The checkpoint in a bundle. One that cannot be read holds the log to nothing: the chain's do."""
+    try:
+        with path.open("rb") as stream:
+            return list(_checkpoints(parse(stream.read(MAX_RECORD_BYTES), limit_bytes=MAX_RECORD_BYTES)))
+    except (OSError, NotCanonical):
+        return []
+
+
+def _checkpoints(document: Any) -> Iterator[Held]:
+    if not isinstance(document, dict):
+        return
+    size, root = document.get("size"), document.get("root")
+    if type(size) is int and size >= 0 and isinstance(root, str):
+        try:
+            yield Held(size, hex32(root), "the checkpoint handed over with the log")
+        except MalformedIdentifier:
+            return
