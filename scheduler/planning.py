@@ -1,0 +1,172 @@
+"""Which protocol a step runs under: by the number of parties and by what the grants allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sealtrace.protocol.canonical import NotCanonical, canonical
+from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field
+from sealtrace.protocol.records import Grant, Protection
+from sealtrace.protocol.spec import PROTECTIONS, VERSION, Input, InvalidSpec, Name, TaskSpec, read_spec
+from sealtrace.scheduler.errors import MalformedRequest, ProtocolUnsuitable, SpecRefused
+
+# Fewest and most parties. ABY3 is three-party by construction and Cheetah two-party; RR22 and KKRT run
+# pairwise; ECDH aligns at most three.
+PARTIES: Mapping[str, tuple[int, int]] = {
+    "ABY3": (3, 3),
+    "CHEETAH": (2, 2),
+    "SEMI2K": (2, 16),
+    "RR22": (2, 3),
+    "ECDH": (2, 3),
+    "KKRT": (2, 3),
+}
+
+# What is tried first. With three parties ECDH comes before RR22, whose pairwise runs tell the first two
+# parties more than the final set. SEMI2K trusts its first party and KKRT is the older design: last.
+PREFERENCE: Mapping[str, Mapping[bool, tuple[str, ...]]] = {
+    "mpc": {True: ("CHEETAH", "SEMI2K"), False: ("ABY3", "SEMI2K")},
+    "psi": {True: ("RR22", "ECDH", "KKRT"), False: ("ECDH", "RR22", "KKRT")},
+}
+
+# Weak enough that every grant must name it in words.
+ONLY_IF_NAMED = frozenset({"SEMI2K"})
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DraftStep(_Document):
+    """A step whose protocol may be left open."""
+
+    id: Name
+    algorithm: Hex32Field
+    engine: Literal["psi", "mpc"]
+    protocol: str | None = None
+    inputs: list[Name] = Field(min_length=1, max_length=16)
+    after: list[Name] = Field(default_factory=list, max_length=16)
+    grants: dict[Name, Hex32Field]
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Draft(_Document):
+    """A task specification in which steps may leave their protocol open."""
+
+    version: Literal["sealtrace.task/1"] = VERSION
+    nonce: Hex32Field
+    requester: AddressField
+    requester_key: Hex32Field
+    purpose: str = Field(min_length=1, max_length=1024)
+    deadline: int = Field(gt=0, lt=2**32)
+    engine_seconds: int = Field(default=600, gt=0, le=86_400)
+    parties: list[AddressField] = Field(min_length=1, max_length=16)
+    inputs: list[Input] = Field(min_length=1, max_length=64)
+    steps: list[DraftStep] = Field(min_length=1, max_length=16)
+
+    def grant_ids(self) -> frozenset[Hex32]:
+        """Every grant the steps name."""
+        return frozenset(grant for step in self.steps for grant in step.grants.values())
+
+
+def read_draft(value: object) -> Draft:
+    """Read a draft strictly.
+
+    Raises:
+        MalformedRequest: it is not one; the message names the place.
+    """
+    try:
+        return Draft.model_validate(value)
+    except ValidationError as cause:
+        first = cause.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "draft"
+        raise MalformedRequest(f"{place}: {first['msg']}") from cause
+
+
+def plan(draft: Draft, grants: Mapping[Hex32, Grant]) -> TaskSpec:
+    """The specification that ``draft`` becomes: open protocols chosen, the rest untouched.
+
+    The same draft and the same grants give the same specification.
+
+    Raises:
+        ProtocolUnsuitable: no protocol fits a step, or the one it names does not.
+        SpecRefused: the draft contradicts itself.
+    """
+    document = draft.model_dump(mode="json")
+    for step, chosen in zip(draft.steps, document["steps"], strict=True):
+        chosen["protocol"] = step.protocol or choose(step, len(draft.parties), grants)
+    spec = read(document)
+    require_suitable(spec, grants)
+    return spec
+
+
+def read(document: object) -> TaskSpec:
+    """Read a specification from its JSON value.
+
+    Raises:
+        SpecRefused: it is malformed or contradicts itself; the message names the place.
+    """
+    try:
+        return read_spec(canonical(document))
+    except (InvalidSpec, NotCanonical) as cause:
+        raise SpecRefused(str(cause)) from cause
+
+
+def choose(step: DraftStep, parties: int, grants: Mapping[Hex32, Grant]) -> str:
+    """The first protocol in order of preference that fits the parties and every grant.
+
+    Raises:
+        ProtocolUnsuitable: there is none.
+    """
+    allowed = allowed_by(step.grants.values(), grants)
+    candidates = [p for p in PREFERENCE[step.engine][parties <= 2] if _fits(p, parties)]
+    for protocol in candidates:
+        if PROTECTIONS[step.engine, protocol] in allowed:
+            return protocol
+    raise ProtocolUnsuitable(
+        step.id,
+        f"the grants allow none of {', '.join(candidates) or 'the protocols'} for {parties} parties",
+    )
+
+
+def require_suitable(spec: TaskSpec, grants: Mapping[Hex32, Grant]) -> None:
+    """Refuse steps whose protocol cannot run among these parties, or that nobody agreed to in words.
+
+    Whether each grant allows the protocol is otherwise for its owner's node to judge, and to record.
+
+    Raises:
+        ProtocolUnsuitable: naming the first such step.
+    """
+    for step in spec.steps:
+        count = len(spec.parties)
+        if not _fits(step.protocol, count):
+            least, most = PARTIES[step.protocol]
+            raise ProtocolUnsuitable(
+                step.id, f"{step.protocol} runs among {_range(least, most)} parties, not {count}"
+            )
+        allowed = allowed_by(step.grants.values(), grants)
+        if step.protocol in ONLY_IF_NAMED and step.protection not in allowed:
+            raise ProtocolUnsuitable(
+                step.id, f"{step.protocol} trusts one party: every grant must name it, and not all do"
+            )
+
+
+def allowed_by(ids: Iterable[Hex32], grants: Mapping[Hex32, Grant]) -> Protection:
+    """What all of these grants allow; an unknown grant allows nothing."""
+    allowed = Protection(0)
+    for each in PROTECTIONS.values():
+        allowed |= each
+    for grant in map(grants.get, ids):
+        allowed &= grant.protections if grant is not None else Protection(0)
+    return allowed
+
+
+def _fits(protocol: str, parties: int) -> bool:
+    least, most = PARTIES[protocol]
+    return least <= parties <= most
+
+
+def _range(least: int, most: int) -> str:
+    return f"exactly {least}" if least == most else f"{least} to {most}"
