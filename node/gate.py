@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -284,7 +284,7 @@ def _judged(view: View, ports: Ports, denial: Denial | None, detail: str, bound:
     if last is not None and {key: last.body.get(key) for key in said} == said:
         return
     body = {**said, "detail": detail[:500], "terms": view.standing.terms_hash, "spec": view.terms.spec}
-    ports.evidence.append(Kind.TASK_JUDGED, {**body, "authority": _block(view.block)}, view.task)
+    ports.evidence.append(Kind.TASK_JUDGED, {**body, **_block(view.block)}, view.task)
 
 
 def _approve(view: View, ports: Ports) -> float | None:
@@ -308,9 +308,7 @@ def _start(view: View, hold: Hold) -> float | None:
     try:
         done = ports.acts.start(view.task, view.terms, hold.prepared.commitment)
     except Reverted as reverted:
-        if reverted.denial is None:
-            return _not_taken(view, ports, reverted)
-        return _refuse(view, ports, reverted.denial, "the chain denied the start")
+        return _not_taken(view, ports, reverted)  # a denial shows at a later block, and is judged there
     _record_start(view, ports, hold.prepared.commitment, done)
     return _settle(done, ports)
 
@@ -459,8 +457,8 @@ def _record_run(view: View, ports: Ports, ran: Ran) -> Receipt:
     receipt = Receipt(
         task=view.task,
         party=ports.me,
-        authority_number=authority["authority"]["number"],
-        authority_hash=authority["authority"]["hash"],
+        authority_number=authority["block_number"],
+        authority_hash=authority["block_hash"],
         input_commitment=authority["input_commitment"],
         transcript=digest(dict(ran.transcript)),
         output=ran.output,
@@ -596,7 +594,7 @@ def _remember_end(view: View, ports: Ports) -> None:
     if own is not None:
         own()
     if not any(ports.evidence.last(view.task, kind) for kind in ends):
-        body = {"by": "others", "state": view.standing.state.name, "seen": _block(view.block)}
+        body = {"by": "others", "state": view.standing.state.name, **_block(view.block)}
         ports.evidence.append_once(Kind.TASK_STOPPED, body, view.task)
 
 
@@ -606,7 +604,7 @@ def _wipe(view: View, ports: Ports) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise DiskFull(f"{folder} cannot be wiped")
-    if view.row.run is not None:
+    if ports.evidence.last(view.task, Kind.TASK_STARTED) is not None:
         ports.evidence.append_once(Kind.TASK_WIPED, {"files": files}, view.task)
 
 
@@ -630,8 +628,12 @@ def _settle(done: Done, ports: Ports) -> float | None:
 
 
 def _where(done: Done) -> dict[str, Any]:
-    return {"transaction": done.transaction, "block": _block(done.block)}
+    return {"transaction": done.transaction, **_block(done.block)}
 
 
 def _block(block: BlockRef) -> dict[str, Any]:
-    return dict(asdict(block))
+    return {
+        "block_number": block.number,
+        "block_hash": block.hash,
+        "block_timestamp": block.timestamp,
+    }
