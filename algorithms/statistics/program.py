@@ -7,7 +7,6 @@ requester gets anyway. Groups smaller than ``min_group`` are set to zero inside 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 Column = Mapping[str, Any]
@@ -83,6 +82,8 @@ def prepare(params: Params, name: str, table: Mapping[str, Any]) -> dict[str, An
 
 def program(params: Params, rows: int) -> Callable[..., Any]:
     """Return the joint function. All of its arguments and results are secret."""
+    import jax.numpy as jnp  # only compute parties need it: opening a result does not
+
     targets = len(_listed(params, "means")) + len(_listed(params, "rates"))
     least = params["min_group"] - 0.5  # counts are whole numbers
 

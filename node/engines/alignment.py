@@ -82,6 +82,7 @@ def _pair(job: Job, step: JobStep, other: int, tokens: list[str], scratch: Path,
     tell((0, other))
     link = connect(job, f"{step.id}.{other}", (0, other), receive_ms=job.timeouts.receive_ms)
     if 0 in link.gather(len(tokens)):
+        link.finish()
         return []
     return _intersect(link, f"PROTOCOL_{step.protocol}", tokens, scratch / f"{step.id}.{other}")
 
@@ -106,6 +107,7 @@ def _intersect(link: Link, protocol: str, tokens: list[str], folder: Path) -> li
     link.barrier()  # without it the engine aborts now and then
     with translated(link.parties):
         psi.psi_execute(config, link.context)
+    link.finish()
     return sorted(_read(found))
 
 

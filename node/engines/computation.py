@@ -49,6 +49,7 @@ def compute(job: Job, step: JobStep, bundle: Bundle, control: Link, tables: Mapp
     link = connect(job, step.id, range(len(job.parties)), receive_ms=job.timeouts.receive_ms)
     with translated(link.parties):
         values = _run(job, step, bundle.program, link, executable, own, rows, how)
+    link.finish()
     return Computed(values, how, program, rows)
 
 

@@ -63,6 +63,15 @@ class Link:
         with translated(self.parties):
             return bytes(self.context.recv(self.ranks.index(rank)))
 
+    def finish(self) -> None:
+        """Wait until all that was sent, acknowledgements included, has arrived at both ends.
+
+        So nobody's last message finds the session closed, and both gateways count the same. Nothing
+        can be sent afterwards.
+        """
+        with translated(self.parties):
+            self.context.stop_link()
+
     def barrier(self) -> None:
         """Wait until all have come here.
 
@@ -117,6 +126,8 @@ def connect(job: Job, label: str, ranks: Sequence[int], *, receive_ms: int) -> L
     description.http_max_payload_size = CHUNK_BYTES
     description.http_timeout_ms = job.timeouts.request_ms
     description.recv_timeout_ms = receive_ms
+    description.retry_opts.max_retry = 1  # the gateway tries again by itself
+    description.retry_opts.retry_interval_ms = RETRY_MS
     description.connect_retry_interval_ms = RETRY_MS
     description.connect_retry_times = max(1, job.timeouts.connect_ms // RETRY_MS)
     for rank in ranks:

@@ -45,6 +45,7 @@ from sealtrace.protocol.receipt import result_digest
 
 JOB, OUTPUT, TRANSCRIPT, ERROR = "job.json", "output.sealed", "transcript.json", "error.json"
 PROGRESS, SCRATCH = "progress.jsonl", "scratch"
+CONNECTING = "connecting"
 FAILED = 70  # EX_SOFTWARE: error.json says what happened
 PARENT = "SEALTRACE_PARENT"
 
@@ -112,7 +113,7 @@ def run(folder: Path) -> None:
         _check_step(job, step, bundles[step.id])
     tables = {each.name: _table(job, each.name, bundles) for each in own_inputs(job)}
     _require_engine(folder)
-    _tell(folder, "connecting")
+    _tell(folder, CONNECTING)
     state = Run(job, folder, bundles, tables, _meet(job))
     share = b""
     for step in job.steps:
@@ -122,7 +123,7 @@ def run(folder: Path) -> None:
     output = _seal(job, share)
     _write(folder / OUTPUT, output)
     outputs = _exchange(state, sha256(output))
-    state.control.context.stop_link()  # all sent messages are acknowledged: nobody waits for us
+    state.control.finish()
     _write(folder / TRANSCRIPT, canonical(_transcript(state, outputs)))
     _tell(folder, "done")
 

@@ -39,7 +39,7 @@ from sealtrace.node.engines.errors import (
 )
 from sealtrace.node.engines.job import Job
 from sealtrace.node.engines.link import explain
-from sealtrace.node.engines.party import ERROR, JOB, OUTPUT, PARENT, PROGRESS, SCRATCH, TRANSCRIPT
+from sealtrace.node.engines.party import CONNECTING, ERROR, JOB, OUTPUT, PARENT, PROGRESS, SCRATCH, TRANSCRIPT
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
 from sealtrace.protocol.identifiers import Hex32
 
@@ -155,6 +155,7 @@ class _Watch:
         self._on_progress = on_progress
         self._told = 0
         self._parties: Sequence[str] | None = None
+        self._connecting_since: float | None = None
         self._next_look = 0.0
         self._answered = time.monotonic()
         self._down_since: dict[str, float] = {}
@@ -199,7 +200,16 @@ class _Watch:
             if self._down_for_long(peer):
                 said = f"{peer['address']}: {peer['down']}"
                 return PeerUnreachable(said, peer=peer["address"])
-        return None
+        return self._never_came(report["peers"])
+
+    def _never_came(self, peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
+        since, patience_s = self._connecting_since, self.job.timeouts.connect_ms / 1000
+        if since is None or time.monotonic() - since < patience_s:
+            return None
+        absent = [peer for peer in peers if not peer["received_messages"]]
+        names = ", ".join(peer["address"] for peer in absent) or "some peer"
+        said = f"{names} did not come within {patience_s:g} s"
+        return PeerUnreachable(said, peer=absent[0]["address"] if absent else None)
 
     def _first_left(self, peers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """Return the peer that ended early for a reason of its own. One that only followed another
@@ -254,6 +264,8 @@ class _Watch:
                 said = json.loads(line)
                 self._told += 1
                 self._parties = said["parties"]
+                connecting = said["phase"] == CONNECTING
+                self._connecting_since = time.monotonic() if connecting else None
                 if self._on_progress is not None:
                     self._on_progress(said["phase"], said["step"])
 

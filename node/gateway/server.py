@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hmac
 import json
+import os
 import re
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +45,10 @@ SEQUENCE = re.compile(r"[0-9]{1,15}")
 MAX_CONTROL_BYTES = 1 << 20
 MAX_REASON_BYTES = 200
 REFUSED_POP_DELAY_S = 0.2  # engines ask again at once after an error; this keeps that cheap
+
+
+class PortTaken(OSError):
+    """Another process listens at a port of this gateway; configure another, or stop that process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ class Gateway:
         """Bind both ports.
 
         Raises:
-            OSError: a port is taken.
+            PortTaken: another process listens there.
         """
         config = self.config
         self.peer_port = await self._listen(peer_app(self), config.peer_host, config.peer_port, self._tls)
@@ -211,7 +218,12 @@ class Gateway:
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=512)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(f"{host}:{port} is taken by another process") from error
+            raise
         return int(runner.addresses[0][1])
 
 
@@ -418,6 +430,15 @@ def _introduction(body: object) -> tuple[str, list[dict[str, str]]]:
         if not all(isinstance(value, str) for value in peer.values()):
             raise malformed
     return task, peers
+
+
+def control_token(path: Path) -> str:
+    """Return the node's control token, made at first use and readable by this user only."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text(encoding="ascii").strip()
 
 
 async def serve(config: GatewayConfig, authority: SessionAuthority, ready: Callable[[Gateway], None]) -> None:

@@ -40,6 +40,7 @@ from sealtrace.node.engines.errors import (
     SessionCut,
     Stopped,
 )
+from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.process import JobResult
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.envelope import unseal
@@ -251,6 +252,34 @@ def test_a_session_revoked_on_the_chain_is_cut_at_once(net, paths):
     assert all(isinstance(r, SessionCut | PeerFailed) for r in results), results
     assert any(isinstance(r, SessionCut) for r in results)
     assert seconds < 5
+
+
+def test_engines_wait_for_the_chain_to_say_running_and_for_a_late_party(net, paths):
+    """Blocks come at their own pace, and so do workers: nobody fails for being first."""
+    run = Party3(net, net.new_task(running=False), paths)
+    late = run.run_one
+
+    def run_one(me: int) -> JobResult | EngineError:
+        if me == 2:
+            time.sleep(2.5)
+        return late(me)
+
+    run.run_one = run_one
+    flip = threading.Timer(1.5, lambda: net.write(run.task, running=True))
+    flip.start()
+    assert_close(opened(net, run.run(), steps()[1]), expected(paths))
+
+
+def test_a_party_that_never_comes_is_named_within_the_connect_timeout(net, paths):
+    quick = Timeouts(receive_ms=8_000, connect_ms=3_000, wait_ms=6_000)
+    run = Party3(net, net.new_task(), paths, common={"timeouts": quick})
+    late = run.run_one
+    run.run_one = lambda me: late(me) if me < 2 else None
+    start = time.monotonic()
+    results = run.run()
+    assert time.monotonic() - start < 30
+    assert all(isinstance(r, PeerUnreachable | PeerFailed) for r in results[:2]), results
+    assert net.nodes[2].address in {r.peer for r in results[:2]}
 
 
 def test_an_operator_stops_a_job(net, paths):

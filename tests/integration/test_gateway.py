@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import time
@@ -10,11 +11,12 @@ import urllib.request
 from http.client import HTTPSConnection
 
 import pytest
-from engine_network import Network, network
+from engine_network import FileAuthority, Network, network
 
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.certificates import create_certificate
 from sealtrace.node.gateway.control import GatewayControl, GatewayRefused, GatewayUnavailable, Introduction
+from sealtrace.node.gateway.server import GatewayConfig, PortTaken, control_token, serve
 from sealtrace.node.gateway.wire import Code, Reply, decode
 
 pytestmark = pytest.mark.timeout(60)
@@ -277,3 +279,23 @@ def test_nobody_can_say_that_another_has_left(net):
     task, _, _ = both_open(net)
     reply = invoke(net, 2, task, path=wire.LEFT, body=b"gone", **{wire.SOURCE: net.nodes[1].address})
     assert reply.code == Code.CERTIFICATE
+
+
+def test_a_taken_port_is_named(net, tmp_path):
+    node = net.nodes[0]
+    config = GatewayConfig(
+        node=node.address,
+        certificate=node.folder / "tls.pem",
+        private_key=node.folder / "tls.key",
+        control_token="x",
+        peer_port=node.peer_port,
+    )
+    with pytest.raises(PortTaken, match=str(node.peer_port)):
+        asyncio.run(serve(config, FileAuthority(tmp_path), lambda _: None))
+
+
+def test_the_control_token_is_made_once_for_this_user_only(tmp_path):
+    token = control_token(tmp_path / "token")
+    assert control_token(tmp_path / "token") == token
+    assert len(token) > 40
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600

@@ -200,7 +200,6 @@ FRAME = {
 
 
 def test_the_plaintext_reference_says_what_one_would_compute_by_hand():
-    pytest.importorskip("jax")
     result = load(shipped()["statistics"]).program.plaintext(FRAME, PARAMS)
     bonn, ulm = result["groups"]
     assert bonn == {"category": "Bonn", "count": 0, "suppressed": True}
@@ -213,7 +212,6 @@ def test_the_plaintext_reference_says_what_one_would_compute_by_hand():
 
 
 def test_a_column_without_variance_has_no_correlation():
-    pytest.importorskip("jax")
     flat = {**FRAME, "age": [1.0, 1.0, 1.0]}
     matrix = load(shipped()["statistics"]).program.plaintext(flat, PARAMS)["correlation"]["matrix"]
     assert matrix[0] == [None, None]
@@ -237,12 +235,10 @@ def test_a_column_without_variance_has_no_correlation():
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(change):
-    pytest.importorskip("jax")
     with pytest.raises(ValueError, match=r"."):
         load(shipped()["statistics"]).program.check({**PARAMS, **change}, ["a", "b"])
 
 
 def test_a_group_outside_the_categories_is_refused_at_its_owner():
-    pytest.importorskip("jax")
     with pytest.raises(ValueError, match="row 1"):
         load(shipped()["statistics"]).program.prepare(PARAMS, "a", {**FRAME, "city": ["Rome"] * 3})
