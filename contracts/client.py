@@ -1,0 +1,430 @@
+"""What the chain says, each answer at a block that the caller names.
+
+A read names its block by hash where the endpoint allows it (EIP-1898), so that a block replaced meanwhile
+is an error and not another answer; in process (eth-tester) by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from web3 import Web3
+
+from sealtrace.contracts import abi, events, terms
+from sealtrace.contracts.errors import (
+    ChainUnreachable,
+    MalformedAnswer,
+    RequestRefused,
+    UnknownBlock,
+    WrongChain,
+    WrongContracts,
+)
+from sealtrace.contracts.events import ChainEvent
+from sealtrace.contracts.link import Ask, Failure, Link, content, hexadecimal, number
+from sealtrace.contracts.reverts import read_revert
+from sealtrace.protocol.authorization import Facts
+from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds, address, hex32, raw
+from sealtrace.protocol.lifecycle import TaskState, at_time
+from sealtrace.protocol.records import (
+    Algorithm,
+    AlgorithmStatus,
+    BlockRef,
+    Checkpoint,
+    DataClass,
+    Dataset,
+    DatasetStatus,
+    Grant,
+    Node,
+    NodeStatus,
+    Protection,
+    Role,
+    TaskTerms,
+)
+
+ENDPOINT_FINALIZED = -1
+"""For ``ChainSettings.confirmations``: take the endpoint's own ``finalized`` block."""
+
+CONFLICT = Hex32("0x" + "ff" * 32)
+"""``TaskRecord.result`` once two parties reported different digests."""
+
+MAX_BLOCKS_PER_QUERY = 10_000
+_LIMIT_WORDS = ("limit", "more than", "too many", "exceed", "range", "response size")
+
+V = TypeVar("V")
+
+_GETTERS = {
+    "Consortium": "consortium",
+    "NodeRegistry": "nodes",
+    "DatasetRegistry": "datasets",
+    "AlgorithmRegistry": "algorithms",
+    "GrantRegistry": "grants",
+    "TaskLedger": "ledger",
+    "EvidenceAnchor": "evidence",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """Which chain, at which endpoint, and which contracts.
+
+    ``confirmations`` is how many blocks must follow one that is final: 0 where blocks are final at once
+    (QBFT, the embedded chain), -1 to take the endpoint's ``finalized``. ``timeout_s`` bounds every request.
+    """
+
+    rpc_url: str
+    chain_id: int
+    directory: Address
+    confirmations: int = 0
+    timeout_s: float = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as it stands at a block; ``state`` is derived at that block's time.
+
+    The masks ``approved``, ``started`` and ``finished`` have one bit for each party, by its index.
+    ``result`` is the digest the parties agree on so far: zero before the first, :data:`CONFLICT` once two differ.
+    """
+
+    id: Hex32
+    requester: Address
+    state: TaskState
+    deadline: UnixSeconds
+    parties: int
+    approved: int
+    started: int
+    finished: int
+    terms_hash: Hex32
+    result: Hex32
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One read of one contract."""
+
+    contract: str
+    function: str
+    args: tuple[Any, ...] = ()
+
+
+class Chain:
+    """A chain and our contracts on it, read only. Safe to use from several threads.
+
+    Every read can raise ``ChainUnreachable``, ``MalformedAnswer`` and, where it names a block,
+    ``UnknownBlock``.
+    """
+
+    def __init__(
+        self, link: Link, settings: ChainSettings, addresses: Mapping[str, Address], deployed_at: int
+    ) -> None:
+        self.link = link
+        self.settings = settings
+        self.addresses = dict(addresses)
+        self.deployed_at = deployed_at
+        self._contracts = {found: name for name, found in self.addresses.items()}
+
+    @classmethod
+    def connect(cls, settings: ChainSettings) -> Self:
+        """Reach the endpoint and make sure that it serves our chain and our contracts.
+
+        Raises:
+            ChainUnreachable: it does not answer in time.
+            WrongChain: it serves another chain.
+            WrongContracts: the code at the directory, or at a contract it names, is not ours.
+        """
+        return cls._checked(Link.http(settings.rpc_url, settings.timeout_s), settings)
+
+    @classmethod
+    def over(cls, w3: Web3, settings: ChainSettings) -> Self:
+        """The same over a provider of the caller's, such as eth-tester's. Raises as :meth:`connect`."""
+        return cls._checked(Link(w3), settings)
+
+    @classmethod
+    def _checked(cls, link: Link, settings: ChainSettings) -> Self:
+        require_chain(link, settings.chain_id)
+        directory = Address(settings.directory.lower())
+        _require_code(link, {"Directory": directory})
+        views = [View("Directory", getter) for getter in (*_GETTERS.values(), "deployedAt")]
+        asks = [_ask_at(directory, view, "latest") for view in views]
+        values = [_value(view, result) for view, result in zip(views, link.batch(asks), strict=True)]
+        addresses = {name: address(value[0]) for name, value in zip(_GETTERS, values, strict=False)}
+        _require_code(link, addresses)
+        return cls(link, settings, {**addresses, "Directory": directory}, values[-1][0])
+
+    # blocks
+
+    def head(self) -> BlockRef:
+        """The newest block."""
+        return self._tagged("latest")
+
+    def finalized(self) -> BlockRef:
+        """The newest block that is final under the settings."""
+        depth = self.settings.confirmations
+        if depth == ENDPOINT_FINALIZED:
+            return self._tagged("finalized")
+        head = self.head()
+        return self.block(max(0, head.number - depth)) if depth else head
+
+    def block(self, number: int) -> BlockRef:
+        """The block at a height.
+
+        Raises:
+            UnknownBlock: there is none.
+        """
+        return self._tagged(hexadecimal(number))
+
+    def _tagged(self, tag: str) -> BlockRef:
+        found = self.link.attempt("eth_getBlockByNumber", tag, False)
+        if found is None or (isinstance(found, Failure) and not self.link.by_hash):
+            raise UnknownBlock(tag)
+        if isinstance(found, Failure):
+            raise found.error()
+        return block_ref(found)
+
+    # records
+
+    def node(self, node: Address, *, at: BlockRef) -> Node:
+        """An organisation's record; status ``NONE`` if it was never admitted."""
+        (found,) = self.read([View("NodeRegistry", "nodeOf", (node,))], at)
+        return _node(node, found)
+
+    def dataset(self, id: Hex32, *, at: BlockRef) -> Dataset | None:
+        """A dataset's record."""
+        (found,) = self.read([View("DatasetRegistry", "datasetOf", (raw(id),))], at)
+        return _dataset(id, found)
+
+    def algorithm(self, digest: Hex32, *, at: BlockRef) -> Algorithm | None:
+        """An algorithm's record."""
+        (found,) = self.read([View("AlgorithmRegistry", "algorithmOf", (raw(digest),))], at)
+        return _algorithm(digest, found)
+
+    def grant(self, id: Hex32, *, at: BlockRef) -> Grant | None:
+        """A grant as it stands."""
+        (found,) = self.read([View("GrantRegistry", "grantOf", (raw(id),))], at)
+        return _grant(id, found)
+
+    def next_grant(self, owner: Address, *, at: BlockRef) -> Hex32:
+        """The id that the next grant of ``owner`` will get."""
+        (found,) = self.read([View("GrantRegistry", "nextGrant", (owner,))], at)
+        return hex32(str(found))
+
+    def task(self, id: Hex32, *, at: BlockRef) -> TaskRecord | None:
+        """A task as it stands, in one round trip."""
+        views = [View("TaskLedger", name, (raw(id),)) for name in ("taskOf", "termsOf", "resultOf")]
+        task, terms_hash, result = self.read(views, at)
+        return _task(id, task, terms_hash, result, at.timestamp)
+
+    def checkpoint(self, node: Address, *, at: BlockRef) -> Checkpoint | None:
+        """The last anchored checkpoint of a node's evidence log."""
+        (found,) = self.read([View("EvidenceAnchor", "checkpointOf", (node,))], at)
+        size, _, root = found
+        return Checkpoint(node, size, hex32(root)) if size else None
+
+    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+        """Everything ``why_denied`` needs about what the terms name, in one round trip."""
+        nodes = list(dict.fromkeys((*terms.parties, requester)))
+        grants = list(dict.fromkeys(use.grant for use in terms.uses))
+        datasets = list(dict.fromkeys(use.dataset for use in terms.uses))
+        algorithms = list(dict.fromkeys(use.algorithm for use in terms.uses))
+        found = iter(
+            self.read(
+                [
+                    *(View("NodeRegistry", "nodeOf", (each,)) for each in nodes),
+                    *(View("GrantRegistry", "grantOf", (raw(each),)) for each in grants),
+                    *(View("DatasetRegistry", "datasetOf", (raw(each),)) for each in datasets),
+                    *(View("AlgorithmRegistry", "algorithmOf", (raw(each),)) for each in algorithms),
+                ],
+                at,
+            )
+        )
+        return Facts(
+            nodes={each: _node(each, next(found)) for each in nodes},
+            grants=_present((each, _grant(each, next(found))) for each in grants),
+            datasets=_present((each, _dataset(each, next(found))) for each in datasets),
+            algorithms=_present((each, _algorithm(each, next(found))) for each in algorithms),
+        )
+
+    def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
+        """The id ``requester`` gets for a specification; computed here, the same as the ledger's ``idOf``."""
+        return terms.task_id(self.settings.chain_id, self.addresses["TaskLedger"], requester, spec_digest)
+
+    def read(self, views: Sequence[View], at: BlockRef) -> list[Any]:
+        """Several reads at one block in one round trip; a function with one output gives its value.
+
+        Raises:
+            UnknownBlock: the endpoint does not have the block's state.
+            Reverted: a read was refused by its contract.
+        """
+        where = {"blockHash": at.hash} if self.link.by_hash else hexadecimal(at.number)
+        asks = [_ask_at(self.addresses[view.contract], view, where) for view in views]
+        return [_read(view, result, at) for view, result in zip(views, self.link.batch(asks), strict=True)]
+
+    # events
+
+    def events(
+        self,
+        first: int,
+        last: int,
+        *,
+        names: Collection[str] | None = None,
+        task: Hex32 | None = None,
+        party: Address | None = None,
+    ) -> list[ChainEvent]:
+        """The contracts' events of the blocks ``first`` to ``last``, both included, in the chain's order.
+
+        ``names`` chooses by name. ``task`` and ``party`` choose those that carry the value in a topic of
+        that name (every event about the task; what the party did or was named in).
+        """
+        queries = events.queries(self.addresses, names, task, party)
+        logs = [log for query in queries for log in self._logs(query, first, last)]
+        found = [event for log in logs if (event := events.read_log(log, self._contracts)) is not None]
+        return sorted(found, key=lambda event: (event.block_number, event.log_index))
+
+    def _logs(self, query: events.Query, first: int, last: int) -> list[Mapping[str, Any]]:
+        """Ask for a range, in halves where the endpoint finds it too much."""
+        found: list[Mapping[str, Any]] = []
+        while first <= last:
+            until = min(last, first + MAX_BLOCKS_PER_QUERY - 1)
+            found += self._logs_between(query, first, until)
+            first = until + 1
+        return found
+
+    def _logs_between(self, query: events.Query, first: int, last: int) -> list[Mapping[str, Any]]:
+        topics = [list(topic) if isinstance(topic, tuple) else topic for topic in query.topics]
+        wanted = {
+            "fromBlock": hexadecimal(first),
+            "toBlock": hexadecimal(last),
+            "address": list(query.addresses),
+            "topics": topics,
+        }
+        found = self.link.attempt("eth_getLogs", wanted)
+        if not isinstance(found, Failure):
+            return list(found)
+        if first == last or not any(word in found.message.lower() for word in _LIMIT_WORDS):
+            raise found.error()
+        middle = (first + last) // 2
+        return [*self._logs_between(query, first, middle), *self._logs_between(query, middle + 1, last)]
+
+
+def require_chain(link: Link, chain_id: int) -> None:
+    """Make sure that an endpoint serves the chain ``chain_id``.
+
+    Raises:
+        ChainUnreachable: it does not answer, or is no JSON-RPC endpoint.
+        WrongChain: it serves another.
+    """
+    try:
+        observed = number(link.request("eth_chainId"))
+    except (MalformedAnswer, RequestRefused, ValueError, TypeError) as cause:
+        raise ChainUnreachable(link.url, f"it is no Ethereum JSON-RPC endpoint ({cause})") from cause
+    if observed != chain_id:
+        raise WrongChain(link.url, chain_id, observed)
+
+
+def why_not_ours(link: Link, addresses: Mapping[str, Address]) -> dict[str, str]:
+    """What is wrong with the code at each address that should hold the contract of that name."""
+    asks = [Ask("eth_getCode", [where, "latest"]) for where in addresses.values()]
+    wrong: dict[str, str] = {}
+    for (name, where), code in zip(addresses.items(), link.batch(asks), strict=True):
+        if isinstance(code, Failure):
+            raise code.error()
+        if not content(code):
+            wrong[name] = f"there is no contract at {where}"
+        elif not abi.artifact(name).is_code(content(code)):
+            wrong[name] = f"{where} holds other code"
+    return wrong
+
+
+def block_ref(found: Mapping[str, Any]) -> BlockRef:
+    """A block's reference from its JSON."""
+    try:
+        hash = hex32(content(found["hash"]))
+        return BlockRef(number(found["number"]), hash, UnixSeconds(number(found["timestamp"])))
+    except (KeyError, ValueError, TypeError) as cause:
+        raise MalformedAnswer("a block", str(cause)) from cause
+
+
+def _require_code(link: Link, addresses: Mapping[str, Address]) -> None:
+    if wrong := why_not_ours(link, addresses):
+        raise WrongContracts(wrong)
+
+
+def _ask_at(to: Address, view: View, where: Any) -> Ask:
+    data = "0x" + abi.encode_call(view.contract, view.function, view.args).hex()
+    return Ask("eth_call", [{"from": NOBODY, "to": to, "data": data}, where])
+
+
+def _read(view: View, result: Any, at: BlockRef) -> Any:
+    if isinstance(result, Failure) and result.data is None:
+        raise UnknownBlock(f"{at.number} ({at.hash}): {result.message[:120]}")
+    values = _value(view, result)
+    return values[0] if len(values) == 1 else values
+
+
+def _value(view: View, result: Any) -> tuple[Any, ...]:
+    if isinstance(result, Failure):
+        if result.data is not None:
+            raise read_revert(result.data, view.contract)
+        raise result.error()
+    return abi.decode_result(view.contract, view.function, content(result))
+
+
+def _present(pairs: Iterable[tuple[Hex32, V | None]]) -> dict[Hex32, V]:
+    return {key: value for key, value in pairs if value is not None}
+
+
+def _node(node: Address, found: tuple[Any, ...]) -> Node:
+    status, roles, _, _, fingerprint, encryption_key = found
+    return Node(node, NodeStatus(status), Role(roles), hex32(fingerprint), hex32(encryption_key))
+
+
+def _dataset(id: Hex32, found: tuple[Any, ...]) -> Dataset | None:
+    owner, status, data_class, _, commitment, schema_hash = found
+    if status == DatasetStatus.NONE:
+        return None
+    standing = (DatasetStatus(status), DataClass(data_class))
+    return Dataset(id, Address(owner), *standing, hex32(commitment), hex32(schema_hash))
+
+
+def _algorithm(digest: Hex32, found: tuple[Any, ...]) -> Algorithm | None:
+    provider, status, _, _ = found
+    return Algorithm(digest, Address(provider), AlgorithmStatus(status)) if status else None
+
+
+def _grant(id: Hex32, found: tuple[Any, ...]) -> Grant | None:
+    owner, not_before, expires_at, protections, requester, uses_left, approval, revoked, epsilon, *hashes = (
+        found
+    )
+    if owner == NOBODY:
+        return None
+    dataset, algorithm, purpose = map(hex32, hashes)
+    return Grant(
+        id=id,
+        owner=Address(owner),
+        dataset=dataset,
+        algorithm=algorithm,
+        requester=Address(requester),
+        purpose=purpose,
+        uses_left=uses_left,
+        not_before=UnixSeconds(not_before),
+        expires_at=UnixSeconds(expires_at),
+        protections=Protection(protections),
+        approval_required=approval,
+        revoked=revoked,
+        epsilon_millionths=epsilon,
+    )
+
+
+def _task(
+    id: Hex32, found: tuple[Any, ...], terms_hash: str, result: str, now: UnixSeconds
+) -> TaskRecord | None:
+    requester, deadline, status, parties, approved, started, finished = found
+    if status == TaskState.NONE:
+        return None
+    state = at_time(TaskState(status), UnixSeconds(deadline), now)
+    masks = (parties, approved, started, finished)
+    return TaskRecord(
+        id, Address(requester), state, UnixSeconds(deadline), *masks, hex32(terms_hash), hex32(result)
+    )

@@ -1,0 +1,273 @@
+"""What can go wrong between us and a chain, grouped by whose problem it is.
+
+:data:`ERROR_HELP` has one sentence for every custom error of the contracts: what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sealtrace.protocol.outcome import Denial
+
+
+class ChainError(Exception):
+    """Anything this package reports about a chain."""
+
+
+# The world's: try again, or look after the endpoint.
+
+
+class ChainUnreachable(ChainError):
+    """The endpoint does not answer, or not as an Ethereum JSON-RPC endpoint does."""
+
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(
+            f"the chain at {url} does not answer: {cause}; check that it runs, that the URL is right "
+            "and that this machine may reach it"
+        )
+        self.url = url
+        self.cause = cause
+
+
+class MalformedAnswer(ChainError):
+    """The endpoint answered something that is not what was asked for."""
+
+    def __init__(self, what: str, cause: str) -> None:
+        super().__init__(
+            f"the chain's answer for {what} cannot be read: {cause[:300]}; check that the endpoint is one of the "
+            "consortium's chain and is in sync"
+        )
+
+
+class RequestRefused(ChainError):
+    """The endpoint refused a request, for a reason that is not a contract's."""
+
+    def __init__(self, method: str, code: int, message: str) -> None:
+        super().__init__(
+            f"the chain's endpoint refused {method}: {message[:400]} (code {code}); if it names a limit, raise it "
+            "at the endpoint, otherwise check the endpoint's version and log"
+        )
+        self.method = method
+        self.code = code
+        self.message = message
+
+
+class UnknownBlock(ChainError):
+    """The endpoint does not have this block, or no longer its state."""
+
+    def __init__(self, block: str) -> None:
+        super().__init__(
+            f"the chain's endpoint does not know block {block}: it is not there yet, was replaced, or its state "
+            "is no longer kept; read the head anew, or use an endpoint that keeps all states"
+        )
+        self.block = block
+
+
+class NotMined(ChainError):
+    """A transaction was not mined, or not buried deep enough, within the time given."""
+
+    def __init__(self, transaction: str, seconds: float, state: str) -> None:
+        super().__init__(
+            f"transaction {transaction} is not final after {seconds:g} seconds ({state}); it stays stored and is "
+            "sent again by pump(), so wait for the same intent once more, and check that the chain makes blocks"
+        )
+        self.transaction = transaction
+
+
+class NotAccepted(ChainError):
+    """The endpoint does not take a signed transaction."""
+
+    def __init__(self, transaction: str, reason: str) -> None:
+        super().__init__(
+            f"the chain's endpoint does not take transaction {transaction}: {reason[:300]}; it stays stored: remove "
+            "the cause (funds, fees, permissions of the account) and it is sent as it is by pump()"
+        )
+        self.transaction = transaction
+        self.reason = reason
+
+
+class NonceTaken(ChainError):
+    """Another program used this account's nonce, and the endpoint cannot show which transaction did."""
+
+    def __init__(self, account: str, nonce: int, reason: str) -> None:
+        super().__init__(
+            f"nonce {nonce} of {account} is used and the transaction that used it cannot be found ({reason}); "
+            "nothing was sent twice: give this key to one program only, and use an endpoint that keeps all blocks"
+        )
+
+
+# The operator's: settings.
+
+
+class WrongChain(ChainError):
+    """The endpoint serves another chain than the one configured."""
+
+    def __init__(self, url: str, expected: int, observed: int) -> None:
+        super().__init__(
+            f"{url} serves chain {observed}, and chain {expected} is configured; correct the URL or the chain id"
+        )
+        self.expected = expected
+        self.observed = observed
+
+
+class WrongContracts(ChainError):
+    """The configured directory, or a contract it names, is not this version's code."""
+
+    def __init__(self, wrong: Mapping[str, str]) -> None:
+        named = "; ".join(f"{name}: {problem}" for name, problem in wrong.items())
+        super().__init__(
+            f"these are not the contracts of this version: {named}; check the directory's address and the "
+            "version of sealtrace, or deploy with `sealtrace contracts deploy`"
+        )
+        self.wrong = dict(wrong)
+
+
+class KeyUnusable(ChainError):
+    """A key file is missing, damaged, readable by others, or locked by another password."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"the key file {path} cannot be used: {problem}")
+
+
+class KeyExists(ChainError):
+    """There is a key already, and none is ever overwritten."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} holds a key already: load it, or choose another path")
+
+
+class DeploymentFailed(ChainError):
+    """A contract could not be put on the chain."""
+
+    def __init__(self, contract: str, cause: str) -> None:
+        super().__init__(
+            f"{contract} could not be deployed: {cause}; nothing uses what was put on chain so far, so "
+            "remove the cause and deploy the whole set again"
+        )
+
+
+# The caller's: what was asked is not allowed, or is no request.
+
+
+class MalformedCall(ChainError):
+    """An argument is not of the type the contract takes."""
+
+    def __init__(self, contract: str, function: str, cause: str) -> None:
+        super().__init__(
+            f"{contract}.{function} cannot be called like this: {cause[:300]}; correct the argument"
+        )
+
+
+class Reverted(ChainError):
+    """A contract refused. ``name`` and ``values`` are its custom error's.
+
+    ``contract`` is the contract called, and ``transaction`` the transaction's hash when it was mined
+    (what reverts changes nothing).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        contract: str,
+        transaction: str | None = None,
+        words: str = "",
+    ) -> None:
+        where = f" (transaction {transaction})" if transaction else ""
+        super().__init__(f"{contract} refused{where}: {name}({words}). {ERROR_HELP.get(name, _NO_HELP)}")
+        self.name = name
+        self.values = dict(values)
+        self.contract = contract
+        self.transaction = transaction
+        self.words = words
+
+    @property
+    def denial(self) -> Denial | None:
+        """The reason, where a start was denied."""
+        if self.name == "PartyNotActive":
+            return Denial.PARTY_NOT_ACTIVE
+        return Denial(self.values["reason"]) if self.name == "Denied" else None
+
+    def mined_as(self, transaction: str) -> Reverted:
+        """The same refusal, of a transaction that is on the chain."""
+        return Reverted(self.name, self.values, self.contract, transaction, self.words)
+
+
+_NO_HELP = (
+    "The contracts of this version name no such error: compare versions with `sealtrace contracts verify`."
+)
+
+ERROR_HELP: Mapping[str, str] = {
+    # offices
+    "OnlyRegistrar": "Sign with a registrar's key.",
+    "OnlyRegulator": "Sign with the regulator's key.",
+    "OnlyRegistrarOrRegulator": "Sign with a registrar's or the regulator's key.",
+    "AccessControlUnauthorizedAccount": "Sign with a key that holds the role, or have its admin grant it.",
+    "AccessControlBadConfirmation": "A role is renounced by its holder only: name your own account.",
+    "NotOneSet": "These contracts were not deployed together: deploy a whole set and name its members.",
+    # nodes
+    "UnknownNode": "Ask a registrar to admit this node first: `sealtrace registrar admit`.",
+    "NodeAlreadyKnown": "An address is admitted once: reinstate it if suspended, use a new key if retired.",
+    "NodeNotActive": "Ask who suspended the node to reinstate it; a retired node needs a new key.",
+    "NodeNotSuspended": "Only a suspended node is reinstated: look at it with `sealtrace registrar show`.",
+    "NodeAlreadyRetired": "Nothing is left to do: the node is retired.",
+    "HeldByRegulator": "Only the regulator ends its own suspension: ask it.",
+    "MissingRole": "This node was not admitted for that: a registrar admits a key with the role.",
+    "EmptyKey": "Give both the TLS fingerprint and the encryption key.",
+    "InvalidRoles": "Give a mask of roles from 1 to 31.",
+    # datasets
+    "UnknownDataset": "Register the dataset first, and check its id.",
+    "DatasetAlreadyKnown": "It is registered: use it, or register with a fresh salt.",
+    "DatasetAlreadyWithdrawn": "Nothing is left to do: the dataset is withdrawn.",
+    "NotDatasetOwner": "Only the owner withdraws a dataset: sign with its key.",
+    "EmptyCommitment": "Give both the commitment and the schema hash.",
+    # algorithms
+    "UnknownAlgorithm": "Register the bundle first, and check its digest.",
+    "AlgorithmAlreadyKnown": "It is registered: use it.",
+    "AlgorithmNotActive": "Only an active algorithm is suspended: look at its status first.",
+    "AlgorithmNotSuspended": "Only a suspended algorithm is reinstated: look at its status first.",
+    "AlgorithmAlreadyRevoked": "Nothing is left to do: the algorithm is revoked.",
+    "AlgorithmHeldByRegulator": "Only the regulator ends its own suspension: ask it.",
+    "NotAlgorithmProvider": "Only its provider revokes an algorithm: sign with that key.",
+    "EmptyDigest": "Give the digest of the bundle.",
+    # grants
+    "UnknownGrant": "Check the grant's id, and that it was issued on this chain.",
+    "NotGrantOwner": "Only its owner revokes a grant: sign with that key.",
+    "GrantAlreadyRevoked": "Nothing is left to do: the grant is revoked.",
+    "NotOwnDataset": "Grant the use of a dataset registered under your own key.",
+    "DatasetUnusable": "The dataset is withdrawn: register it anew and grant that.",
+    "AlgorithmUnusable": "The algorithm is not registered, suspended or revoked: check its digest and status.",
+    "RequesterUnusable": "The requester is not admitted as one, or suspended: check its address.",
+    "InvalidWindow": "Give a window that ends after it begins and after the present block's time.",
+    "NoUses": "Allow at least one use.",
+    "NoProtection": "Name at least one protection that you accept.",
+    "EmptyPurpose": "Give the hash of the purpose.",
+    "OnlyTaskLedger": "Uses are spent by the start of a task and in no other way.",
+    "Denied": "The grant does not cover this start: ask its owner for one that does, or correct the task.",
+    # tasks
+    "TaskAlreadyKnown": "This specification is on chain: follow that task, or change the nonce for a new one.",
+    "UnknownTask": "Check the task's id, the requester and the chain.",
+    "TermsDiffer": "Hand back the terms exactly as they were created: derive them from the specification.",
+    "IllegalTransition": "The task has moved on: read its state and act on that.",
+    "TaskExpired": "Its deadline has passed: create a new task with a later one.",
+    "NotAParty": "Only the parties a task names act in it: sign with a party's key.",
+    "NotTheRequester": "Only its requester cancels a task; a party refuses or stops it.",
+    "AlreadyApproved": "Nothing is left to do: the approval is on record.",
+    "AlreadyStarted": "Nothing is left to do: the start is on record and its uses are spent.",
+    "AlreadyFinished": "Nothing is left to do: the receipt is on record.",
+    "PartyNotActive": "A party of the task is suspended or retired: have it reinstated, or name another.",
+    "WrongNumberOfParties": "Name 1 to 16 parties.",
+    "PartiesNotAscending": "Name every party once, addresses in ascending order.",
+    "WrongNumberOfUses": "Name 1 to 64 uses.",
+    "NoSuchParty": "A use names a party by its index in the list of parties.",
+    "DeadlinePassed": "Give a deadline later than the present block's time.",
+    "EmptyTerms": "A required value is zero: give the specification, purpose, protections, receipt and result.",
+    "ReasonMissing": "Give a reason code of at least 1.",
+    "BlameMismatch": "Name another party with the blame `party`, and nobody with any other blame.",
+    # the machine's own
+    "Error": "The contract gives its reason in words above.",
+    "Panic": "The contract met a fault of its own: report it with the transaction.",
+    "Unexplained": "No reason was given: check the gas limit, the account and the version of the contracts.",
+}
+"""What to do next, by custom error. The first words of a message name the error and its values."""
