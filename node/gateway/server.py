@@ -55,7 +55,7 @@ class PortTaken(OSError):
 class Limits:
     """Sizes in bytes, times in seconds."""
 
-    message_bytes: int = 64 << 20
+    message_bytes: int = 8 << 20  # engines send at most 1 MiB at once
     queue_bytes: int = 256 << 20
     connect_timeout_s: float = 3.0
     reply_timeout_s: float = 15.0

@@ -81,10 +81,16 @@ class OpenSession:
             return
         if session is None:
             self.cut("the chain has no such task")
+        elif self._repinned(session):
+            self.cut("a party's certificate on the chain is no longer the one of this session")
         elif session.running:
             self.state, self.reason = State.RUNNING, ""
         elif self.state is State.RUNNING:
             self.cut("the chain says that the task runs no more")
+
+    def _repinned(self, session: Session) -> bool:
+        pins = {party.address.lower(): party.tls_fingerprint for party in session.parties}
+        return any(pins.get(p.address, p.tls_fingerprint) != p.tls_fingerprint for p in self.peers.values())
 
     def cut(self, reason: str) -> None:
         """End all traffic now; waiting pops are answered with an error."""

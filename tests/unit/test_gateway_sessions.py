@@ -6,7 +6,7 @@ import datetime as dt
 import pytest
 from cryptography import x509
 
-from sealtrace.node.gateway.authority import AuthorityUnavailable, Session
+from sealtrace.node.gateway.authority import AuthorityUnavailable, Party, Session
 from sealtrace.node.gateway.certificates import (
     MalformedCertificate,
     create_certificate,
@@ -56,6 +56,14 @@ def test_what_ran_and_runs_no_more_is_cut_for_good():
     cut = session()
     cut.standing(STOPPED)
     cut.standing(RUNNING)
+    assert cut.state is State.CUT
+
+
+def test_a_certificate_replaced_on_the_chain_cuts_the_session():
+    cut = session()
+    cut.standing(Session((Party(BANK, b"f" * 32),), running=True))
+    assert cut.state is State.RUNNING
+    cut.standing(Session((Party(BANK, b"g" * 32),), running=True))
     assert cut.state is State.CUT
 
 
