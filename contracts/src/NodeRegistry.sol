@@ -8,6 +8,8 @@ import {NodeStatus} from "./Types.sol";
 
 /// @title The implementation of `INodeRegistry`, which is its manual
 contract NodeRegistry is INodeRegistry, Governed {
+    uint8 private constant DATA_OWNER = 1;
+    uint8 private constant COMPUTE = 2;
     uint8 private constant ALL_ROLES = 31;
 
     mapping(address => Node) private _nodes;
@@ -19,7 +21,7 @@ contract NodeRegistry is INodeRegistry, Governed {
         _onlyRegistrar();
         if (_nodes[node].status != NodeStatus.None) revert NodeAlreadyKnown(node, _nodes[node].status);
         if (roles == 0 || roles > ALL_ROLES) revert InvalidRoles(roles);
-        _requireKeys(node, tlsFingerprint, encryptionKey);
+        _requireKeys(node, roles, tlsFingerprint, encryptionKey);
 
         _nodes[node] = Node(NodeStatus.Active, roles, uint40(block.timestamp), false, tlsFingerprint, encryptionKey);
 
@@ -67,7 +69,7 @@ contract NodeRegistry is INodeRegistry, Governed {
     /// @inheritdoc INodeRegistry
     function rotateKeys(bytes32 tlsFingerprint, bytes32 encryptionKey) external {
         requireActive(msg.sender, 0);
-        _requireKeys(msg.sender, tlsFingerprint, encryptionKey);
+        _requireKeys(msg.sender, _nodes[msg.sender].roles, tlsFingerprint, encryptionKey);
 
         _nodes[msg.sender].tlsFingerprint = tlsFingerprint;
         _nodes[msg.sender].encryptionKey = encryptionKey;
@@ -101,7 +103,9 @@ contract NodeRegistry is INodeRegistry, Governed {
         if (_nodes[node].roles & role != role) revert MissingRole(node, role);
     }
 
-    function _requireKeys(address node, bytes32 tlsFingerprint, bytes32 encryptionKey) private pure {
-        if (tlsFingerprint == 0 || encryptionKey == 0) revert EmptyKey(node);
+    /// @dev Who opens no port to peers, a requester or an algorithm provider, needs no certificate.
+    function _requireKeys(address node, uint8 roles, bytes32 tlsFingerprint, bytes32 encryptionKey) private pure {
+        bool listens = roles & (DATA_OWNER | COMPUTE) != 0;
+        if (encryptionKey == 0 || (listens && tlsFingerprint == 0)) revert EmptyKey(node);
     }
 }

@@ -33,6 +33,7 @@ interface INodeRegistry {
     error InvalidRoles(uint8 roles);
 
     /// @notice Admits an organisation. Only a registrar; an address is admitted once and for ever.
+    /// @param tlsFingerprint zero for those who open no port to peers (neither data owner nor compute)
     /// @param roles bit mask: 1 data owner, 2 compute, 4 requester, 8 algorithm provider, 16 scheduler
     function admit(address node, uint8 roles, bytes32 tlsFingerprint, bytes32 encryptionKey) external;
 
