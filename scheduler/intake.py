@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sealtrace.protocol.authorization import Facts, why_denied
-from sealtrace.protocol.identifiers import Address, UnixSeconds
+from sealtrace.protocol.identifiers import NOTHING, Address, UnixSeconds
 from sealtrace.protocol.outcome import Denial
-from sealtrace.protocol.records import BlockRef, Role
+from sealtrace.protocol.records import Node, NodeStatus, Role
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.protocol.statements import BadStatement, Signed, verified
 from sealtrace.scheduler import planning, presence
@@ -120,9 +120,9 @@ def check(
     time = UnixSeconds(max(now, at.timestamp))  # the chain may not have made a block for a while
     if spec.deadline <= time:
         raise SpecExpired(spec.deadline, time)
-    _require_members(spec, chain, at)
+    _require_members(spec, facts)
     planning.require_suitable(spec, facts.grants)
-    _require_alive(spec, chain, at, present, presence_s, now)
+    _require_alive(spec, facts, present, presence_s, now)
     return list(warnings_of(spec, facts, time))
 
 
@@ -150,28 +150,25 @@ def _spec_in(body: Mapping[str, Any], speaker: Address) -> TaskSpec:
     return spec
 
 
-def _require_members(spec: TaskSpec, chain: Chain, at: BlockRef) -> None:
-    if not chain.node(spec.requester, at=at).may(Role.REQUESTER):
+def _require_members(spec: TaskSpec, facts: Facts) -> None:
+    if not _node(facts, spec.requester).may(Role.REQUESTER):
         raise RequesterNotAdmitted(spec.requester)
     for party in spec.parties:
-        presence.require_active(chain.node(party, at=at))
+        presence.require_active(_node(facts, party))
 
 
 def _require_alive(
-    spec: TaskSpec,
-    chain: Chain,
-    at: BlockRef,
-    present: Sequence[Presence],
-    presence_s: float,
-    now: UnixSeconds,
+    spec: TaskSpec, facts: Facts, present: Sequence[Presence], presence_s: float, now: UnixSeconds
 ) -> None:
     """A node whose certificate was rotated on chain since its last heartbeat counts as gone."""
     alive = {
         each.node
         for each in present
-        if each.node in spec.parties
-        and each.alive(now, presence_s)
-        and each.fingerprint == chain.node(each.node, at=at).tls_fingerprint
+        if each.alive(now, presence_s) and each.fingerprint == _node(facts, each.node).tls_fingerprint
     }
     if missing := [party for party in spec.parties if party not in alive]:
         raise PartyNotAlive(missing)
+
+
+def _node(facts: Facts, address: Address) -> Node:
+    return facts.nodes.get(address, Node(address, NodeStatus.NONE, Role(0), NOTHING, NOTHING))

@@ -21,12 +21,15 @@ class _Section(BaseModel):
 
 
 class ChainSection(_Section):
-    """The chain's endpoint and the address of the Directory contract."""
+    """The chain's endpoint and the address of the Directory contract.
+
+    ``confirmations`` -1 takes the endpoint's own ``finalized`` block.
+    """
 
     rpc_url: str
     chain_id: int = Field(gt=0)
     directory: AddressField
-    confirmations: int = Field(default=0, ge=0, le=1000)
+    confirmations: int = Field(default=0, ge=-1, le=1000)
     timeout_s: Seconds = 10
 
 

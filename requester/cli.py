@@ -1,0 +1,442 @@
+"""``sealtrace task`` and ``sealtrace algorithm``: ask for computations, open their results."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from sealtrace.algorithms.bundles import Bundle, load
+from sealtrace.contracts import calls
+from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.identifiers import Hex32, address, hex32
+from sealtrace.protocol.records import Algorithm
+from sealtrace.protocol.spec import TaskSpec
+from sealtrace.requester.client import Plan, Requester
+from sealtrace.requester.directory import (
+    DIRECTORY_VARIABLE,
+    ChainSection,
+    Directory,
+    Settings,
+    default_directory,
+)
+from sealtrace.requester.disclosure import Learns
+from sealtrace.requester.errors import SettingsInvalid, TaskUnknown
+from sealtrace.requester.known_algorithms import KnownAlgorithms
+from sealtrace.requester.progress import Progress, why_no_result
+from sealtrace.requester.results import Result
+
+task_app = typer.Typer(no_args_is_help=True, help="Ask for computations and open their results.")
+algorithm_app = typer.Typer(no_args_is_help=True, help="Register algorithm bundles by digest.")
+
+Dir = Annotated[
+    Path,
+    typer.Option("--dir", envvar=DIRECTORY_VARIABLE, default_factory=default_directory,
+                 help="The requester's directory.", show_default="~/.local/state/sealtrace/requester"),
+]  # fmt: skip
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TaskFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The task in YAML or JSON.")]
+TaskId = Annotated[str, typer.Argument(help="The task's id.")]
+Timeout = Annotated[float | None, typer.Option(help="Give up waiting after so many seconds.")]
+
+
+@task_app.command()
+def init(
+    rpc_url: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
+    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
+    contracts: Annotated[str, typer.Option(help="Address of the Directory contract.")],
+    scheduler: Annotated[str, typer.Option(help="URL of the scheduler.")],
+    directory: Dir,
+    party: Annotated[
+        list[str] | None, typer.Option(help="NAME=ADDRESS for the address book. Repeatable.")
+    ] = None,
+    confirmations: Annotated[int, typer.Option(help="Blocks to wait where the chain can fork.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make the requester's directory and keys; print what the registrar needs to admit them."""
+    chain = ChainSection(
+        rpc_url=rpc_url, chain_id=chain_id, directory=address(contracts), confirmations=confirmations
+    )
+    settings = Settings(scheduler_url=scheduler, chain=chain, parties=_book(party or []))
+    keys = Directory(directory).create(settings)
+    made = {
+        "directory": str(directory),
+        "address": keys.address,
+        "encryption_key": keys.encryption_key,
+    }
+    if as_json:
+        _print_json(made)
+    else:
+        _say(f"requester in {directory}\naddress        {keys.address}\nencryption key {keys.encryption_key}")
+
+
+@task_app.command()
+def plan(
+    file: TaskFile,
+    directory: Dir,
+    out: Annotated[Path | None, typer.Option(help="Write the exact specification here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would be submitted: protocols, who learns what, what owners would refuse."""
+    planned = Requester.open(directory).plan(file)
+    if out is not None:
+        _write(out, planned.spec.canonical())
+    if as_json:
+        _print_json(_plan_json(planned))
+    else:
+        _print_plan(planned)
+
+
+@task_app.command()
+def submit(
+    file: TaskFile,
+    directory: Dir,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the task until it is over.")] = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a task. The same specification (see ``plan --out``) submitted again is the same task."""
+    requester = Requester.open(directory)
+    planned = requester.plan(file)
+    accepted = requester.submit(planned.spec)
+    warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))
+    if as_json:
+        _print_json({"task": accepted.task, "warnings": warnings, "learns": _learns_json(planned.learns)})
+    else:
+        _print_learns(planned.learns)
+        _print_warnings(warnings)
+        _say(f"task {accepted.task}")
+    if watch:
+        _watch(requester, accepted.task, timeout, as_json=as_json)
+
+
+@task_app.command(name="watch")
+def watch_task(task: TaskId, directory: Dir, timeout: Timeout = None, as_json: AsJson = False) -> None:
+    """Follow a task on the chain until it is over. Exit code 1 unless it completed."""
+    _watch(Requester.open(directory), hex32(task), timeout, as_json=as_json)
+
+
+@task_app.command()
+def result(
+    task: TaskId,
+    directory: Dir,
+    out: Annotated[Path | None, typer.Option(help="Write the result here as JSON.")] = None,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait for the result, check every output against the chain, open it, and show it."""
+    found = Requester.open(directory).result(hex32(task), timeout)
+    if out is not None:
+        _write(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
+    if as_json:
+        _print_json(_result_json(found))
+    elif out is not None:
+        _say(f"wrote {out}; the chain vouches for it by {found.digest}")
+    else:
+        _print_result(found)
+
+
+@task_app.command()
+def cancel(task: TaskId, directory: Dir, as_json: AsJson = False) -> None:
+    """Give a task up on the chain."""
+    Requester.open(directory).cancel(hex32(task))
+    if as_json:
+        _print_json({"task": task, "state": "cancelled"})
+    else:
+        _say(f"task {task} is cancelled")
+
+
+@task_app.command(name="list")
+def list_tasks(directory: Dir, as_json: AsJson = False) -> None:
+    """List the tasks submitted from here and where the chain has them."""
+    requester = Requester.open(directory)
+    rows = [_row(requester, task, spec) for task, spec in requester.files.tasks()]
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("task", "state", "purpose", "parties")
+    for row in rows:
+        table.add_row(row["task"], row["state"], escape(row["purpose"]), ", ".join(row["parties"]))
+    Console().print(table)
+
+
+@algorithm_app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The bundle's folder.")],
+    directory: Dir,
+    local: Annotated[
+        bool, typer.Option("--local", help="Remember it here only, do not register it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a bundle's digest, register it on the chain unless it is, and remember where it is."""
+    bundle = load(folder)
+    Directory(directory).settings()
+    Directory(directory).add_bundle(bundle.digest, folder)
+    status = "local" if local else _register(Requester.open(directory), bundle.digest)
+    if as_json:
+        _print_json({**_bundle_json(bundle), "status": status})
+    else:
+        _say(f"{bundle.manifest.name} {bundle.manifest.version}  {bundle.digest}  {status}")
+
+
+@algorithm_app.command()
+def show(
+    which: Annotated[str, typer.Argument(help="A digest, a name, or a bundle's folder.")],
+    directory: Dir,
+    as_json: AsJson = False,
+) -> None:
+    """Show a bundle: its digest, who learns what, and its standing on the chain if that is configured."""
+    bundle = load(Path(which)) if Path(which).is_dir() else _known(directory, which)
+    shown = {**_bundle_json(bundle), "chain": _standing(directory, bundle.digest)}
+    if as_json:
+        _print_json(shown)
+        return
+    manifest = bundle.manifest
+    _say(f"[bold]{manifest.name} {manifest.version}[/]  {escape(manifest.title)}")
+    _say(f"digest     {bundle.digest}\noci        {bundle.packed.oci_digest}\nchain      {shown['chain']}")
+    _say(f"engine     {manifest.engine} ({', '.join(manifest.protocols)})")
+    for role, what in manifest.learns.items():
+        _say(f"[bold]{escape(role)}[/] learns: {escape(what)}")
+
+
+@algorithm_app.command(name="list")
+def list_algorithms(directory: Dir, as_json: AsJson = False) -> None:
+    """List the bundles on this machine."""
+    files = Directory(directory)
+    bundles = KnownAlgorithms(files.bundles()).bundles.values()
+    if as_json:
+        _print_json([_bundle_json(each) for each in bundles])
+        return
+    table = Table("name", "version", "engine", "digest")
+    for each in bundles:
+        manifest = each.manifest
+        table.add_row(manifest.name, manifest.version, manifest.engine, each.digest)
+    Console().print(table)
+
+
+def _register(requester: Requester, digest: Hex32) -> str:
+    if requester.algorithm(digest) is None:
+        requester.send(f"algorithm.register:{digest}", calls.register_algorithm(digest))
+    known = requester.algorithm(digest)
+    return _status(known)
+
+
+def _standing(directory: Path, digest: Hex32) -> str:
+    if not (directory / "requester.toml").exists():
+        return "not asked: no requester's directory"
+    return _status(Requester.open(directory).algorithm(digest))
+
+
+def _status(known: Algorithm | None) -> str:
+    return known.status.name.lower() if known is not None else "not registered"
+
+
+def _known(directory: Path, which: str) -> Bundle:
+    known = KnownAlgorithms(Directory(directory).bundles())
+    return known.bundle(known.find(which).digest)
+
+
+def _book(entries: list[str]) -> dict[str, Any]:
+    book = {}
+    for entry in entries:
+        name, found, given = entry.partition("=")
+        if not found:
+            raise SettingsInvalid(f"--party {entry}: give NAME=ADDRESS")
+        book[name] = address(given)
+    return book
+
+
+def _watch(requester: Requester, task: Hex32, timeout: float | None, *, as_json: bool) -> None:
+    seen: Progress | None = None
+    if as_json:
+        for seen in requester.watch(task, timeout):
+            _print_json(_progress_json(seen))
+    else:
+        with Live(auto_refresh=False) as live:
+            for seen in requester.watch(task, timeout):
+                live.update(_progress_table(seen), refresh=True)
+    if seen is not None and (error := why_no_result(seen, requester.names)):
+        raise error
+
+
+def _progress_table(seen: Progress) -> Table:
+    table = Table(
+        "party", "approved", "started", "finished",
+        title=f"task {seen.task}", caption=f"{seen.state.name.lower()} at block {seen.block.number}",
+    )  # fmt: skip
+    for each in seen.parties:
+        table.add_row(each.name, *(_mark(done) for done in (each.approved, each.started, each.finished)))
+    return table
+
+
+def _mark(done: bool) -> str:
+    return "[green]yes[/]" if done else "[dim]-[/]"
+
+
+def _progress_json(seen: Progress) -> dict[str, Any]:
+    return {
+        "task": seen.task,
+        "state": seen.state.name.lower(),
+        "block": seen.block.number,
+        "parties": [
+            {
+                "address": each.address,
+                "name": each.name,
+                "approved": each.approved,
+                "started": each.started,
+                "finished": each.finished,
+            }
+            for each in seen.parties
+        ],
+    }
+
+
+def _row(requester: Requester, task: Hex32, spec: TaskSpec) -> dict[str, Any]:
+    try:
+        state = requester.look(task).state.name.lower()
+    except TaskUnknown:
+        state = "not on chain"
+    names = [requester.names.get(party, party) for party in spec.parties]
+    return {"task": task, "state": state, "purpose": spec.purpose, "parties": names}
+
+
+def _bundle_json(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "engine": manifest.engine,
+        "protocols": manifest.protocols,
+        "digest": bundle.digest,
+        "oci_digest": bundle.packed.oci_digest,
+        "learns": manifest.learns,
+        "folder": str(bundle.folder),
+    }
+
+
+def _plan_json(planned: Plan) -> dict[str, Any]:
+    return {
+        "task": planned.task,
+        "spec": planned.spec.model_dump(mode="json"),
+        "warnings": list(planned.warnings),
+        "learns": _learns_json(planned.learns),
+    }
+
+
+def _learns_json(learns: tuple[Learns, ...]) -> list[dict[str, str]]:
+    return [
+        {
+            "step": each.step,
+            "algorithm": each.algorithm,
+            "protocol": each.protocol,
+            "role": each.role,
+            "learns": each.what,
+        }
+        for each in learns
+    ]
+
+
+def _print_plan(planned: Plan) -> None:
+    table = Table("step", "engine", "protocol", "inputs", "after", title=escape(planned.spec.purpose))
+    for step in planned.spec.steps:
+        table.add_row(step.id, step.engine, step.protocol, ", ".join(step.inputs), ", ".join(step.after))
+    Console().print(table)
+    _print_learns(planned.learns)
+    _print_warnings(list(planned.warnings))
+    _say(f"would be task {planned.task}")
+
+
+def _print_learns(learns: tuple[Learns, ...]) -> None:
+    table = Table("step", "who", "learns", title="what each role learns", show_lines=True)
+    for each in learns:
+        table.add_row(f"{each.step}\n{each.protocol}", escape(each.role), escape(each.what))
+    Console().print(table)
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for each in warnings:
+        _say(f"[yellow]warning[/] {escape(each)}")
+
+
+def _result_json(found: Result) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "result": dict(found.value),
+        "outputs": dict(found.outputs),
+        "digest": found.digest,
+    }
+
+
+def _print_result(found: Result) -> None:
+    for name, value in found.value.items():
+        Console().print(_shown(name, value))
+    _say(f"every output matches the chain: {found.digest}")
+
+
+def _shown(name: str, value: Any) -> Table | str:
+    """A list of alike objects as a table, a matrix as one, the rest as a line."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return _rows_table(name, [_flat(each) for each in value])
+    if isinstance(value, dict) and {"columns", "matrix"} <= set(value):
+        rows = [
+            {"": column, **dict(zip(value["columns"], row, strict=True))}
+            for column, row in zip(value["columns"], value["matrix"], strict=True)
+        ]
+        return _rows_table(name, rows)
+    return f"{escape(name)}: {escape(json.dumps(value))}"
+
+
+def _rows_table(name: str, rows: list[dict[str, Any]]) -> Table:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*(escape(each) for each in columns), title=escape(name))
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    return table
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat |= (
+            {f"{key} {name}": each for name, each in value.items()}
+            if isinstance(value, dict)
+            else {key: value}
+        )
+    return flat
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
+
+
+def _print_json(value: object) -> None:
+    print(canonical(value).decode(), flush=True)
+
+
+def _say(text: str) -> None:
+    Console(highlight=False, soft_wrap=True).print(text)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: what a full disk leaves is what was there."""
+    descriptor, partial = tempfile.mkstemp(dir=path.absolute().parent, prefix=".part-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)

@@ -1,0 +1,410 @@
+"""The requester's SDK: write a task, submit it, watch it on the chain, open its result.
+
+.. code-block:: python
+
+    lab = Requester.open(Path("lab"))
+    task = lab.submit(lab.build_spec(Path("task.yaml"))).task
+    for seen in lab.watch(task):
+        print(seen.state.name)
+    print(lab.result(task).value)
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine
+
+from sealtrace.algorithms.opening import EngineMissing, open_result
+from sealtrace.algorithms.shares import BadShare
+from sealtrace.contracts import calls
+from sealtrace.contracts.client import Chain as ContractsChain
+from sealtrace.contracts.client import ChainSettings
+from sealtrace.contracts.errors import Reverted
+from sealtrace.contracts.sender import Sender as ContractsSender
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
+from sealtrace.protocol.records import Algorithm, Grant, GrantStatus
+from sealtrace.protocol.spec import TaskSpec, purpose_hash
+from sealtrace.protocol.statements import Signed, Statement, sign
+from sealtrace.requester import drafts, results, task_files
+from sealtrace.requester.directory import Directory, Keys, Settings
+from sealtrace.requester.disclosure import Learns, disclosure
+from sealtrace.requester.errors import (
+    ResultMissing,
+    ResultTampered,
+    SchedulerMisbehaved,
+    TaskNotOver,
+    TaskUnknown,
+    WrongKey,
+)
+from sealtrace.requester.known_algorithms import KnownAlgorithms
+from sealtrace.requester.ports import Accepted, Chain, Delivered, Scheduler, Sender
+from sealtrace.requester.progress import Progress, ending_of, progress, why_no_result
+from sealtrace.requester.results import Result
+from sealtrace.requester.scheduler_api import HttpScheduler
+from sealtrace.requester.task_files import Located
+
+__all__ = ["EngineMissing", "Plan", "Progress", "Requester", "Result", "Waiting"]
+
+AUDIENCE = "scheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How to wait: ``poll_s`` between looks at the chain, ``outputs_s`` for outputs of a finished task."""
+
+    poll_s: float = 1.0
+    outputs_s: float = 30.0
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be submitted, what owners may refuse it for, and who learns what."""
+
+    spec: TaskSpec
+    task: Hex32
+    warnings: tuple[str, ...]
+    learns: tuple[Learns, ...]
+
+
+class Requester:
+    """One who asks. The scheduler is used and not believed; the chain is what counts."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        chain: Chain,
+        sender: Sender,
+        scheduler: Scheduler,
+        files: Directory,
+        names: Mapping[str, Address],
+        waiting: Waiting | None = None,
+    ) -> None:
+        self.keys = keys
+        self.chain = chain
+        self.scheduler = scheduler
+        self.files = files
+        self.book = dict(names)
+        self._sender = sender
+        self._waiting = waiting or Waiting()
+
+    @classmethod
+    def open(cls, directory: Path) -> Requester:
+        """The requester of ``directory``, connected to its chain.
+
+        Raises:
+            NoDirectory, SettingsInvalid: there is none, or it is damaged.
+            ChainError: the chain cannot be reached, or is another one.
+        """
+        files = Directory(directory)
+        settings, keys = files.settings(), files.keys()
+        chain = ContractsChain.connect(chain_settings(settings))
+        sender = ContractsSender(chain, keys.signing.private_key, create_engine(files.outbox_url()))
+        return cls(keys, chain, sender, HttpScheduler(settings.scheduler_url), files, settings.parties)
+
+    @property
+    def address(self) -> Address:
+        """Who the requester is on chain."""
+        return self.keys.address
+
+    @property
+    def names(self) -> dict[Address, str]:
+        """The address book, read the other way."""
+        return {address: name for name, address in self.book.items()}
+
+    @property
+    def algorithms(self) -> KnownAlgorithms:
+        """The bundles on this machine."""
+        return KnownAlgorithms(self.files.bundles())
+
+    # Writing a task
+
+    def build_spec(self, task: Path | Mapping[str, Any]) -> TaskSpec:
+        """The specification of a task file, or of the same as a value. Raises as :meth:`plan`."""
+        return self.plan(task).spec
+
+    def plan(self, task: Path | Mapping[str, Any]) -> Plan:
+        """Everything about a task before it is submitted. Nothing is kept and nothing sent to the chain.
+
+        Protocols that the task leaves open are chosen by the scheduler.
+
+        Raises:
+            SpecInvalid, GrantNotFound: the task is wrong, or nobody allows it.
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: no protocol could be chosen.
+        """
+        located = _located(task)
+        draft = drafts.read_task(located, self._asker())
+        warnings: tuple[str, ...] = ()
+        if _is_draft(draft) and not drafts.settled(draft):
+            draft, warnings = self._planned(draft)
+        spec = drafts.specification(draft, located)
+        learns = tuple(disclosure(spec, self.algorithms.bundle))
+        return Plan(spec, self.chain.task_id(spec.requester, spec.digest()), warnings, learns)
+
+    def grants(self) -> list[Grant]:
+        """The grants that were ever issued to this requester, as they stand now."""
+        at = self.chain.head()
+        issued = self.chain.events(self.chain.deployed_at, at.number, names={"GrantIssued"})
+        mine = [hex32(each.args["grant"]) for each in issued if each.args["requester"] == self.address]
+        return [grant for grant in (self.chain.grant(id, at=at) for id in mine) if grant is not None]
+
+    def algorithm(self, digest: Hex32) -> Algorithm | None:
+        """An algorithm as the chain has it now."""
+        return self.chain.algorithm(digest, at=self.chain.head())
+
+    def send(self, intent: str, call: calls.Call) -> None:
+        """Send one transaction under the requester's key, once for each ``intent``."""
+        self._sender.send(intent, call)
+
+    # Submitting
+
+    def submit(self, spec: TaskSpec) -> Accepted:
+        """Hand the specification to the scheduler, then put the task on chain.
+
+        The same specification is the same task: submitting it again sends nothing twice.
+
+        Raises:
+            WrongKey: the specification names other keys than are here or on chain.
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: nothing is on chain then.
+            ChainError: the scheduler has it, the chain does not; submit again.
+        """
+        self._require_own(spec)
+        task = self.chain.task_id(spec.requester, spec.digest())
+        self.files.keep(task, spec)
+        accepted = self.scheduler.submit(self._says("task.submit", {"spec": spec.model_dump(mode="json")}))
+        if accepted.task != task:
+            raise SchedulerMisbehaved(self.scheduler.url, f"it calls task {task} {accepted.task}")
+        self._create(task, spec)
+        return accepted
+
+    def cancel(self, task: Hex32) -> None:
+        """Give the task up.
+
+        Raises:
+            TaskUnknown: there is no such task.
+            Reverted: it is over already, or another requester's.
+        """
+        if self.chain.task(task, at=self.chain.head()) is None:
+            raise TaskUnknown(task)
+        self._sender.send(f"task.cancel:{task}", calls.cancel(task))
+
+    # Watching
+
+    def look(self, task: Hex32) -> Progress:
+        """The task at the chain's newest block.
+
+        Raises:
+            TaskUnknown: there is no such task.
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: its specification is not here,
+                and could not be had.
+        """
+        return self._look(task, self.spec(task))
+
+    def watch(self, task: Hex32, timeout_s: float | None = None) -> Iterator[Progress]:
+        """The task at each block at which something about it is new, until it is over.
+
+        Raises:
+            TaskNotOver: ``timeout_s`` went by first.
+            TaskUnknown: see :meth:`look`.
+        """
+        spec = self.spec(task)
+        started = self._waiting.clock()
+        last: Progress | None = None
+        while True:
+            seen = self._look(task, spec)
+            if not seen.same_as(last):
+                yield seen
+            if seen.over:
+                return
+            last = seen
+            if timeout_s is not None and self._waiting.clock() - started >= timeout_s:
+                raise TaskNotOver(task, timeout_s, seen.state.name.lower())
+            self._waiting.sleep(self._waiting.poll_s)
+
+    # Results
+
+    def result(self, task: Hex32, timeout_s: float | None = None) -> Result:
+        """Wait until the task is done, fetch its sealed outputs, check them against the chain, open them.
+
+        Raises:
+            TaskRefused, TaskFailed, TaskExpired, TaskCancelled, ResultDisputed: there is no result.
+            ResultMissing: outputs are not at the scheduler.
+            ResultTampered: an output is not what the parties recorded.
+            WrongKey: the key here does not open them.
+            EngineMissing: opening shares needs the ``mpc`` extra.
+            AlgorithmUnknownHere: the bundle of the last step is not on this machine.
+            TaskNotOver: ``timeout_s`` went by first.
+        """
+        spec = self.spec(task)
+        if spec.requester_key != self.keys.encryption_key:
+            raise WrongKey(
+                f"task {task} seals its result to {spec.requester_key}, hpke.key here is "
+                f"{self.keys.encryption_key}: use the directory the task was submitted from"
+            )
+        *_, seen = self.watch(task, timeout_s)
+        if error := why_no_result(seen, self.names):
+            raise error
+        delivered = self._fetch(task, spec)
+        digests = results.checked(task, delivered, seen.result, self.names)
+        shares = results.opened(task, delivered, self.keys.hpke, self.names)
+        return Result(task, self._reconstruct(spec, shares), digests, seen.result)
+
+    def spec(self, task: Hex32) -> TaskSpec:
+        """The specification of ``task``: the one kept here, or the scheduler's if the id vouches for it.
+
+        Raises:
+            SchedulerUnreachable, SchedulerRefused: it is not to be had.
+            SchedulerMisbehaved: the scheduler's is of another task.
+        """
+        kept = self.files.spec(task)
+        if kept is not None and self._is_of(kept, task):
+            return kept
+        spec = self.scheduler.spec(task)
+        if not self._is_of(spec, task):
+            raise SchedulerMisbehaved(self.scheduler.url, f"its specification is not that of task {task}")
+        return spec
+
+    def _is_of(self, spec: TaskSpec, task: Hex32) -> bool:
+        return self.chain.task_id(spec.requester, spec.digest()) == task
+
+    def _reconstruct(self, spec: TaskSpec, shares: Mapping[Address, bytes]) -> Mapping[str, Any]:
+        step = spec.steps[-1]
+        bundle = self.algorithms.bundle(step.algorithm)
+        try:
+            return open_result([shares[party] for party in spec.parties], bundle, step.params)
+        except BadShare as cause:
+            raise ResultTampered(None, f"they are as recorded, but do not make a result: {cause}") from cause
+
+    def _fetch(self, task: Hex32, spec: TaskSpec) -> dict[Address, Delivered]:
+        """All outputs; a party may have finished on chain a moment before its output arrived."""
+        until = self._waiting.clock() + self._waiting.outputs_s
+        found: dict[Address, Delivered] = {}
+        while missing := [party for party in spec.parties if party not in found]:
+            for party in missing:
+                wish = self._says("task.fetch", {"task": task, "party": party})
+                if (output := self.scheduler.output(task, party, wish)) is not None:
+                    found[party] = output
+            if len(found) == len(spec.parties):
+                break
+            if self._waiting.clock() >= until:
+                raise ResultMissing([self.names.get(party, party) for party in missing if party not in found])
+            self._waiting.sleep(self._waiting.poll_s)
+        return found
+
+    def _look(self, task: Hex32, spec: TaskSpec) -> Progress:
+        at = self.chain.head()
+        record = self.chain.task(task, at=at)
+        if record is None:
+            raise TaskUnknown(task)
+        clock = UnixSeconds(int(self._waiting.clock()))
+        seen = progress(task, record, spec.parties, self.names, at, clock)
+        if not seen.over:
+            return seen
+        ending = ending_of(self.chain.events(self.chain.deployed_at, at.number, task=task))
+        return Progress(seen.task, seen.state, seen.block, seen.deadline, seen.parties, seen.result, ending)
+
+    def _create(self, task: Hex32, spec: TaskSpec) -> None:
+        if self.chain.task(task, at=self.chain.head()) is not None:
+            return
+        try:
+            self._sender.send(f"task.create:{task}", calls.create(spec.terms()))
+        except Reverted as reverted:
+            if reverted.name != "TaskAlreadyKnown":
+                raise
+
+    def _planned(self, draft: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        planned, warnings = self.scheduler.plan(draft)
+        if _open_again(planned, draft) != draft:
+            raise SchedulerMisbehaved(self.scheduler.url, "its plan changes more than the open protocols")
+        return planned, warnings
+
+    def _require_own(self, spec: TaskSpec) -> None:
+        if spec.requester != self.address:
+            raise WrongKey(f"the specification is {spec.requester}'s, the key here is {self.address}'s")
+        on_chain = self.chain.node(self.address, at=self.chain.head()).encryption_key
+        if not spec.requester_key == self.keys.encryption_key == on_chain:
+            raise WrongKey(
+                f"results would be sealed to {spec.requester_key}; hpke.key here is "
+                f"{self.keys.encryption_key}, the chain has {on_chain}: have the registrar admit "
+                "this key, or rotate it on chain"
+            )
+
+    def _asker(self) -> drafts.Asker:
+        cache: list[Grant] = []
+
+        def find_grant(owner: Address, dataset: Hex32, algorithm: Hex32, purpose: str) -> Hex32 | None:
+            if not cache:
+                cache.extend(self.grants())
+            return best_grant(cache, owner, dataset, algorithm, purpose_hash(purpose), self._now())
+
+        return drafts.Asker(
+            address=self.address,
+            encryption_key=self.keys.encryption_key,
+            now=self._now(),
+            nonce=hex32(secrets.token_bytes(32)),
+            book=self.book,
+            find_algorithm=self.algorithms.find,
+            find_grant=find_grant,
+        )
+
+    def _says(self, kind: str, body: dict[str, Any]) -> Signed:
+        statement = Statement(kind=kind, speaker=self.address, audience=AUDIENCE, at=self._now(), body=body)
+        return sign(statement, self.keys.signing.private_key)
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(int(self._waiting.clock()))
+
+
+def best_grant(
+    grants: Sequence[Grant],
+    owner: Address,
+    dataset: Hex32,
+    algorithm: Hex32,
+    purpose: Hex32,
+    now: UnixSeconds,
+) -> Hex32 | None:
+    """Of the grants in force that cover this use, the one that ends last."""
+    fitting = [
+        each
+        for each in grants
+        if (each.owner, each.dataset, each.algorithm, each.purpose) == (owner, dataset, algorithm, purpose)
+        and each.status(now) is GrantStatus.ACTIVE
+    ]
+    return max(fitting, key=lambda each: each.expires_at).id if fitting else None
+
+
+def chain_settings(settings: Settings) -> ChainSettings:
+    """The chain client's settings from ours."""
+    return ChainSettings(**settings.chain.model_dump())
+
+
+def _located(task: Path | Mapping[str, Any]) -> Located:
+    if isinstance(task, Path):
+        return task_files.read(task.read_bytes(), str(task))
+    return Located("task", dict(task), {})
+
+
+def _is_draft(draft: Mapping[str, Any]) -> bool:
+    steps = draft.get("steps")
+    return isinstance(steps, list) and all(isinstance(step, dict) for step in steps)
+
+
+def _open_again(planned: Mapping[str, Any], draft: Mapping[str, Any]) -> dict[str, Any]:
+    """``planned`` without the protocols that ``draft`` left open, to be compared with it."""
+    steps = planned.get("steps")
+    if not isinstance(steps, list) or len(steps) != len(draft["steps"]):
+        return {}
+    opened = []
+    for step, asked in zip(steps, draft["steps"], strict=True):
+        left = dict(step) if isinstance(step, dict) else {}
+        if asked.get("protocol") is None:
+            left.pop("protocol", None)
+        opened.append(left)
+    return {**planned, "steps": opened}

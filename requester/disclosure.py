@@ -1,0 +1,35 @@
+"""What each role learns from a task, in the words of the algorithms' manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sealtrace.algorithms.bundles import Bundle
+from sealtrace.protocol.identifiers import Hex32
+from sealtrace.protocol.spec import TaskSpec
+from sealtrace.requester.errors import AlgorithmUnknownHere
+
+
+@dataclass(frozen=True, slots=True)
+class Learns:
+    """One sentence about one step: who learns what."""
+
+    step: str
+    algorithm: str
+    protocol: str
+    role: str
+    what: str
+
+
+def disclosure(spec: TaskSpec, find: Callable[[Hex32], Bundle]) -> Iterator[Learns]:
+    """Who learns what in each step; a bundle that is not here is said to be unknown, never passed over."""
+    for step in spec.steps:
+        try:
+            manifest = find(step.algorithm).manifest
+        except AlgorithmUnknownHere:
+            unknown = "unknown: the bundle is not on this machine, ask its provider"
+            yield Learns(step.id, step.algorithm, step.protocol, "anybody", unknown)
+            continue
+        for role, what in manifest.learns.items():
+            yield Learns(step.id, f"{manifest.name} {manifest.version}", step.protocol, role, what)
