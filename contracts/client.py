@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from web3 import Web3
 
-from sealtrace.contracts import abi, events, terms
+from sealtrace.contracts import abi, terms
 from sealtrace.contracts.errors import (
     ChainUnreachable,
     MalformedAnswer,
@@ -21,7 +21,7 @@ from sealtrace.contracts.errors import (
     WrongChain,
     WrongContracts,
 )
-from sealtrace.contracts.events import ChainEvent
+from sealtrace.contracts.events import ChainEvent, Query, queries, read_log
 from sealtrace.contracts.link import Ask, Failure, Link, content, hexadecimal, number
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.protocol.authorization import Facts
@@ -64,6 +64,22 @@ _GETTERS = {
     "EvidenceAnchor": "evidence",
 }
 
+_LINKS = (
+    ("NodeRegistry", "consortium", "Consortium"),
+    ("DatasetRegistry", "nodes", "NodeRegistry"),
+    ("AlgorithmRegistry", "consortium", "Consortium"),
+    ("AlgorithmRegistry", "nodes", "NodeRegistry"),
+    ("GrantRegistry", "nodes", "NodeRegistry"),
+    ("GrantRegistry", "datasets", "DatasetRegistry"),
+    ("GrantRegistry", "algorithms", "AlgorithmRegistry"),
+    ("GrantRegistry", "ledger", "TaskLedger"),
+    ("TaskLedger", "nodes", "NodeRegistry"),
+    ("TaskLedger", "grants", "GrantRegistry"),
+    ("EvidenceAnchor", "nodes", "NodeRegistry"),
+)
+"""Who must name whom. The directory's constructor asks the same, but code on a chain does not prove that
+its constructor ran: whoever deploys may return our code from another."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChainSettings:
@@ -85,7 +101,8 @@ class TaskRecord:
     """A task as it stands at a block; ``state`` is derived at that block's time.
 
     The masks ``approved``, ``started`` and ``finished`` have one bit for each party, by its index.
-    ``result`` is the digest the parties agree on so far: zero before the first, :data:`CONFLICT` once two differ.
+    ``result`` is the digest the parties agree on so far: zero before the first, :data:`CONFLICT`
+    once two differ.
     """
 
     id: Hex32
@@ -145,13 +162,10 @@ class Chain:
     def _checked(cls, link: Link, settings: ChainSettings) -> Self:
         require_chain(link, settings.chain_id)
         directory = Address(settings.directory.lower())
-        _require_code(link, {"Directory": directory})
-        views = [View("Directory", getter) for getter in (*_GETTERS.values(), "deployedAt")]
-        asks = [_ask_at(directory, view, "latest") for view in views]
-        values = [_value(view, result) for view, result in zip(views, link.batch(asks), strict=True)]
-        addresses = {name: address(value[0]) for name, value in zip(_GETTERS, values, strict=False)}
-        _require_code(link, addresses)
-        return cls(link, settings, {**addresses, "Directory": directory}, values[-1][0])
+        addresses, deployed_at = named_by(link, directory)
+        if wrong := why_not_ours(link, addresses) or why_not_one_set(link, addresses):
+            raise WrongContracts(wrong)
+        return cls(link, settings, {**addresses, "Directory": directory}, deployed_at)
 
     # blocks
 
@@ -246,6 +260,11 @@ class Chain:
             algorithms=_present((each, _algorithm(each, next(found))) for each in algorithms),
         )
 
+    @staticmethod
+    def terms_hash(task_terms: TaskTerms) -> Hex32:
+        """What ``TaskRecord.terms_hash`` is for these terms."""
+        return terms.terms_hash(task_terms)
+
     def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
         """The id ``requester`` gets for a specification; computed here, the same as the ledger's ``idOf``."""
         return terms.task_id(self.settings.chain_id, self.addresses["TaskLedger"], requester, spec_digest)
@@ -277,12 +296,12 @@ class Chain:
         ``names`` chooses by name. ``task`` and ``party`` choose those that carry the value in a topic of
         that name (every event about the task; what the party did or was named in).
         """
-        queries = events.queries(self.addresses, names, task, party)
-        logs = [log for query in queries for log in self._logs(query, first, last)]
-        found = [event for log in logs if (event := events.read_log(log, self._contracts)) is not None]
+        asked = queries(self.addresses, names, task, party)
+        logs = [log for query in asked for log in self._logs(query, first, last)]
+        found = [event for log in logs if (event := read_log(log, self._contracts)) is not None]
         return sorted(found, key=lambda event: (event.block_number, event.log_index))
 
-    def _logs(self, query: events.Query, first: int, last: int) -> list[Mapping[str, Any]]:
+    def _logs(self, query: Query, first: int, last: int) -> list[Mapping[str, Any]]:
         """Ask for a range, in halves where the endpoint finds it too much."""
         found: list[Mapping[str, Any]] = []
         while first <= last:
@@ -291,7 +310,7 @@ class Chain:
             first = until + 1
         return found
 
-    def _logs_between(self, query: events.Query, first: int, last: int) -> list[Mapping[str, Any]]:
+    def _logs_between(self, query: Query, first: int, last: int) -> list[Mapping[str, Any]]:
         topics = [list(topic) if isinstance(topic, tuple) else topic for topic in query.topics]
         wanted = {
             "fromBlock": hexadecimal(first),
@@ -337,6 +356,29 @@ def why_not_ours(link: Link, addresses: Mapping[str, Address]) -> dict[str, str]
     return wrong
 
 
+def named_by(link: Link, directory: Address) -> tuple[dict[str, Address], int]:
+    """The seven contracts that a directory names, and the block it was deployed in.
+
+    Raises:
+        WrongContracts: there is no directory of ours.
+    """
+    if wrong := why_not_ours(link, {"Directory": directory}):
+        raise WrongContracts(wrong)
+    views = [View("Directory", getter) for getter in (*_GETTERS.values(), "deployedAt")]
+    *named, deployed_at = _latest(link, [(directory, view) for view in views])
+    return {name: address(found) for name, found in zip(_GETTERS, named, strict=True)}, int(deployed_at)
+
+
+def why_not_one_set(link: Link, addresses: Mapping[str, Address]) -> dict[str, str]:
+    """Which contract names another than the directory does."""
+    found = _latest(link, [(addresses[name], View(name, getter)) for name, getter, _ in _LINKS])
+    return {
+        name: f"its {other} is {observed}, the directory's is {addresses[other]}"
+        for (name, _, other), observed in zip(_LINKS, found, strict=True)
+        if address(observed) != addresses[other]
+    }
+
+
 def block_ref(found: Mapping[str, Any]) -> BlockRef:
     """A block's reference from its JSON."""
     try:
@@ -346,9 +388,11 @@ def block_ref(found: Mapping[str, Any]) -> BlockRef:
         raise MalformedAnswer("a block", str(cause)) from cause
 
 
-def _require_code(link: Link, addresses: Mapping[str, Address]) -> None:
-    if wrong := why_not_ours(link, addresses):
-        raise WrongContracts(wrong)
+def _latest(link: Link, wanted: Sequence[tuple[Address, View]]) -> list[Any]:
+    """Values that never change, each the one output of its function."""
+    asks = [_ask_at(to, view, "latest") for to, view in wanted]
+    results = zip(wanted, link.batch(asks), strict=True)
+    return [_value(view, result)[0] for (_, view), result in results]
 
 
 def _ask_at(to: Address, view: View, where: Any) -> Ask:

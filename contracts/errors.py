@@ -35,8 +35,8 @@ class MalformedAnswer(ChainError):
 
     def __init__(self, what: str, cause: str) -> None:
         super().__init__(
-            f"the chain's answer for {what} cannot be read: {cause[:300]}; check that the endpoint is one of the "
-            "consortium's chain and is in sync"
+            f"the chain's answer for {what} cannot be read: {cause[:300]}; check that the endpoint is one "
+            "of the consortium's chain and is in sync"
         )
 
 
@@ -45,8 +45,8 @@ class RequestRefused(ChainError):
 
     def __init__(self, method: str, code: int, message: str) -> None:
         super().__init__(
-            f"the chain's endpoint refused {method}: {message[:400]} (code {code}); if it names a limit, raise it "
-            "at the endpoint, otherwise check the endpoint's version and log"
+            f"the chain's endpoint refused {method}: {message[:400]} (code {code}); if it names a limit, "
+            "raise it at the endpoint, otherwise check the endpoint's version and log"
         )
         self.method = method
         self.code = code
@@ -58,8 +58,8 @@ class UnknownBlock(ChainError):
 
     def __init__(self, block: str) -> None:
         super().__init__(
-            f"the chain's endpoint does not know block {block}: it is not there yet, was replaced, or its state "
-            "is no longer kept; read the head anew, or use an endpoint that keeps all states"
+            f"the chain's endpoint does not know block {block}: it is not there yet, was replaced, or "
+            "its state is no longer kept; read the head anew, or use an endpoint that keeps all states"
         )
         self.block = block
 
@@ -69,8 +69,9 @@ class NotMined(ChainError):
 
     def __init__(self, transaction: str, seconds: float, state: str) -> None:
         super().__init__(
-            f"transaction {transaction} is not final after {seconds:g} seconds ({state}); it stays stored and is "
-            "sent again by pump(), so wait for the same intent once more, and check that the chain makes blocks"
+            f"transaction {transaction} is not final after {seconds:g} seconds ({state}); it stays stored "
+            "and is sent again by pump(), so wait for the same intent once more, and check that the "
+            "chain makes blocks"
         )
         self.transaction = transaction
 
@@ -80,8 +81,8 @@ class NotAccepted(ChainError):
 
     def __init__(self, transaction: str, reason: str) -> None:
         super().__init__(
-            f"the chain's endpoint does not take transaction {transaction}: {reason[:300]}; it stays stored: remove "
-            "the cause (funds, fees, permissions of the account) and it is sent as it is by pump()"
+            f"the chain's endpoint does not take transaction {transaction}: {reason[:300]}; it stays stored: "
+            "remove the cause (funds, fees, permissions of the account) and it is sent as it is by pump()"
         )
         self.transaction = transaction
         self.reason = reason
@@ -92,8 +93,9 @@ class NonceTaken(ChainError):
 
     def __init__(self, account: str, nonce: int, reason: str) -> None:
         super().__init__(
-            f"nonce {nonce} of {account} is used and the transaction that used it cannot be found ({reason}); "
-            "nothing was sent twice: give this key to one program only, and use an endpoint that keeps all blocks"
+            f"nonce {nonce} of {account} is used and the transaction that used it cannot be found "
+            f"({reason}); nothing was sent twice: give this key to one program only, and use an endpoint "
+            "that keeps all blocks"
         )
 
 
@@ -105,7 +107,8 @@ class WrongChain(ChainError):
 
     def __init__(self, url: str, expected: int, observed: int) -> None:
         super().__init__(
-            f"{url} serves chain {observed}, and chain {expected} is configured; correct the URL or the chain id"
+            f"{url} serves chain {observed}, and chain {expected} is configured; correct the URL or "
+            "the chain id"
         )
         self.expected = expected
         self.observed = observed
@@ -201,7 +204,6 @@ _NO_HELP = (
 ERROR_HELP: Mapping[str, str] = {
     # offices
     "OnlyRegistrar": "Sign with a registrar's key.",
-    "OnlyRegulator": "Sign with the regulator's key.",
     "OnlyRegistrarOrRegulator": "Sign with a registrar's or the regulator's key.",
     "AccessControlUnauthorizedAccount": "Sign with a key that holds the role, or have its admin grant it.",
     "AccessControlBadConfirmation": "A role is renounced by its holder only: name your own account.",
@@ -214,7 +216,7 @@ ERROR_HELP: Mapping[str, str] = {
     "NodeAlreadyRetired": "Nothing is left to do: the node is retired.",
     "HeldByRegulator": "Only the regulator ends its own suspension: ask it.",
     "MissingRole": "This node was not admitted for that: a registrar admits a key with the role.",
-    "EmptyKey": "Give both the TLS fingerprint and the encryption key.",
+    "EmptyKey": "Give the encryption key, and the TLS fingerprint of a data owner or compute node.",
     "InvalidRoles": "Give a mask of roles from 1 to 31.",
     # datasets
     "UnknownDataset": "Register the dataset first, and check its id.",
@@ -237,7 +239,7 @@ ERROR_HELP: Mapping[str, str] = {
     "GrantAlreadyRevoked": "Nothing is left to do: the grant is revoked.",
     "NotOwnDataset": "Grant the use of a dataset registered under your own key.",
     "DatasetUnusable": "The dataset is withdrawn: register it anew and grant that.",
-    "AlgorithmUnusable": "The algorithm is not registered, suspended or revoked: check its digest and status.",
+    "AlgorithmUnusable": "The algorithm is unknown, suspended or revoked: check its digest and status.",
     "RequesterUnusable": "The requester is not admitted as one, or suspended: check its address.",
     "InvalidWindow": "Give a window that ends after it begins and after the present block's time.",
     "NoUses": "Allow at least one use.",
@@ -246,7 +248,7 @@ ERROR_HELP: Mapping[str, str] = {
     "OnlyTaskLedger": "Uses are spent by the start of a task and in no other way.",
     "Denied": "The grant does not cover this start: ask its owner for one that does, or correct the task.",
     # tasks
-    "TaskAlreadyKnown": "This specification is on chain: follow that task, or change the nonce for a new one.",
+    "TaskAlreadyKnown": "This specification is on chain: follow that task, or ask anew with another nonce.",
     "UnknownTask": "Check the task's id, the requester and the chain.",
     "TermsDiffer": "Hand back the terms exactly as they were created: derive them from the specification.",
     "IllegalTransition": "The task has moved on: read its state and act on that.",
@@ -260,9 +262,10 @@ ERROR_HELP: Mapping[str, str] = {
     "WrongNumberOfParties": "Name 1 to 16 parties.",
     "PartiesNotAscending": "Name every party once, addresses in ascending order.",
     "WrongNumberOfUses": "Name 1 to 64 uses.",
+    "GrantNamedTwice": "Name a grant once: one use of it serves every step that shares it.",
     "NoSuchParty": "A use names a party by its index in the list of parties.",
     "DeadlinePassed": "Give a deadline later than the present block's time.",
-    "EmptyTerms": "A required value is zero: give the specification, purpose, protections, receipt and result.",
+    "EmptyTerms": "A required value is zero: specification, purpose, protections, receipt or result.",
     "ReasonMissing": "Give a reason code of at least 1.",
     "BlameMismatch": "Name another party with the blame `party`, and nobody with any other blame.",
     # the machine's own

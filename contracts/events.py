@@ -78,8 +78,6 @@ def read_log(log: Mapping[str, Any], contracts: Mapping[Address, str]) -> ChainE
     topics = [hex32(_bytes(topic)) for topic in log["topics"]]
     event = abi.events(contract).get(topics[0]) if topics else None
     if event is None or len(topics) != len(event.indexed) + 1:
-        if contract == "Consortium":
-            return None
         raise MalformedAnswer(f"a log of {contract}", "it has no such event")
     return ChainEvent(
         name=event.name,

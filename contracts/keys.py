@@ -52,7 +52,7 @@ class KeyFile:
         """Read a key file.
 
         Raises:
-            KeyUnusable: it is missing, others may read it, it is damaged, or the password is wrong or missing.
+            KeyUnusable: it is missing, damaged or readable by others, or the password is wrong or missing.
         """
         content = _read(path)
         if content.get("version") == VERSION:

@@ -15,10 +15,6 @@ abstract contract Governed {
         if (!consortium.isRegistrar(msg.sender)) revert IConsortium.OnlyRegistrar(msg.sender);
     }
 
-    function _onlyRegulator() internal view {
-        if (!consortium.isRegulator(msg.sender)) revert IConsortium.OnlyRegulator(msg.sender);
-    }
-
     /// @return regulator whether the caller acts as the regulator (who prevails over a registrar)
     function _registrarOrRegulator() internal view returns (bool regulator) {
         regulator = consortium.isRegulator(msg.sender);

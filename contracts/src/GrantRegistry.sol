@@ -87,9 +87,9 @@ contract GrantRegistry is IGrantRegistry {
     }
 
     /// @inheritdoc IGrantRegistry
-    function isStanding(bytes32 grant, address requester) external view returns (bool) {
+    function isStanding(bytes32 grant, address owner, address requester) external view returns (bool) {
         Grant storage g = _grants[grant];
-        return g.requester == requester && g.usesLeft != 0 && !g.approvalRequired && !g.revoked;
+        return g.owner == owner && g.requester == requester && g.usesLeft != 0 && !g.approvalRequired && !g.revoked;
     }
 
     /// @inheritdoc IGrantRegistry

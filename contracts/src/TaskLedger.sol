@@ -63,6 +63,7 @@ contract TaskLedger is ITaskLedger {
         (Task memory t, uint16 bit) = _act(task, terms);
         if (t.started & bit != 0) revert AlreadyStarted(task, msg.sender);
         _requireFrom(task, t.status, TaskStatus.Authorized, TaskStatus.Running);
+        if (inputCommitment == 0) revert EmptyTerms();
         if (!nodes.areActive(terms.parties)) revert PartyNotActive(task);
 
         t.started |= bit;
@@ -108,8 +109,9 @@ contract TaskLedger is ITaskLedger {
 
     /// @inheritdoc ITaskLedger
     function fail(bytes32 task, TaskTerms calldata terms, uint8 reason, Blame blame, address blamed) external {
-        (Task memory t,) = _act(task, terms);
+        (Task memory t, uint16 bit) = _act(task, terms);
         _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Failed);
+        if (t.finished & bit != 0) revert AlreadyFinished(task, msg.sender);
         if (reason == 0) revert ReasonMissing();
         _requireBlame(task, terms, blame, blamed);
 
@@ -200,12 +202,18 @@ contract TaskLedger is ITaskLedger {
         if (terms.spec == 0 || terms.purpose == 0 || terms.protections == 0) revert EmptyTerms();
         if (terms.deadline <= block.timestamp) revert DeadlinePassed(terms.deadline);
         if (n == 0 || n > MAX_PARTIES) revert WrongNumberOfParties(n);
-        for (uint256 i = 1; i < n; ++i) {
-            if (terms.parties[i - 1] >= terms.parties[i]) revert PartiesNotAscending(i);
+        address previous; // so that the first party is not zero either
+        for (uint256 i; i < n; ++i) {
+            if (terms.parties[i] <= previous) revert PartiesNotAscending(i);
+            previous = terms.parties[i];
         }
         if (terms.uses.length == 0 || terms.uses.length > MAX_USES) revert WrongNumberOfUses(terms.uses.length);
         for (uint256 i; i < terms.uses.length; ++i) {
-            if (terms.uses[i].party >= n) revert NoSuchParty(i, terms.uses[i].party);
+            Use calldata u = terms.uses[i];
+            if (u.party >= n) revert NoSuchParty(i, u.party);
+            for (uint256 j; j < i; ++j) {
+                if (terms.uses[j].grant == u.grant) revert GrantNamedTwice(i, u.grant);
+            }
         }
     }
 
@@ -223,7 +231,7 @@ contract TaskLedger is ITaskLedger {
         approved = _all(uint8(terms.parties.length));
         for (uint256 i; i < terms.uses.length; ++i) {
             Use calldata u = terms.uses[i];
-            if (!grants.isStanding(u.grant, msg.sender)) approved &= ~(uint16(1) << u.party);
+            if (!grants.isStanding(u.grant, terms.parties[u.party], msg.sender)) approved &= ~(uint16(1) << u.party);
         }
     }
 

@@ -4,7 +4,6 @@ pragma solidity ^0.8.37;
 /// @title Who holds which office in the consortium
 interface IConsortium {
     error OnlyRegistrar(address caller);
-    error OnlyRegulator(address caller);
     error OnlyRegistrarOrRegulator(address caller);
 
     /// @notice Whether `account` admits, suspends and retires nodes.

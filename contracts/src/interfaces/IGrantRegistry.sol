@@ -65,9 +65,9 @@ interface IGrantRegistry {
     /// @notice The first reason why `request` may not run under `grant` now, or `None`.
     function denialOf(bytes32 grant, Request calldata request) external view returns (Denial);
 
-    /// @notice Whether `grant` stands for `requester` with a use left and asks for no approval.
+    /// @notice Whether `grant` of `owner` stands for `requester` with a use left and asks for no approval.
     /// @dev A light look at creation; the whole check is `consume`, at the start.
-    function isStanding(bytes32 grant, address requester) external view returns (bool);
+    function isStanding(bytes32 grant, address owner, address requester) external view returns (bool);
 
     /// @notice The state of `grant` at this block's time.
     function statusOf(bytes32 grant) external view returns (GrantStatus);

@@ -62,12 +62,14 @@ interface ITaskLedger {
     error PartiesNotAscending(uint256 index);
     error WrongNumberOfUses(uint256 uses);
     error NoSuchParty(uint256 use, uint8 party);
+    error GrantNamedTwice(uint256 use, bytes32 grant);
     error DeadlinePassed(uint32 deadline);
     error EmptyTerms();
     error ReasonMissing();
     error BlameMismatch(Blame blame, address blamed);
 
-    /// @notice Puts a task on record. The caller is its requester; the same spec is taken once.
+    /// @notice Puts a task on record. The caller is its requester; the same spec is taken once, and a
+    /// task names a grant once: it spends one use of it, however many steps share that use.
     /// @return task its id, `keccak256(abi.encode(chainid, ledger, requester, spec))`
     function create(TaskTerms calldata terms) external returns (bytes32 task);
 
@@ -88,6 +90,7 @@ interface ITaskLedger {
     function finish(bytes32 task, TaskTerms calldata terms, bytes32 receipt, bytes32 result) external;
 
     /// @notice A party reports that the run failed, with a reason and as much blame as it can prove.
+    /// A party that has finished cannot say so any more: what it reported stands.
     function fail(bytes32 task, TaskTerms calldata terms, uint8 reason, Blame blame, address blamed) external;
 
     /// @notice The requester gives the task up before its end.
