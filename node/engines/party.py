@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from sealtrace.node.engines.errors import (
     BadJob,
     BundleRefused,
     DiskFull,
+    EmptyIntersection,
     EngineError,
     EngineMissing,
     ProgramMismatch,
@@ -48,6 +50,9 @@ PROGRESS, SCRATCH = "progress.jsonl", "scratch"
 CONNECTING = "connecting"
 FAILED = 70  # EX_SOFTWARE: error.json says what happened
 PARENT = "SEALTRACE_PARENT"
+SHARED = (EmptyIntersection, ProgramMismatch)
+"""Outcomes that every party sees for itself, from the same exchange."""
+LAST_WORD_S = 1.0  # so that our part of that exchange leaves the process before it ends
 
 
 @dataclass(slots=True)
@@ -86,6 +91,8 @@ def _attempt(folder: Path) -> int:
         run(folder)
     except EngineError as error:
         _write(folder / ERROR, canonical(to_report(error)))
+        if isinstance(error, SHARED):
+            time.sleep(LAST_WORD_S)
         return FAILED
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -39,7 +39,17 @@ from sealtrace.node.engines.errors import (
 )
 from sealtrace.node.engines.job import Job
 from sealtrace.node.engines.link import explain
-from sealtrace.node.engines.party import CONNECTING, ERROR, JOB, OUTPUT, PARENT, PROGRESS, SCRATCH, TRANSCRIPT
+from sealtrace.node.engines.party import (
+    CONNECTING,
+    ERROR,
+    JOB,
+    OUTPUT,
+    PARENT,
+    PROGRESS,
+    SCRATCH,
+    SHARED,
+    TRANSCRIPT,
+)
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
 from sealtrace.protocol.identifiers import Hex32
 
@@ -50,7 +60,8 @@ POLL_S = 0.05
 GATEWAY_POLL_S = 0.5
 GATEWAY_PATIENCE_S = 10.0
 DOWN_PATIENCE_S = 10.0
-FOLLOWED_PATIENCE_S = 2.0
+FOLLOWED_PATIENCE_S = 3.0
+_NOT_ITS_OWN = {kind.code for kind in (PeerFailed, SessionCut, EngineTimeout, *SHARED)}
 _TRACE = re.compile(r"Trace has been written to (/tmp/psi_[\w-]+\.trace)")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -212,10 +223,10 @@ class _Watch:
         return PeerUnreachable(said, peer=absent[0]["address"] if absent else None)
 
     def _first_left(self, peers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Return the peer that ended early for a reason of its own. One that only followed another
-        counts after a while, in case the other's word was lost."""
+        """Return the peer that ended early for a reason of its own. One that only followed another,
+        or saw what our engine is about to see, counts after a while, in case that word was lost."""
         left = [peer for peer in peers if peer["left"] is not None]
-        own = [peer for peer in left if peer["left"] != PeerFailed.code]
+        own = [peer for peer in left if peer["left"] not in _NOT_ITS_OWN]
         if own or not left:
             return own[0] if own else None
         self._followed_since = self._followed_since or time.monotonic()

@@ -164,7 +164,8 @@ def test_a_program_altered_at_one_party_runs_at_none(net, paths, tmp_path):
     lying = stats.model_copy(update={"bundle": str(altered), "algorithm": load(altered).digest})
     run = Party3(net, net.new_task(), paths, changes={1: {"steps": (align, lying)}})
     results = run.run()
-    assert all(isinstance(r, ProgramMismatch) for r in honest_view(results)), results
+    assert all(isinstance(r, ProgramMismatch) for r in results), results
+    assert {results[0].peer, results[2].peer} == {net.nodes[1].address}
     assert not any((run.folder(me) / "output.sealed").exists() for me in range(3))
 
 
@@ -185,15 +186,6 @@ def test_a_compiled_program_that_differs_is_noticed_before_anything_is_shared(ne
 
     with pytest.raises(ProgramMismatch, match="0xb"):
         computation._agree(Job(), Control(), said[0])
-
-
-def honest_view(results):
-    """Either the party saw it itself, or it was told by a peer that saw it first."""
-    for result in results:
-        if isinstance(result, PeerFailed) and "program_mismatch" in str(result):
-            yield ProgramMismatch(str(result))
-        else:
-            yield result
 
 
 def ends(run: Party3, meanwhile) -> tuple[list[JobResult | EngineError], float]:
@@ -249,8 +241,7 @@ def test_a_silent_peer_ends_the_job_within_the_configured_time(net, paths):
 def test_a_session_revoked_on_the_chain_is_cut_at_once(net, paths):
     run = Party3(net, net.new_task(), paths)
     results, seconds = ends(run, lambda: net.write(run.task, running=False))
-    assert all(isinstance(r, SessionCut | PeerFailed) for r in results), results
-    assert any(isinstance(r, SessionCut) for r in results)
+    assert all(isinstance(r, SessionCut) for r in results), results
     assert seconds < 5
 
 
@@ -293,8 +284,7 @@ def test_an_operator_stops_a_job(net, paths):
 def test_a_job_is_killed_at_its_deadline(net, paths):
     run = Party3(net, net.new_task(), paths, count=3, deadline_s=0.5)
     results = run.run()
-    assert any(isinstance(r, EngineTimeout) for r in results)
-    assert all(isinstance(r, EngineTimeout | PeerFailed) for r in results)
+    assert all(isinstance(r, EngineTimeout) for r in results), results
 
 
 def test_no_common_row_is_its_own_outcome(net, paths, tmp_path):
@@ -303,7 +293,7 @@ def test_no_common_row_is_its_own_outcome(net, paths, tmp_path):
     write_csv(others["carrier"], [ID, *COLUMNS["carrier"]], [["nobody-1", "1", "1"], ["nobody-2", "2", "1"]])
     run = Party3(net, net.new_task(), others)
     results = run.run()
-    assert all(isinstance(r, EmptyIntersection) or "empty_intersection" in str(r) for r in results), results
+    assert all(isinstance(r, EmptyIntersection) for r in results), results
 
 
 @pytest.mark.parametrize(
