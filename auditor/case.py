@@ -98,6 +98,8 @@ class Case:
     snapshot: Snapshot | None = None
     no_snapshot: str = "contract storage was not read"
     logs: Mapping[Address, NodeLog] = field(default_factory=dict)
+    unread: Mapping[Address, str] = field(default_factory=dict)
+    """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)
     """The blocks that node logs cite, by number, as the chain has them."""
     parameters: Parameters = Parameters()
@@ -112,6 +114,10 @@ class Case:
             t for t in self.world.tasks.values() if self.covers(t.steps[-1].event if t.steps else t.created)
         ]
         return sorted(found, key=lambda task: task.created.position)
+
+    def why_no_log(self, node: Address) -> str:
+        """Why the log of ``node`` is not there."""
+        return self.unread.get(node, f"the log of {node} was not handed over")
 
     def acts(self) -> list[Act]:
         """What parties did in these tasks, in the order of the chain."""

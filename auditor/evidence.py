@@ -7,10 +7,14 @@ relied on; nothing after it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
+from urllib.parse import urlsplit
+
+import httpx
 
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.evidence import MAX_RECORD_BYTES, BadRecord, Record, read_record
@@ -19,6 +23,7 @@ from sealtrace.protocol.merkle import MerkleTree, leaf_hash
 
 MAX_RECORDS = 2_000_000
 MAX_LOG_BYTES = 1 << 30
+FETCH_SECONDS, FETCH_TOTAL_SECONDS = 20.0, 600.0
 _SEGMENTS, _CHECKPOINT = "[0-9]*.jsonl", "checkpoint.json"
 
 
@@ -291,3 +296,50 @@ def _checkpoints(document: Any) -> Iterator[Held]:
             yield Held(size, hex32(root), "the checkpoint handed over with the log")
         except MalformedIdentifier:
             return
+
+
+def read_url(node: Address, url: str, token: str | None, held: Sequence[Held]) -> NodeLog:
+    """Fetch the log of ``node`` from its API, which answers with one record on each line.
+
+    Raises:
+        EvidenceUnreadable: no answer in time, or not that; or a token would go over a plain connection.
+        EvidenceTooLarge: it is beyond what one audit reads.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if token and not _is_private(url):
+        raise EvidenceUnreadable(f"{url}: a token is sent over https or to this machine only")
+    try:
+        with httpx.stream("GET", url, headers=headers, timeout=FETCH_SECONDS) as response:
+            if response.status_code != 200:
+                raise EvidenceUnreadable(f"{url} answers {response.status_code}: ask for a reader's token")
+            return read_log(node, open_lines(_Streamed(response.iter_bytes(1 << 16))), held)
+    except (httpx.HTTPError, httpx.InvalidURL) as cause:
+        raise EvidenceUnreadable(f"{url}: {cause or type(cause).__name__}; is the node's API up?") from cause
+
+
+def _is_private(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("127.0.0.1", "::1", "localhost")
+
+
+class _Streamed:
+    """Bytes as they arrive, cut into lines."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._rest = b""
+        self._ends = time.monotonic() + FETCH_TOTAL_SECONDS
+
+    def readline(self, limit: int) -> bytes:
+        """The next line, at most ``limit`` bytes of it; empty at the end.
+
+        Raises:
+            EvidenceUnreadable: it takes too long in all.
+        """
+        while b"\n" not in self._rest and len(self._rest) < limit and (part := next(self._parts, b"")):
+            self._rest += part
+            if time.monotonic() > self._ends:
+                raise EvidenceUnreadable(f"the log did not end in {FETCH_TOTAL_SECONDS} s")
+        cut = min(self._rest.find(b"\n") + 1 or limit, limit)
+        line, self._rest = self._rest[:cut], self._rest[cut:]
+        return line

@@ -23,7 +23,7 @@ def logs_match_checkpoints(case: Case) -> Iterator[Verdict]:
     for node in _involved(case):
         log = case.logs.get(node)
         if log is None:
-            yield undetermined(node, f"the log of {node} was not handed over")
+            yield undetermined(node, case.why_no_log(node))
         elif log.fault is not None:
             yield _rewritten(case, log, log.fault)
         elif log.fitting:
@@ -38,7 +38,7 @@ def logs_were_handed_over(case: Case) -> Iterator[Verdict]:
     for node in _involved(case):
         log = case.logs.get(node)
         if log is None:
-            yield undetermined(node, f"the log of {node} was not handed over")
+            yield undetermined(node, case.why_no_log(node))
         elif log.fault is not None:
             yield undetermined(node, log.why_silent())
         elif log.short_of:
@@ -62,7 +62,7 @@ def checkpoints_in_time(case: Case) -> Iterator[Verdict]:
 
 def _involved(case: Case) -> list[Address]:
     """The nodes that acted in the range or ever anchored, and those whose logs were handed over."""
-    return sorted({*case.logs, *(act.party for act in case.acts()), *case.world.anchors})
+    return sorted({*case.logs, *case.unread, *(act.party for act in case.acts()), *case.world.anchors})
 
 
 def _rewritten(case: Case, log: NodeLog, fault: Fault) -> Verdict:

@@ -32,7 +32,7 @@ def acts_are_recorded(case: Case) -> Iterator[Verdict]:
     for act in case.acts():
         log = case.logs.get(act.party)
         if log is None:
-            yield undetermined(act.name, _no_log(act.party))
+            yield undetermined(act.name, case.why_no_log(act.party))
         else:
             yield _recorded(log, act)
 
@@ -154,10 +154,6 @@ def destruction_is_recorded(case: Case) -> Iterator[Verdict]:
                 yield _wiped(case, task, party, start.event)
 
 
-def _no_log(node: Address) -> str:
-    return f"the log of {node} was not handed over"
-
-
 def _at(log: NodeLog, record: Record) -> str:
     return f"{log.node}, record {record.index}"
 
@@ -177,7 +173,7 @@ def _record_of(case: Case, act: Act) -> tuple[Record | None, str | None]:
     """The record of an act, or why there is none to look at."""
     log = case.logs.get(act.party)
     if log is None:
-        return None, _no_log(act.party)
+        return None, case.why_no_log(act.party)
     found = log.of(act.task.id, act.kind)
     return (found[-1], None) if found else (None, f"node {act.party} has no {act.kind} record of the task")
 
@@ -331,7 +327,7 @@ def _judgement(case: Case, log: NodeLog, record: Record, key: Hex32) -> Verdict:
 def _wiped(case: Case, task: TaskHistory, party: Address, start: Event) -> Verdict:
     thing, log = f"{task.id}/{party}", case.logs.get(party)
     if log is None:
-        return undetermined(thing, _no_log(party))
+        return undetermined(thing, case.why_no_log(party))
     last = max((r.index for kind in _BEFORE_WIPE for r in log.of(task.id, kind)), default=-1)
     if any(record.index > last for record in log.of(task.id, Kind.TASK_WIPED)):
         return satisfied(thing)

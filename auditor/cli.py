@@ -1,0 +1,253 @@
+"""``sealtrace audit``: replay the chain, compare what nodes recorded, write the report."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sealtrace.auditor import report
+from sealtrace.auditor.audit import Audit, Result
+from sealtrace.auditor.case import Parameters
+from sealtrace.auditor.catalogue import markdown
+from sealtrace.auditor.checks import catalogue
+from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
+from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
+from sealtrace.auditor.settings import (
+    ChainTable,
+    SettingsUnusable,
+    TokenUnreadable,
+    create,
+    read_settings,
+    token_in,
+)
+from sealtrace.contracts.client import ChainSettings
+from sealtrace.contracts.errors import ChainError
+from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
+
+ERROR = 3
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+class WrongArgument(ValueError):
+    """An option is not of the form it needs; the message shows the form."""
+
+
+class PortTaken(OSError):
+    """The port in auditor.toml is in use: choose another, or 0 for a free one."""
+
+
+_PROBLEMS = (
+    ChainError,
+    EmptyRange,
+    EndpointRefused,
+    EndpointTalksNonsense,
+    EndpointUnreachable,
+    EvidenceTooLarge,
+    EvidenceUnreadable,
+    MalformedIdentifier,
+    PortTaken,
+    SettingsUnusable,
+    TokenUnreadable,
+    WrongArgument,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Say it in JSON.")]
+Folder = Annotated[Path, typer.Option("--dir", help="The auditor's folder, with auditor.toml.")]
+
+
+@app.command()
+def run(
+    rpc: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
+    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
+    directory: Annotated[str, typer.Option(help="The address of the Directory contract.")],
+    out: Annotated[Path, typer.Option(help="The folder that report.html and report.json are written to.")],
+    first: Annotated[int | None, typer.Option("--from", help="The first block to judge.", min=0)] = None,
+    last: Annotated[int | None, typer.Option("--to", help="The last block to look at.", min=0)] = None,
+    evidence: Annotated[
+        list[str] | None, typer.Option(help="NODE=FILE, NODE=FOLDER or NODE=URL: a node's evidence log.")
+    ] = None,
+    evidence_token: Annotated[
+        list[str] | None, typer.Option(help="NODE=FILE: a file that holds the reader's token for its URL.")
+    ] = None,
+    confirmations: Annotated[
+        int, typer.Option(help="Blocks that must follow a final one; -1 for finalized.", min=-1)
+    ] = 0,
+    checkpoint_blocks: Annotated[
+        int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
+    ] = 100,
+    rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
+    thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a range of blocks.
+
+    Exit code 0: no finding. 1: findings. 2: no finding, but a critical check could not be determined.
+    3: the audit could not be carried out.
+    """
+    with _explained(as_json):
+        inquiry = Inquiry(
+            ChainSettings(rpc, chain_id, address(directory), confirmations=confirmations, timeout_s=30),
+            first,
+            last,
+            _sources(evidence or [], evidence_token or []),
+            Parameters(checkpoint_blocks, _known(rule), thing),
+        )
+        done = examine(inquiry)
+        page, data = report.write(report.document(done), out)
+    _show(done, page, data, as_json=as_json)
+    raise typer.Exit(int(done.result))
+
+
+@app.command()
+def checks(
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/checks.md.")] = False,
+) -> None:
+    """List every check: its rule, its severity, the sentence it verifies."""
+    if as_markdown:
+        typer.echo(markdown(), nl=False)
+        return
+    rows = [
+        {
+            "rule": each.rule,
+            "severity": each.severity.value,
+            "sentence": each.sentence,
+            "needs": [need.value for need in each.needs],
+        }
+        for each in catalogue()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table("rule", "severity", "asserts")
+    for row in rows:
+        table.add_row(str(row["rule"]), str(row["severity"]), str(row["sentence"]))
+    Console().print(table)
+
+
+@app.command()
+def init(
+    folder: Folder,
+    rpc: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
+    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
+    directory: Annotated[str, typer.Option(help="The address of the Directory contract.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an auditor's folder, and the token with which a regulator uses its service."""
+    with _explained(as_json):
+        token = create(folder, ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(directory)))
+    if as_json:
+        typer.echo(json.dumps({"dir": str(folder), "token": token}))
+        return
+    typer.echo(f"{folder} is ready. The regulator's token, shown only now:\n{token}")
+
+
+@app.command()
+def serve(folder: Folder, as_json: AsJson = False) -> None:
+    """Serve audits over HTTP until told to stop."""
+    import uvicorn
+
+    from sealtrace.auditor.api import create_app
+    from sealtrace.auditor.archive import Archive
+
+    with _explained(as_json):
+        settings = read_settings(folder)
+        listening = _listen(settings.service.host, settings.service.port)
+    host, port = listening.getsockname()[:2]
+    url = f"http://{host}:{port}"
+    typer.echo(json.dumps({"url": url}) if as_json else f"auditor at {url}")
+    sys.stdout.flush()
+    server = create_app(settings, Archive(folder / "audits"))
+    uvicorn.Server(uvicorn.Config(server, log_level="warning")).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as cause:
+        raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
+
+
+def _sources(given: list[str], tokens: list[str]) -> tuple[Source, ...]:
+    files = dict(_pair(each, "--evidence-token NODE=FILE") for each in tokens)
+    pairs = [_pair(each, "--evidence NODE=FILE") for each in given]
+    if len({node for node, _ in pairs}) != len(pairs):
+        raise WrongArgument("--evidence names one node twice: hand over one log of each")
+    return tuple(Source(node, where, token_in(files.get(node))) for node, where in pairs)
+
+
+def _pair(text: str, form: str) -> tuple[Address, str]:
+    node, equals, value = text.partition("=")
+    if not equals or not value:
+        raise WrongArgument(f"{text!r}: the form is {form}")
+    return address(node), value
+
+
+def _known(rule: str | None) -> str | None:
+    if rule is not None and rule not in {each.rule for each in catalogue()}:
+        raise WrongArgument(f"--rule {rule}: there is none; see sealtrace audit checks")
+    return rule
+
+
+def _show(done: Audit, page: Path, data: Path, *, as_json: bool) -> None:
+    told = report.counts(done)
+    if as_json:
+        typer.echo(json.dumps(_summary(done, told, page, data)))
+        return
+    console = Console()
+    table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
+    states = told["states"]
+    shown = [states.get("refused", 0), states.get("failed", 0)]
+    other = told["tasks"] - told["ran"] - sum(shown)
+    cells = [told["tasks"], told["ran"], *shown, other, told["findings"], told["verdicts"]["undetermined"]]
+    table.add_row(*map(str, cells))
+    console.print(table)
+    for finding in done.findings:
+        console.print(f"[bold red]{finding.rule}[/] {escape(finding.explanation)}", highlight=False)
+        console.print(f"  expected {escape(finding.expected)}", highlight=False)
+        console.print(f"  observed {escape(finding.observed)}", highlight=False)
+    tone = {Result.CLEAN: "green", Result.FINDINGS: "red", Result.CANNOT_TELL: "yellow"}[done.result]
+    console.print(f"[{tone}]{escape(report.sentence(done))}[/]", highlight=False)
+    console.print(
+        f"Proof level {int(done.case.proof.level)}. Report: {page}", highlight=False, soft_wrap=True
+    )
+
+
+def _summary(done: Audit, told: dict[str, Any], page: Path, data: Path) -> dict[str, Any]:
+    findings = report.document(done)["findings"]
+    return {
+        "result": done.result.name.lower(),
+        "sentence": report.sentence(done),
+        "proof_level": int(done.case.proof.level),
+        "last_block": done.case.last.number,
+        "counts": told,
+        "findings": findings,
+        "html": str(page),
+        "json": str(data),
+    }
+
+
+@contextmanager
+def _explained(as_json: bool) -> Iterator[None]:
+    """Our own errors end the command with exit code 3; 1 and 2 are results."""
+    try:
+        yield
+    except _PROBLEMS as problem:
+        name, message = type(problem).__name__, str(problem)
+        if as_json:
+            typer.echo(json.dumps({"error": name, "message": message}))
+        else:
+            Console(stderr=True).print(f"[bold red]{escape(name)}[/] {escape(message)}", soft_wrap=True)
+        raise typer.Exit(ERROR) from problem

@@ -1,0 +1,162 @@
+"""One audit from end to end: reach the chain, read and prove, replay, read the logs, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sealtrace.auditor.audit import Audit, audit
+from sealtrace.auditor.case import Case, Level, Parameters, Proof, ProofProblem, Snapshot
+from sealtrace.auditor.decoding import decode
+from sealtrace.auditor.events import Event
+from sealtrace.auditor.evidence import (
+    EvidenceTooLarge,
+    EvidenceUnreadable,
+    Held,
+    NodeLog,
+    read_file,
+    read_url,
+)
+from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
+from sealtrace.auditor.replay import replay
+from sealtrace.auditor.rpc import Rpc
+from sealtrace.auditor.storage import read_snapshot
+from sealtrace.auditor.world import World
+from sealtrace.contracts.client import Chain, ChainSettings
+from sealtrace.contracts.errors import ChainError
+from sealtrace.protocol.evidence import Kind
+from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.records import BlockRef
+
+
+class EmptyRange(ValueError):
+    """The blocks asked for are none: the first is after the last, or the last before the contracts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a node's log is: a file, a folder of segments, or a URL of its API with a reader's token."""
+
+    node: Address
+    where: str
+    token: str | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is fetched over the network."""
+        return self.where.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What to audit. ``first`` and ``last`` default to the contracts' first block and the last final one."""
+
+    chain: ChainSettings
+    first: int | None = None
+    last: int | None = None
+    sources: tuple[Source, ...] = ()
+    parameters: Parameters = field(default_factory=Parameters)
+
+
+def examine(inquiry: Inquiry) -> Audit:
+    """Carry out one audit.
+
+    Raises:
+        ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
+        EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
+            log counts as not handed over.
+        EmptyRange: there is nothing to look at.
+    """
+    chain = Chain.connect(inquiry.chain)
+    last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
+    with Rpc(inquiry.chain.rpc_url) as rpc:
+        begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
+        first = begin if inquiry.first is None else inquiry.first
+        if first > last.number or begin > last.number:
+            raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
+        reading = read_range(rpc, list(chain.addresses.values()), begin, last.number)
+    world = replay(events_of(reading, chain.addresses))
+    logs, unread = _read_logs(inquiry.sources, world)
+    snapshot, no_snapshot = _snapshot(chain, world, last)
+    case = Case(
+        chain_id=inquiry.chain.chain_id,
+        directory=inquiry.chain.directory,
+        first=first,
+        last=last,
+        world=world,
+        proof=_same_end(reading, last),
+        snapshot=snapshot,
+        no_snapshot=no_snapshot,
+        logs=logs,
+        unread=unread,
+        cited=_cited(logs.values(), reading.blocks),
+        parameters=inquiry.parameters,
+    )
+    return audit(case)
+
+
+def events_of(reading: Reading, addresses: Mapping[str, Address]) -> list[Event]:
+    """The events in a reading, in the order of the chain."""
+    contracts = {address: name for name, address in addresses.items()}
+    blocks = {log.block: reading.blocks.ref(log.block) for log in reading.logs}
+    pairs = [(log, blocks[log.block]) for log in reading.logs]
+    return [decode(log, block, contracts) for log, block in pairs if block is not None]
+
+
+def _same_end(reading: Reading, last: BlockRef) -> Proof:
+    """The proof, with a problem more where storage would be read at another block than the events end at."""
+    read = reading.blocks.ref(last.number)
+    if read == last:
+        return reading.proof
+    problem = ProofProblem(
+        last.number, f"block hash {last.hash}", f"block hash {read.hash if read else None}"
+    )
+    problems = (*reading.proof.chain_problems, problem)
+    reason = "the endpoint gave two blocks for one number"
+    return replace(reading.proof, level=Level.RPC_TRUSTED, reason=reason, chain_problems=problems)
+
+
+def _snapshot(chain: Chain, world: World, last: BlockRef) -> tuple[Snapshot | None, str]:
+    try:
+        return read_snapshot(chain, world, last), ""
+    except ChainError as cause:
+        return None, f"contract storage at block {last.number}: {cause}"
+
+
+def _read_logs(sources: Sequence[Source], world: World) -> tuple[dict[Address, NodeLog], dict[Address, str]]:
+    logs: dict[Address, NodeLog] = {}
+    unread: dict[Address, str] = {}
+    for source in sources:
+        held = [Held(each.size, each.root) for each in world.anchors.get(source.node, ())]
+        try:
+            logs[source.node] = _read_log(source, held)
+        except EvidenceTooLarge as cause:
+            unread[source.node] = str(cause)
+        except EvidenceUnreadable as cause:
+            if not source.remote:
+                raise
+            unread[source.node] = f"the log of {source.node} could not be fetched ({type(cause).__name__})"
+    return logs, unread
+
+
+def _read_log(source: Source, held: Sequence[Held]) -> NodeLog:
+    if source.remote:
+        return read_url(source.node, source.where, source.token, held)
+    return read_file(source.node, Path(source.where), held)
+
+
+def _cited(logs: Iterable[NodeLog], blocks: Blocks) -> dict[int, BlockRef]:
+    """The blocks that records cite as what a judgement or a receipt rests on."""
+    numbers = {
+        number for log in logs for record in log.records for number in _numbers(record.kind, record.body)
+    }
+    found = {number: blocks.ref(number) for number in sorted(numbers)}
+    return {number: block for number, block in found.items() if block is not None}
+
+
+def _numbers(kind: str, body: Mapping[str, object]) -> list[int]:
+    receipt = body.get("receipt")
+    given = [body.get("block_number")] if kind == Kind.TASK_JUDGED else []
+    given += [receipt.get("authority_number")] if isinstance(receipt, dict) else []
+    return [number for number in given if type(number) is int and number >= 0]

@@ -1,0 +1,355 @@
+"""The report: one document, in canonical JSON and as one HTML page made from it.
+
+Nothing in it comes from a clock, a path or an address of the machine it was made on: the same range, logs
+and parameters give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sealtrace import __version__
+from sealtrace.auditor.audit import Audit, Result, Row
+from sealtrace.auditor.case import Case, Level
+from sealtrace.auditor.evidence import NodeLog
+from sealtrace.auditor.findings import Finding, Outcome, Severity
+from sealtrace.auditor.timelines import swimlanes
+from sealtrace.auditor.world import Step, TaskHistory
+from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.outcome import Blame, Denial, Failure
+from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Role
+
+VERSION: Final = "sealtrace.report/1"
+
+LEVELS: Final = {
+    Level.RPC_TRUSTED: "What the endpoint said was taken on trust.",
+    Level.RECEIPTS_COMPLETE: "Every header was hashed again and linked to the one before; every block either "
+    "excludes the contracts by its bloom filter, or its receipts were read whole and rebuild its receipts "
+    "root. No event was left out, altered or added.",
+}
+
+_ALWAYS_UNCHECKED: Final = (
+    "Commit seals: that the validators signed these headers is not verified; compare the last block's hash "
+    "with one obtained another way.",
+    "Contract storage was read from the endpoint, without storage proofs.",
+    "Data, results and what ran inside the engines: only digests, counters and records are seen here.",
+    "Nodes that acted neither on the chain nor in a log handed over.",
+)
+
+Json = dict[str, Any]
+
+
+def document(audit: Audit) -> Json:
+    """The whole report as JSON values."""
+    case = audit.case
+    tasks = case.tasks()
+    return {
+        "version": VERSION,
+        "tool": {"name": "sealtrace", "version": __version__},
+        "verdict": {"result": audit.result.name.lower(), "sentence": sentence(audit)},
+        "scope": _scope(case),
+        "proof": _proof(case),
+        "counts": counts(audit),
+        "controls": [_control(row) for row in audit.rows],
+        "findings": [_finding(each) for each in audit.findings],
+        "tasks": [_task(task, case) for task in tasks],
+        "not_checked": list(_not_checked(audit)),
+        "annex": _annex(case),
+    }
+
+
+def to_json(report: Json) -> bytes:
+    """The report's canonical JSON (RFC 8785) and a newline."""
+    return canonical(report) + b"\n"
+
+
+def to_html(report: Json) -> str:
+    """The report as one page that needs nothing else: no script, no network, no font."""
+    folder = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"time": _time, "short": short, "swimlanes": _swimlanes}
+    return environment.get_template("report.html").render(r=report)
+
+
+def write(report: Json, folder: Path) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.html`` into ``folder`` and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    as_json, as_html = folder / "report.json", folder / "report.html"
+    as_json.write_bytes(to_json(report))
+    as_html.write_text(to_html(report), encoding="utf-8", newline="\n")
+    return as_html, as_json
+
+
+def counts(audit: Audit) -> Json:
+    """How many tasks came to which end, and how many findings there are of which severity."""
+    states = Counter(task.state_at(audit.case.last.timestamp) for task in audit.case.tasks())
+    severities = Counter(each.severity for each in audit.findings)
+    return {
+        "tasks": sum(states.values()),
+        "ran": sum(states[state] for state in (TaskState.COMPLETED, TaskState.DISPUTED)),
+        "states": {state.name.lower(): states[state] for state in TaskState if states[state]},
+        "findings": len(audit.findings),
+        "severities": {each.value: severities[each] for each in Severity if severities[each]},
+        "verdicts": {outcome.value: audit.total(outcome) for outcome in Outcome},
+    }
+
+
+def sentence(audit: Audit) -> str:
+    """The verdict in one sentence; what could not be determined is counted apart."""
+    case, verdicts = audit.case, counts(audit)["verdicts"]
+    where = f"in {_many(len(case.tasks()), 'task')} up to block {case.last.number}"
+    unsure = _unsure(verdicts["undetermined"])
+    if audit.result is Result.FINDINGS:
+        found = _many(len(audit.findings), "finding")
+        return f"{found} {where}; {verdicts['satisfied']} verdicts are satisfied, and {unsure}."
+    if audit.result is Result.CANNOT_TELL:
+        critical = sum(r.undetermined for r in audit.rows if r.check.severity is Severity.CRITICAL)
+        return (
+            f"It cannot be told whether all was allowed {where}: nothing speaks against it, but {critical} "
+            f"of the {verdicts['undetermined']} undetermined verdicts belong to critical checks."
+        )
+    return f"No finding {where}: all {verdicts['satisfied']} verdicts reached are satisfied, and {unsure}."
+
+
+def short(value: object) -> str:
+    """An identifier cut to its first and last digits, for the eye."""
+    text = str(value)
+    return f"{text[:8]}…{text[-4:]}" if text.startswith("0x") and len(text) > 20 else text
+
+
+def _unsure(number: int) -> str:
+    return "none is undetermined" if not number else f"{number} could not be determined"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _scope(case: Case) -> Json:
+    return {
+        "chain_id": case.chain_id,
+        "directory": case.directory,
+        "first_block": case.first,
+        "last_block": case.last.number,
+        "last_hash": case.last.hash,
+        "time": case.last.timestamp,
+        "events": case.world.events,
+        "parameters": {
+            "checkpoint_blocks": case.parameters.checkpoint_blocks,
+            "rule": case.parameters.rule,
+            "object": case.parameters.object,
+        },
+    }
+
+
+def _proof(case: Case) -> Json:
+    proof = case.proof
+    return {
+        "level": int(proof.level),
+        "meaning": LEVELS[proof.level],
+        "why_not_more": proof.reason or "commit seals are not verified by this version",
+        "first_block": proof.first,
+        "last_block": proof.last,
+        "headers": proof.headers,
+        "receipts_rebuilt": proof.receipts_rebuilt,
+        "excluded_by_bloom": proof.excluded_by_bloom,
+    }
+
+
+def _control(row: Row) -> Json:
+    check = row.check
+    return {
+        "rule": check.rule,
+        "severity": check.severity.value,
+        "sentence": check.sentence,
+        "needs": [need.value for need in check.needs],
+        "satisfied": row.satisfied,
+        "violated": row.violated,
+        "undetermined": row.undetermined,
+        "missing": [{"what": what, "count": count} for what, count in row.missing],
+    }
+
+
+def _finding(finding: Finding) -> Json:
+    names = ("id", "rule", "object", "task", "node", "block", "transaction", "log_index", "expected")
+    more = ("observed", "explanation", "evidence", "recheck")
+    return {name: getattr(finding, name) for name in (*names, *more)} | {"severity": finding.severity.value}
+
+
+def _task(task: TaskHistory, case: Case) -> Json:
+    return {
+        "id": task.id,
+        "requester": task.requester,
+        "purpose": task.purpose,
+        "spec": task.spec,
+        "state": task.state_at(case.last.timestamp).name.lower(),
+        "deadline": task.deadline,
+        "parties": [task.parties[index] for index in sorted(task.parties)],
+        "uses": [
+            {
+                "party": task.parties.get(use.party),
+                "dataset": use.dataset,
+                "algorithm": use.algorithm,
+                "grant": use.grant,
+            }
+            for _, use in sorted(task.uses.items())
+        ],
+        "events": [_step(step) for step in task.steps],
+    }
+
+
+def _step(step: Step) -> Json:
+    event = step.event
+    who = event.args.get("party", event.args.get("by", event.args.get("requester")))
+    return {
+        "event": event.name.removeprefix("Task").lower(),
+        "who": who if isinstance(who, str) else None,
+        "state": step.after.name.lower(),
+        "block": event.block.number,
+        "time": event.block.timestamp,
+        "transaction": event.transaction,
+        "log_index": event.log_index,
+        "says": _says(event.name, event.args),
+    }
+
+
+def _says(name: str, args: Mapping[str, Any]) -> str:
+    if name == "TaskRefused":
+        return f"reason: {_named(Denial, args['reason'])}"
+    if name == "TaskFailed":
+        blamed = f", {args['blamed']}" if args["blame"] == Blame.PARTY else ""
+        return f"{_named(Failure, args['reason'])}; blame: {_named(Blame, args['blame'])}{blamed}"
+    if name == "TaskFinished":
+        return f"receipt {args['receipt']}, result {args['result']}"
+    if name == "TaskStarted":
+        return f"input {args['inputCommitment']}"
+    return f"result {args['result']}" if name == "TaskCompleted" else ""
+
+
+def _named(codes: type[Denial] | type[Failure] | type[Blame], code: int) -> str:
+    try:
+        return f"{codes(code).name.lower()} ({code})"
+    except ValueError:
+        return f"code {code}"
+
+
+def _not_checked(audit: Audit) -> Iterator[str]:
+    case = audit.case
+    if case.proof.level < Level.RECEIPTS_COMPLETE:
+        yield f"That nothing was left out of the events: {case.proof.reason}."
+    if case.parameters.rule or case.parameters.object:
+        yield "Everything but the rule and object this audit was narrowed to."
+    for row in audit.rows:
+        for what, count in row.missing:
+            yield f"{row.check.rule} for {_many(count, 'object')}: {what}."
+    for node, log in sorted(case.logs.items()):
+        if log.unanchored:
+            yield f"{_many(log.unanchored, 'record')} of {node} that no checkpoint on the chain holds yet."
+    yield from _ALWAYS_UNCHECKED
+
+
+def _annex(case: Case) -> Json:
+    world, now = case.world, case.last.timestamp
+    return {
+        "nodes": [_node(line.last) for _, line in sorted(world.nodes.items())],
+        "datasets": [_dataset(line.last) for _, line in sorted(world.datasets.items())],
+        "algorithms": [_algorithm(line.last) for _, line in sorted(world.algorithms.items())],
+        "grants": [
+            _grant(line.last, line.last.status(now).name.lower()) for _, line in sorted(world.grants.items())
+        ],
+        "checkpoints": [
+            {
+                "node": a.node,
+                "size": a.size,
+                "root": a.root,
+                "block": a.event.block.number,
+                "transaction": a.event.transaction,
+            }
+            for _, anchors in sorted(world.anchors.items())
+            for a in anchors
+        ],
+        "logs": [_log(log) for _, log in sorted(case.logs.items())],
+    }
+
+
+def _node(node: Node) -> Json:
+    roles = [role.name.lower() for role in Role if role in node.roles and role.name]
+    return {
+        "address": node.address,
+        "status": node.status.name.lower(),
+        "roles": roles,
+        "tls_fingerprint": node.tls_fingerprint,
+        "encryption_key": node.encryption_key,
+    }
+
+
+def _dataset(dataset: Dataset) -> Json:
+    return {
+        "id": dataset.id,
+        "owner": dataset.owner,
+        "status": dataset.status.name.lower(),
+        "class": dataset.data_class.name.lower(),
+        "commitment": dataset.commitment,
+        "schema_hash": dataset.schema_hash,
+    }
+
+
+def _algorithm(algorithm: Algorithm) -> Json:
+    return {
+        "digest": algorithm.digest,
+        "provider": algorithm.provider,
+        "status": algorithm.status.name.lower(),
+    }
+
+
+def _grant(grant: Grant, status: str) -> Json:
+    return {
+        "id": grant.id,
+        "owner": grant.owner,
+        "requester": grant.requester,
+        "dataset": grant.dataset,
+        "algorithm": grant.algorithm,
+        "purpose": grant.purpose,
+        "status": status,
+        "uses_left": grant.uses_left,
+        "not_before": grant.not_before,
+        "expires_at": grant.expires_at,
+        "protections": [p.name.lower() for p in grant.protections if p.name],
+        "approval_required": grant.approval_required,
+    }
+
+
+def _log(log: NodeLog) -> Json:
+    return {
+        "node": log.node,
+        "records": log.size,
+        "relied_on": len(log.records),
+        "sizes_that_fit": list(log.fitting),
+        "unanchored": log.unanchored,
+    }
+
+
+def _time(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s after 1970"
+
+
+def _swimlanes(task: Mapping[str, Any]) -> Markup:
+    return Markup(swimlanes(task))  # noqa: S704 - escaped where it is made

@@ -1,0 +1,163 @@
+"""auditor.toml: which chain an auditor's service looks at, whose logs it fetches, who may ask."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from sealtrace.auditor.case import Parameters
+from sealtrace.auditor.inquiry import Inquiry, Source
+from sealtrace.contracts.client import ChainSettings
+from sealtrace.protocol.identifiers import AddressField
+
+FILE: Final = "auditor.toml"
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SettingsUnusable(ValueError):
+    """auditor.toml is missing, malformed, or there already; the message names the place and what to do."""
+
+
+class TokenUnreadable(ValueError):
+    """A file that should hold a node's reader token cannot be read: create it with the token alone."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ChainTable(_Table):
+    """Where the chain answers. ``confirmations`` as for a node."""
+
+    rpc_url: str
+    chain_id: int = Field(gt=0)
+    directory: AddressField
+    confirmations: int = Field(default=0, ge=-1)
+
+
+class ServiceTable(_Table):
+    """Where the API listens, and the SHA-256 of each token that may use it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    token_sha256: tuple[Digest, ...] = Field(default=(), strict=False)
+
+
+class EvidenceTable(_Table):
+    """A node's log: ``where`` is a path or a URL, ``token_file`` holds the reader's token for the URL."""
+
+    node: AddressField
+    where: str
+    token_file: str | None = None
+
+
+class Settings(_Table):
+    """The whole file."""
+
+    chain: ChainTable
+    service: ServiceTable = ServiceTable()
+    evidence: tuple[EvidenceTable, ...] = Field(default=(), strict=False)
+    checkpoint_blocks: int = Field(default=100, gt=0)
+
+    def inquiry(self, first: int | None, last: int | None) -> Inquiry:
+        """One audit under these settings.
+
+        Raises:
+            TokenUnreadable: a token's file cannot be read.
+        """
+        chain = ChainSettings(
+            self.chain.rpc_url,
+            self.chain.chain_id,
+            self.chain.directory,
+            confirmations=self.chain.confirmations,
+        )
+        sources = tuple(Source(e.node, e.where, token_in(e.token_file)) for e in self.evidence)
+        return Inquiry(chain, first, last, sources, Parameters(self.checkpoint_blocks))
+
+    def admits(self, token: str) -> bool:
+        """Whether ``token`` may use the API."""
+        given = hashlib.sha256(token.encode()).hexdigest()
+        return any(hmac.compare_digest(given, known) for known in self.service.token_sha256)
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read ``auditor.toml``.
+
+    Raises:
+        SettingsUnusable: it is missing, malformed, or has a key that is none.
+    """
+    path = folder / FILE
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as cause:
+        raise SettingsUnusable(f"{path} does not exist: run sealtrace audit init --dir {folder}") from cause
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise SettingsUnusable(f"{path}: {cause}") from cause
+    except ValidationError as cause:
+        first = cause.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise SettingsUnusable(f"{path}: {place}: {first['msg']}") from cause
+
+
+def create(folder: Path, chain: ChainTable) -> str:
+    """Make the folder with its settings, and return the one token that may use the API.
+
+    Raises:
+        SettingsUnusable: there are settings already.
+    """
+    token = secrets.token_urlsafe(32)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with (folder / FILE).open("x", encoding="utf-8") as file:
+            file.write(_text(chain, hashlib.sha256(token.encode()).hexdigest()))
+    except FileExistsError as cause:
+        raise SettingsUnusable(f"{folder / FILE} is there already; edit it, or choose a folder") from cause
+    return token
+
+
+def token_in(path: str | None) -> str | None:
+    """The token in a file.
+
+    Raises:
+        TokenUnreadable: there is none.
+    """
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise TokenUnreadable(f"{path}: {cause}") from cause
+
+
+def _text(chain: ChainTable, token_sha256: str) -> str:
+    return f"""\
+checkpoint_blocks = 100  # how long after a task's end a node's log may stay unanchored
+
+[chain]
+rpc_url = {_quoted(chain.rpc_url)}
+chain_id = {chain.chain_id}
+directory = "{chain.directory}"
+confirmations = {chain.confirmations}
+
+[service]
+host = "127.0.0.1"
+port = 0  # 0 takes a free one and says which
+token_sha256 = ["{token_sha256}"]
+
+# One table for each node whose log is fetched or handed over:
+# [[evidence]]
+# node = "0x..."
+# where = "https://node.example/v1/evidence/records"
+# token_file = "/path/to/the/reader's/token"
+"""
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,81 @@
+"""A task's life as a small drawing: one lane for each who acted, one mark for each event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+LABEL, STEP, LANE, MARGIN = 128, 58, 30, 14
+
+_TONES: Final = {
+    "created": "quiet",
+    "approved": "quiet",
+    "authorized": "quiet",
+    "started": "act",
+    "running": "act",
+    "finished": "good",
+    "completed": "good",
+    "refused": "bad",
+    "failed": "bad",
+    "disputed": "bad",
+    "cancelled": "bad",
+}
+
+
+def swimlanes(task: Mapping[str, Any]) -> str:
+    """SVG for one task of a report document. Everything in it is escaped."""
+    lanes = _lanes(task)
+    events = task["events"]
+    width = LABEL + STEP * max(1, len(events)) + MARGIN
+    height = MARGIN + LANE * len(lanes) + 18
+    parts = [
+        f'<svg class="lanes" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="Events of task {escape(task["id"])} in order">',
+        *(_lane(row, who, task, width) for row, who in enumerate(lanes)),
+        *(_mark(place, event, lanes) for place, event in enumerate(events)),
+        *(_block(place, event, events, height) for place, event in enumerate(events)),
+        "</svg>",
+    ]
+    return "".join(parts)
+
+
+def _lanes(task: Mapping[str, Any]) -> list[str | None]:
+    """The ledger's own lane first, then the requester, then the parties."""
+    return list(dict.fromkeys([None, task["requester"], *task["parties"]]))
+
+
+def _lane(row: int, who: str | None, task: Mapping[str, Any], width: int) -> str:
+    y = _y(row)
+    name = "ledger" if who is None else f"{who[:8]}…{who[-4:]}"
+    shown = f"{name} asks" if who == task["requester"] else name
+    return (
+        f'<text x="0" y="{y + 4}" class="who">{escape(shown)}</text>'
+        f'<line x1="{LABEL}" y1="{y}" x2="{width - MARGIN}" y2="{y}" class="lane"/>'
+    )
+
+
+def _mark(place: int, event: Mapping[str, Any], lanes: Sequence[str | None]) -> str:
+    who = event["who"] if event["who"] in lanes else None
+    x, y = _x(place), _y(lanes.index(who))
+    told = f"{event['event']}, block {event['block']}: the task is {event['state']}"
+    tone = _TONES.get(event["event"], "quiet")
+    return (
+        f'<g class="{tone}"><title>{escape(told)}</title><circle cx="{x}" cy="{y}" r="5"/>'
+        f'<text x="{x}" y="{y - 9}" class="what">{escape(event["event"])}</text></g>'
+    )
+
+
+def _block(place: int, event: Mapping[str, Any], events: Sequence[Mapping[str, Any]], height: int) -> str:
+    """The block's number below its first event."""
+    if place and events[place - 1]["block"] == event["block"]:
+        return ""
+    return f'<text x="{_x(place)}" y="{height - 4}" class="block">{event["block"]}</text>'
+
+
+def _x(place: int) -> int:
+    return LABEL + STEP // 2 + STEP * place
+
+
+def _y(row: int) -> int:
+    return MARGIN + LANE * row + LANE // 2
