@@ -147,7 +147,8 @@ def specification(draft: Mapping[str, Any], located: Located | None = None) -> T
     except (InvalidSpec, NotCanonical) as cause:
         if located is None:
             raise
-        raise located.wrong(_place(str(cause)), str(cause)) from cause
+        why = str(cause).removeprefix("specification: Value error, ")
+        raise located.wrong(_place(why), why) from cause
 
 
 def _owners(words: TaskWords, located: Located, book: Mapping[str, Address]) -> dict[str, Address]:

@@ -49,7 +49,7 @@ class Located:
         """The first of a model's complaints as an error that points at its place."""
         first = cause.errors(include_url=False, include_input=False)[0]
         place = tuple(part for part in first["loc"] if part != "[key]")
-        return self.wrong(place, first["msg"])
+        return self.wrong(place, first["msg"].removeprefix("Value error, "))
 
 
 def read(text: bytes, source: str) -> Located:

@@ -17,7 +17,7 @@ from eth_account import Account
 
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.canonical import digest, sha256
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, hex32
+from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, Hex32, UnixSeconds, address, hex32
 from sealtrace.protocol.lifecycle import TaskState, at_time
 from sealtrace.protocol.records import (
     Algorithm,
@@ -37,6 +37,7 @@ from sealtrace.protocol.spec import TaskSpec, purpose_hash
 from sealtrace.protocol.statements import Signed, Statement, sign
 
 NOW = UnixSeconds(1_800_000_000)
+LATEST = UnixSeconds(2**32 - 1)
 PURPOSE = "credit risk statistics"
 ALL = Protection(127)
 
@@ -112,6 +113,17 @@ class Record:
     approved: int = 0
     started: int = 0
     finished: int = 0
+    result: Hex32 = NOTHING
+    deadline: UnixSeconds = LATEST
+    requester: Address = NOBODY
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event on the fake chain."""
+
+    name: str
+    args: dict[str, Any]
 
 
 @dataclass
@@ -123,7 +135,8 @@ class FakeChain:
     datasets: dict[str, Dataset] = field(default_factory=dict)
     algorithms: dict[str, Algorithm] = field(default_factory=dict)
     tasks: dict[str, Record] = field(default_factory=dict)
-    deadlines: dict[str, int] = field(default_factory=dict)
+    happened: list[Event] = field(default_factory=list)
+    deployed_at: int = 1
     number: int = 10
     time: UnixSeconds = NOW
     down: Exception | None = None
@@ -146,8 +159,20 @@ class FakeChain:
         record = self.tasks.get(id)
         if record is None:
             return None
-        deadline = UnixSeconds(self.deadlines.get(id, 2**32 - 1))
-        return replace(record, state=at_time(record.state, deadline, at.timestamp))
+        return replace(record, state=at_time(record.state, record.deadline, at.timestamp))
+
+    def head(self) -> BlockRef:
+        return self.finalized()
+
+    def algorithm(self, digest: Hex32, *, at: BlockRef) -> Algorithm | None:
+        return self.algorithms.get(digest)
+
+    def events(self, first: int, last: int, *, names: Any = None, task: Hex32 | None = None) -> list[Event]:
+        return [
+            each
+            for each in self.happened
+            if (names is None or each.name in names) and task in (None, each.args.get("task"))
+        ]
 
     def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
         return digest([requester, spec_digest])

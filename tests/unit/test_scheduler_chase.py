@@ -59,8 +59,7 @@ def test_a_task_is_not_over_while_the_chain_has_it_open(store, chain):
 
 
 def test_a_task_expires_by_the_time_of_a_block_not_by_our_clock(store, chain):
-    chain.tasks[TASK.id] = Record(TaskState.CREATED)
-    chain.deadlines[TASK.id] = TASK.deadline
+    chain.tasks[TASK.id] = Record(TaskState.CREATED, deadline=TASK.deadline)
     chase(store, chain, TIMES, at(100_000))
     assert store.task(TASK.id).over_at is None
     chain.tick(3600)

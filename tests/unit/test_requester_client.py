@@ -1,0 +1,469 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, document, h, make_chain, make_spec
+
+from sealtrace.algorithms.shares import Header, SecretValue, encode_share
+from sealtrace.contracts.keys import KeyFile
+from sealtrace.protocol.canonical import canonical, sha256
+from sealtrace.protocol.envelope import seal
+from sealtrace.protocol.identifiers import NOBODY, NOTHING, UnixSeconds, raw
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.outcome import Blame, Denial, Failure
+from sealtrace.protocol.receipt import result_digest
+from sealtrace.protocol.spec import TaskSpec
+from sealtrace.requester.client import Requester, Waiting, best_grant
+from sealtrace.requester.directory import Directory, Keys
+from sealtrace.requester.errors import (
+    ResultDisputed,
+    ResultMissing,
+    ResultTampered,
+    SchedulerMisbehaved,
+    SchedulerRefused,
+    SchedulerUnreachable,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+    TaskNotOver,
+    TaskRefused,
+    TaskUnknown,
+    WrongKey,
+)
+from sealtrace.requester.known_algorithms import KnownAlgorithms
+from sealtrace.requester.scheduler_api import HttpScheduler
+from sealtrace.scheduler.api import build
+from sealtrace.scheduler.sealed_files import SealedFiles
+from sealtrace.scheduler.settings import ChainSection, Settings
+from sealtrace.scheduler.store import Store
+from sealtrace.scheduler.wiring import Scheduler
+
+PSI = KnownAlgorithms({}).find("psi").digest
+BOOK = dict(zip(("one", "two", "three"), (each.address for each in PARTIES), strict=True))
+
+
+class FakeSender:
+    """Puts on the fake chain at once what is sent, and remembers it."""
+
+    def __init__(self, chain):
+        self.chain = chain
+        self.sent = []
+
+    def send(self, intent, call, *, timeout_s=60):
+        if intent in self.sent:
+            return
+        self.sent.append(intent)
+        if call.function == "create":
+            self.chain.tasks[intent.partition(":")[2]] = Record(TaskState.CREATED)
+
+
+class World:
+    """A requester over a fake chain and the real scheduler's API, and a clock that sleeping moves."""
+
+    def __init__(self, folder):
+        self.chain = make_chain()
+        self.now = float(NOW)
+        self.scheduler = Scheduler(
+            settings=Settings(chain=ChainSection(rpc_url="http://x", chain_id=1, directory=NOBODY)),
+            store=Store.open(f"sqlite:///{folder}/scheduler.db"),
+            files=SealedFiles(folder / "outputs", 1 << 20),
+            connect=lambda: self.chain,
+            now=lambda: UnixSeconds(int(self.now)),
+        )
+        self.http = TestClient(build(self.scheduler))
+        self.alter = lambda response: response
+        self.folder = folder
+        self.sender = FakeSender(self.chain)
+        self.requester = self.make_requester(folder / "lab")
+        for each in PARTIES:
+            self.http.post("/v1/nodes", content=canonical(each.hello().model_dump(mode="json")))
+
+    def make_requester(self, folder, keys=None, transport=None):
+        folder.mkdir(exist_ok=True)
+        waiting = Waiting(poll_s=1, outputs_s=5, clock=lambda: self.now, sleep=self.sleep)
+        http = HttpScheduler("http://scheduler", transport=transport or httpx.MockTransport(self.carry))
+        keys = keys or Keys(KeyFile(LAB.address, LAB.key), LAB.hpke)
+        return Requester(keys, self.chain, self.sender, http, Directory(folder), BOOK, waiting)
+
+    def carry(self, request):
+        answer = self.http.request(
+            request.method, request.url.path, content=request.content, headers=dict(request.headers)
+        )
+        return self.alter(httpx.Response(answer.status_code, content=answer.content, headers=answer.headers))
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.chain.tick(int(seconds))
+
+    def submit(self, **changes):
+        return self.requester.submit(psi_spec(**changes)).task
+
+    def deliver(self, task, sealed=None, parties=PARTIES):
+        """Every party delivers; returns the digest they would agree on."""
+        sealed = sealed or {each.address: output(task, each) for each in PARTIES}
+        for each in parties:
+            self.put(task, each, sealed[each.address])
+        return result_digest({party: sha256(content) for party, content in sealed.items()})
+
+    def put(self, task, party, content):
+        body = {"task": task, "digest": sha256(content)}
+        signed = party.says("task.output", body, at=int(self.now))
+        header = base64.urlsafe_b64encode(canonical(signed.model_dump(mode="json"))).decode()
+        answer = self.http.put(
+            f"/v1/tasks/{task}/outputs/{party.address}",
+            content=content,
+            headers={"X-Sealtrace-Statement": header},
+        )
+        assert answer.status_code == 200, answer.text
+
+    def end(self, task, state, result=NOTHING, event=None, **args):
+        self.chain.tasks[task] = Record(state, 7, 7, 7, result)
+        if event:
+            self.chain.happened.append(Event(event, {"task": task, **args}))
+
+
+def psi_spec(**changes) -> TaskSpec:
+    """A specification whose only step is one that needs no engine to be opened."""
+    value = document(3, **changes)
+    value["steps"] = [{**value["steps"][0], "algorithm": PSI}]
+    return TaskSpec.model_validate(value)
+
+
+def output(task, party, *, rows=42, key=None, bound_to=None, kind="psi"):
+    rank = PARTIES.index(party)
+    header = Header(kind=kind, task=task, step="align", rank=rank, world=3, rows=rows, values=[])
+    share = encode_share(header, [SecretValue("aligned", b"", (canonical({"rows": rows}),))])
+    bound = {"task": bound_to or task, "party": party.address, "kind": "share"}
+    return seal(share, raw(key or LAB.encryption_key), bound)
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.scheduler.store.close()
+
+
+def test_a_result_is_fetched_checked_and_opened(world):
+    task = world.submit()
+    digest = world.deliver(task)
+    world.end(task, TaskState.COMPLETED, digest)
+    found = world.requester.result(task)
+    assert (found.value, found.digest) == ({"rows": 42}, digest)
+    assert set(found.outputs) == set(BOOK.values())
+
+
+def test_two_submissions_of_one_specification_send_one_transaction(world):
+    first, second = world.submit(), world.submit()
+    assert first == second
+    assert world.sender.sent == [f"task.create:{first}"]
+    assert len(world.scheduler.store.open_tasks()) == 1
+
+
+def test_a_task_that_another_process_created_meanwhile_is_the_same_task(world):
+    spec = psi_spec()
+    task = world.chain.task_id(LAB.address, spec.digest())
+    world.chain.tasks[task] = Record(TaskState.RUNNING)
+    assert world.requester.submit(spec).task == task
+    assert world.sender.sent == []
+
+
+def test_nothing_is_on_chain_when_the_scheduler_refuses(world):
+    world.now += 100
+    with pytest.raises(SchedulerRefused, match="PartyNotAlive") as caught:
+        world.submit()
+    assert caught.value.name == "PartyNotAlive"
+    assert world.sender.sent == []
+
+
+def test_nothing_is_on_chain_when_the_scheduler_is_down(world):
+    def refuse(request):
+        raise httpx.ConnectError("refused", request=request)
+
+    requester = world.make_requester(world.folder / "lab", transport=httpx.MockTransport(refuse))
+    with pytest.raises(SchedulerUnreachable, match="http://scheduler"):
+        requester.submit(psi_spec())
+    assert world.sender.sent == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(202, content=b"{}"),
+        httpx.Response(202, content=b"<html>"),
+        httpx.Response(202, content=b'{"task":"0x12","warnings":[]}'),
+        httpx.Response(202, content=canonical({"task": h(1), "warnings": []})),
+        httpx.Response(500, content=b"oops"),
+        httpx.Response(202, content=b" " * (3 << 20)),
+    ],
+)
+def test_a_scheduler_that_talks_nonsense_is_not_believed(world, answer):
+    world.alter = lambda _: answer
+    with pytest.raises(SchedulerMisbehaved):
+        world.submit()
+    assert world.sender.sent == []
+
+
+def test_a_specification_of_somebody_else_is_not_submitted(world):
+    with pytest.raises(WrongKey, match="the specification is"):
+        world.requester.submit(psi_spec(requester=PARTIES[0].address))
+    assert world.sender.sent == []
+
+
+def test_a_specification_that_seals_to_another_key_is_not_submitted(world):
+    with pytest.raises(WrongKey, match="results would be sealed"):
+        world.submit(requester_key=h(5))
+    node = world.chain.nodes[LAB.address]
+    world.chain.nodes[LAB.address] = replace(node, encryption_key=h(5))
+    with pytest.raises(WrongKey, match="the chain has"):
+        world.submit()
+
+
+# Plans
+
+
+def words(**changes):
+    steps = {"align": {"algorithm": "psi", "grants": {f"p{i}": h(1000 + i) for i in range(3)}}}
+    inputs = {f"p{i}": {"party": name, "dataset": h(100 + i), "id": "id"} for i, name in enumerate(BOOK)}
+    return {"purpose": "credit", "deadline": "1h", "inputs": inputs, "steps": steps, **changes}
+
+
+def test_protocols_left_open_are_chosen_by_the_scheduler(world):
+    planned = world.requester.plan(words())
+    assert planned.spec.steps[0].protocol == "ECDH"
+    assert any("will refuse: wrong algorithm" in each for each in planned.warnings)
+    assert world.chain.tasks == {}
+
+
+def test_a_plan_says_who_learns_what(world):
+    learns = world.requester.plan(words()).learns
+    assert {"party", "requester", "scheduler"} <= {each.role for each in learns}
+    assert all(each.step == "align" and each.protocol == "ECDH" for each in learns)
+
+
+def test_a_plan_that_changes_what_was_asked_is_not_believed(world):
+    def widen(response):
+        planned = response.json()
+        planned["spec"]["inputs"][0]["columns"] = ["name"]
+        return httpx.Response(200, content=canonical(planned))
+
+    world.alter = widen
+    with pytest.raises(SchedulerMisbehaved, match="more than the open protocols"):
+        world.requester.plan(words())
+
+
+def test_grants_are_found_by_what_a_step_asks(world):
+    for grant in world.chain.grants.values():
+        world.chain.happened.append(Event("GrantIssued", {"grant": grant.id, "requester": LAB.address}))
+    grants = world.requester.grants()
+    assert len(grants) == 6
+    party, purpose = PARTIES[1].address, grants[0].purpose
+    assert best_grant(grants, party, h(101), h(2), purpose, NOW) == h(2001)
+    assert best_grant(grants, party, h(101), h(2), purpose, UnixSeconds(NOW + 86_400)) is None
+    assert best_grant(grants, party, h(100), h(2), purpose, NOW) is None
+    assert best_grant(grants, party, h(101), h(2), h(1), NOW) is None
+
+
+# Watching
+
+
+def test_each_new_thing_is_shown_once(world):
+    task = world.submit()
+    seen = world.requester.watch(task)
+    assert next(seen).state is TaskState.CREATED
+    world.chain.tasks[task] = Record(TaskState.AUTHORIZED, 7, 1)
+    assert [each.started for each in next(seen).parties] == [True, False, False]
+    world.end(task, TaskState.COMPLETED)
+    assert [each.state for each in seen] == [TaskState.COMPLETED]
+
+
+def test_parties_are_shown_by_their_names(world):
+    (seen, *_) = (next(world.requester.watch(world.submit())),)
+    assert [each.name for each in seen.parties] == ["one", "two", "three"]
+
+
+def test_a_watch_ends_by_its_timeout(world):
+    task = world.submit()
+    with pytest.raises(TaskNotOver, match="still created after 3 s"):
+        list(world.requester.watch(task, 3))
+
+
+def test_a_watch_ends_by_the_deadline_even_if_the_chain_makes_no_block(world):
+    task = world.submit()
+    world.chain.tasks[task] = Record(TaskState.CREATED, deadline=UnixSeconds(NOW + 10))
+    world.requester._waiting = replace(
+        world.requester._waiting, sleep=lambda s: setattr(world, "now", world.now + s)
+    )
+    assert [each.state for each in world.requester.watch(task)] == [TaskState.CREATED, TaskState.EXPIRED]
+
+
+def test_a_task_nobody_created_is_unknown(world):
+    task = world.submit()
+    del world.chain.tasks[task]
+    with pytest.raises(TaskUnknown):
+        world.requester.look(task)
+    with pytest.raises(TaskUnknown):
+        world.requester.cancel(task)
+
+
+# Tasks without a result
+
+
+def test_a_refusal_is_told_with_who_and_why(world):
+    task = world.submit()
+    args = {"party": PARTIES[1].address, "reason": int(Denial.GRANT_EXHAUSTED)}
+    world.end(task, TaskState.REFUSED, event="TaskRefused", **args)
+    with pytest.raises(TaskRefused, match=r"two refused .* grant exhausted") as caught:
+        world.requester.result(task)
+    assert (caught.value.party, caught.value.denial) == ("two", Denial.GRANT_EXHAUSTED)
+
+
+def test_a_refusal_for_a_reason_we_do_not_know_is_told_by_its_number(world):
+    task = world.submit()
+    world.end(task, TaskState.REFUSED, event="TaskRefused", party=PARTIES[1].address, reason=200)
+    with pytest.raises(TaskRefused, match="reason 200"):
+        world.requester.result(task)
+
+
+def test_a_failure_is_told_with_its_blame(world):
+    task = world.submit()
+    args = {"party": PARTIES[0].address, "reason": 3, "blame": 2, "blamed": PARTIES[2].address}
+    world.end(task, TaskState.FAILED, event="TaskFailed", **args)
+    with pytest.raises(TaskFailed, match="one reports peer unreachable, blaming three") as caught:
+        world.requester.result(task)
+    assert (caught.value.failure, caught.value.blame) == (Failure.PEER_UNREACHABLE, Blame.PARTY)
+
+
+def test_an_expired_task_names_who_had_not_finished(world):
+    task = world.submit()
+    world.chain.tasks[task] = Record(TaskState.RUNNING, 7, 7, 5, deadline=UnixSeconds(NOW + 5))
+    with pytest.raises(TaskExpired, match="waiting for two"):
+        world.requester.result(task)
+
+
+def test_a_stopped_task_names_who_stopped_it(world):
+    task = world.submit()
+    world.end(task, TaskState.CANCELLED, event="TaskCancelled", by=PARTIES[2].address)
+    with pytest.raises(TaskCancelled, match="ended by three"):
+        world.requester.result(task)
+
+
+def test_a_disputed_result_is_not_opened(world):
+    task = world.submit()
+    world.deliver(task)
+    world.end(task, TaskState.DISPUTED)
+    with pytest.raises(ResultDisputed):
+        world.requester.result(task)
+
+
+# Results that are not what they should be
+
+
+def completed(world, sealed=None, **how):
+    task = world.submit()
+    digest = world.deliver(task, sealed and sealed(task), **how)
+    world.end(task, TaskState.COMPLETED, digest)
+    return task
+
+
+def flip(response):
+    if response.headers["content-type"] != "application/octet-stream":
+        return response
+    content = response.content[:-1] + bytes([response.content[-1] ^ 1])
+    return httpx.Response(200, content=content, headers=response.headers)
+
+
+def test_an_output_the_scheduler_altered_is_found_and_its_party_named(world):
+    task = completed(world)
+    world.alter = lambda answer: flip(answer) if world.requests() == 2 else answer
+    count = iter(range(1, 99))
+    world.requests = lambda: next(count)
+    with pytest.raises(ResultTampered, match="the output of two was altered: its party signed") as caught:
+        world.requester.result(task)
+    assert caught.value.party == "two"
+
+
+def test_an_output_without_its_partys_word_that_does_not_match_is_found(world):
+    task = completed(world)
+
+    def strip(answer):
+        answer = flip(answer)
+        answer.headers.pop("X-Sealtrace-Statement", None)
+        return answer
+
+    world.alter = strip
+    with pytest.raises(ResultTampered, match="without a statement"):
+        world.requester.result(task)
+
+
+def test_a_party_that_delivers_other_bytes_than_it_agreed_on_is_found(world):
+    task = completed(world)
+    world.end(task, TaskState.COMPLETED, h(77))
+    with pytest.raises(ResultTampered, match="a party delivered other bytes") as caught:
+        world.requester.result(task)
+    assert caught.value.party is None
+
+
+def test_an_output_sealed_for_another_task_is_found(world):
+    def sealed(task):
+        bound = {PARTIES[0].address: h(5)}
+        return {p.address: output(task, p, bound_to=bound.get(p.address)) for p in PARTIES}
+
+    with pytest.raises(ResultTampered, match="sealed for another task"):
+        world.requester.result(completed(world, sealed))
+
+
+def test_outputs_that_do_not_belong_together_are_found(world):
+    def sealed(task):
+        return {p.address: output(task, p, rows=PARTIES.index(p)) for p in PARTIES}
+
+    with pytest.raises(ResultTampered, match="do not make a result"):
+        world.requester.result(completed(world, sealed))
+
+
+def test_outputs_sealed_to_another_key_are_told_from_altered_ones(world):
+    def sealed(task):
+        key = PARTIES[0].encryption_key
+        return {p.address: output(task, p, key=key) for p in PARTIES}
+
+    with pytest.raises(WrongKey, match=r"as recorded, but hpke\.key does not open it"):
+        world.requester.result(completed(world, sealed))
+
+
+def test_a_requester_with_another_key_is_told_before_anything_is_fetched(world):
+    task = completed(world)
+    keys = Keys(KeyFile(LAB.address, LAB.key), PARTIES[0].hpke)
+    with pytest.raises(WrongKey, match="use the directory the task was submitted from"):
+        world.make_requester(world.folder / "other", keys).result(task)
+
+
+def test_a_missing_output_is_waited_for_and_then_named(world):
+    task = completed(world, parties=[PARTIES[0], PARTIES[2]])
+    before = world.now
+    with pytest.raises(ResultMissing, match="no output of two"):
+        world.requester.result(task)
+    assert world.now - before == pytest.approx(5, abs=1)
+
+
+def test_somebody_elses_result_is_not_handed_out(world):
+    task = completed(world)
+    keys = Keys(KeyFile(PARTIES[0].address, PARTIES[0].key), LAB.hpke)
+    with pytest.raises(SchedulerRefused, match="NotTheSpeaker"):
+        world.make_requester(world.folder / "other", keys).result(task)
+
+
+def test_a_result_is_opened_elsewhere_with_the_same_keys(world):
+    task = completed(world)
+    assert world.make_requester(world.folder / "laptop").result(task).value == {"rows": 42}
+
+
+def test_a_specification_of_another_task_is_not_believed(world):
+    task = completed(world)
+    other = make_spec(nonce=h(99)).canonical().decode()
+    world.alter = lambda _: httpx.Response(200, content=canonical({"spec": other, "parties": []}))
+    with pytest.raises(SchedulerMisbehaved, match="not that of task"):
+        world.make_requester(world.folder / "laptop").result(task)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import pytest
+from scheduler_fakes import LAB, NOW, PARTIES, h
+
+from sealtrace.protocol.identifiers import UnixSeconds
+from sealtrace.requester.directory import ChainSection, Directory, Settings
+from sealtrace.requester.drafts import Asker, KnownAlgorithm, read_task, settled, specification
+from sealtrace.requester.errors import (
+    AlgorithmUnknownHere,
+    GrantNotFound,
+    NoDirectory,
+    SettingsInvalid,
+    SpecInvalid,
+)
+from sealtrace.requester.task_files import read
+
+BOOK = {f"p{index}": each.address for index, each in enumerate(PARTIES)}
+TASK = f"""\
+purpose: credit risk statistics
+deadline: 2h
+parties:
+  extra: {PARTIES[2].address}
+inputs:
+  p0: {{dataset: {h(100)}, id: applicant, columns: [amount]}}
+  p1: {{dataset: {h(101)}, id: applicant}}
+  third: {{party: extra, dataset: {h(102)}, id: applicant}}
+steps:
+  align:
+    algorithm: psi
+    protocol: RR22
+  stats:
+    algorithm: statistics
+    protocol: ABY3
+    grants: {{p0: {h(9)}}}
+    params: {{min_group: 5, share: 0.5, name: "0x12", day: 2026-01-01, no: no}}
+"""
+
+
+def find_algorithm(name):
+    if name not in ("psi", "statistics"):
+        raise AlgorithmUnknownHere(name)
+    return KnownAlgorithm(h(1), "psi") if name == "psi" else KnownAlgorithm(h(2), "mpc")
+
+
+def asker(**changes):
+    return Asker(
+        **{
+            "address": LAB.address,
+            "encryption_key": LAB.encryption_key,
+            "now": UnixSeconds(NOW),
+            "nonce": h(7),
+            "book": BOOK,
+            "find_algorithm": find_algorithm,
+            "find_grant": lambda owner, dataset, algorithm, purpose: h(50),
+            **changes,
+        }
+    )
+
+
+def draft_of(text, **changes):
+    return read_task(read(text.encode(), "task.yaml"), asker(**changes))
+
+
+def refused(text, **changes):
+    with pytest.raises(SpecInvalid) as caught:
+        read_all(text.encode() if isinstance(text, str) else text, **changes)
+    return str(caught.value)
+
+
+def read_all(text, **changes):
+    located = read(text, "task.yaml")
+    return specification(read_task(located, asker(**changes)), located)
+
+
+def test_a_task_in_words_becomes_a_specification():
+    draft = draft_of(TASK)
+    assert settled(draft)
+    spec = specification(draft)
+    assert spec.parties == [each.address for each in PARTIES]
+    assert (spec.deadline, spec.nonce, spec.requester) == (NOW + 7200, h(7), LAB.address)
+    align, stats = spec.steps
+    assert (align.engine, align.inputs, align.after) == ("psi", ["p0", "p1", "third"], [])
+    assert (stats.engine, stats.after) == ("mpc", ["align"])
+    assert stats.grants == {"p0": h(9), "p1": h(50), "third": h(50)}
+    assert stats.params == {"min_group": 5, "share": 0.5, "name": "0x12", "day": "2026-01-01", "no": "no"}
+
+
+def test_a_protocol_may_be_left_open():
+    assert not settled(draft_of(TASK.replace("    protocol: ABY3\n", "")))
+
+
+def test_a_whole_specification_is_taken_as_it_is():
+    spec = specification(draft_of(TASK))
+    located = read(spec.canonical(), "spec.json")
+    assert specification(read_task(located, asker(nonce=h(8)))) == spec
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("purpose: credit", "purpos: credit", "task.yaml:1: purpose: Field required"),
+        ("deadline: 2h", "deadline: tomorrow", "task.yaml:2: deadline: give 30m, 2h"),
+        ("deadline: 2h", "deadline: 2026-01-01T12:00:00", "task.yaml:2: deadline: give 30m, 2h"),
+        ("party: extra", "party: nobody", "task.yaml:8: inputs.third: no party 'nobody'"),
+        ("algorithm: psi", "algorithm: regression", "task.yaml:11: steps.align.algorithm: no bundle"),
+        ("  p1: {dataset: 0x", "  p1: {dataset: 0y", "task.yaml:7: inputs.p1.dataset: give 0x"),
+        ("protocol: RR22", "colour: red", "task.yaml:12: steps.align.colour: Extra inputs"),
+        ("protocol: RR22", "protocol: FOO", "task.yaml:10: steps.align: step align: psi knows no protocol"),
+        ("protocol: RR22", "inputs: [p9]", "task.yaml:12: steps.align.inputs: there is no input 'p9'"),
+        ("    protocol: ABY3", "    protocol: ABY3\n    after: [later]", "task.yaml:13:"),
+        ("  stats:", "  align:", "task.yaml:13: 'align' is given twice"),
+        ("  stats:", " stats:", "task.yaml:13:"),
+        ("purpose: credit", "purpose: &x credit", "task.yaml:1: anchors and aliases are not taken"),
+        ("purpose: credit", "purpose: *x", "task.yaml:1: anchors and aliases are not taken"),
+        ("deadline: 2h", "deadline: !!python/name:os.system ''", "task.yaml:2: tags such as"),
+        ("deadline: 2h", "deadline: true", "task.yaml:2: deadline"),
+    ],
+)
+def test_what_is_wrong_with_a_task_file_is_said_with_its_line(old, new, said):
+    assert old in TASK
+    assert refused(TASK.replace(old, new, 1)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- 1", "just words", "{", "\t", b"\xff", "[" * 40 + "]" * 40, "a" * 300_000]
+)
+def test_bytes_that_are_no_task_are_refused(text):
+    assert "task.yaml" in refused(text)
+
+
+def test_without_a_grant_the_owner_to_ask_is_named():
+    with pytest.raises(GrantNotFound, match=f"step align: {PARTIES[0].address} has no grant"):
+        draft_of(TASK, find_grant=lambda *_: None)
+
+
+def settings(**changes):
+    chain = ChainSection(rpc_url="http://x", chain_id=1, directory=LAB.address)
+    return Settings(**{"scheduler_url": "http://y", "chain": chain, "parties": BOOK, **changes})
+
+
+def test_a_directory_is_made_once_and_its_keys_are_private(tmp_path):
+    directory = Directory(tmp_path / "lab")
+    keys = directory.create(settings())
+    assert directory.settings() == settings()
+    assert directory.create(settings()).address == keys.address
+    assert directory.keys().encryption_key == keys.encryption_key
+    for name in ("key.json", "hpke.key", "requester.toml"):
+        assert (tmp_path / "lab" / name).stat().st_mode & 0o777 == 0o600
+    assert keys.hpke.private_bytes_raw().hex() not in repr(keys)
+
+
+def test_other_settings_are_not_overwritten(tmp_path):
+    directory = Directory(tmp_path)
+    directory.create(settings())
+    with pytest.raises(SettingsInvalid):
+        directory.create(settings(scheduler_url="http://z"))
+
+
+def test_a_directory_that_is_none_is_refused(tmp_path):
+    with pytest.raises(NoDirectory):
+        Directory(tmp_path).settings()
+
+
+@pytest.mark.parametrize("text", ["=", 'scheduler_url = "ftp://x"', 'colour = "red"'])
+def test_malformed_settings_are_refused(tmp_path, text):
+    (tmp_path / "requester.toml").write_text(text)
+    with pytest.raises(SettingsInvalid):
+        Directory(tmp_path).settings()
+
+
+def test_a_damaged_key_is_named(tmp_path):
+    directory = Directory(tmp_path)
+    directory.create(settings())
+    (tmp_path / "hpke.key").write_text("12")
+    with pytest.raises(NoDirectory, match=r"hpke\.key"):
+        directory.keys()
