@@ -109,6 +109,11 @@ class EvidenceLog:
         with self._locked():
             return self._record(index)
 
+    def since(self, first: int) -> list[Record]:
+        """The records from ``first`` on."""
+        with self._locked():
+            return [self._record(index) for index in range(first, len(self._places))]
+
     def root(self, size: int | None = None) -> Hex32:
         """The root of the first ``size`` records (default: all)."""
         with self._locked():

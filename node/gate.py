@@ -113,18 +113,32 @@ class Hold:
     ports: Ports
     task: Hex32
     token: str
+    renewed_at: float
     stop: threading.Event = field(default_factory=threading.Event)
     lost: bool = False
     running: bool = False
     prepared: Prepared | None = None
 
     def beat(self) -> None:
-        """Renew the lease; tell the engine to stop when lease, operator or chain say so."""
+        """Renew the lease; tell the engine to stop when lease, operator or chain say so.
+
+        Whatever goes wrong here may be gone at the next beat; what stays until the lease lapses ends the run.
+        """
+        try:
+            self._beat()
+        except Exception:
+            self._give_up_if(self.ports.clock() - self.renewed_at > self.ports.limits.lease_s)
+
+    def _beat(self) -> None:
         store = self.ports.store
-        if not store.renew(self.task, self.token, self.ports.limits.lease_s):
-            self.lost = True
+        self._give_up_if(not store.renew(self.task, self.token, self.ports.limits.lease_s))
+        self.renewed_at = self.ports.clock()
+        if self.running and (store.task(self.task).stop_wanted or self._over()):
             self.stop.set()
-        elif self.running and (store.task(self.task).stop_wanted or self._over()):
+
+    def _give_up_if(self, lost: bool) -> None:
+        if lost:
+            self.lost = True
             self.stop.set()
 
     def require(self) -> None:
@@ -183,7 +197,7 @@ def run_task(task: Hex32, ports: Ports) -> None:
     token = ports.store.lease(task, ports.limits.lease_s)
     if token is None:
         return
-    hold, next_in_s = Hold(ports, task, token), SOON_S * 5
+    hold, next_in_s = Hold(ports, task, token, ports.clock()), SOON_S * 5
     try:
         with ports.pulse(hold.beat):
             next_in_s = _carry(hold)

@@ -20,12 +20,15 @@ class _Section(BaseModel):
 
 
 class ChainSection(_Section):
-    """Which chain, and how deep a block must lie before it is believed (0 where finality is immediate)."""
+    """Which chain, and how deep a block must lie before it is believed.
+
+    ``confirmations``: 0 where blocks are final at once (QBFT, embedded), -1 to take the endpoint's own word.
+    """
 
     rpc_url: str = Field(pattern=r"^https?://")
     chain_id: int = Field(gt=0)
     directory: AddressField
-    confirmations: int = Field(default=0, ge=0, le=1000)
+    confirmations: int = Field(default=0, ge=-1, le=1000)
     timeout_s: float = Field(default=10, gt=0, le=120)
 
 

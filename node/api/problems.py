@@ -1,0 +1,92 @@
+"""Our errors as ``application/problem+json`` (RFC 9457): one handler, and their place in OpenAPI."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from sealtrace.node.errors import InvalidRequest, NodeError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong. ``type`` is stable; ``next`` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    next: str
+
+
+class NoSuchRoute(NodeError):
+    """The API has no such address or method."""
+
+    next_step = "Compare with /openapi.json."
+    status = 404
+
+
+def problem(error: NodeError) -> JSONResponse:
+    """``error`` as an answer."""
+    name = type(error).__name__
+    body = Problem(
+        type=f"urn:sealtrace:problem:{name}",
+        title=_title(type(error)),
+        status=error.status,
+        detail=str(error),
+        next=error.next_step,
+    )
+    headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
+    return JSONResponse(body.model_dump(), error.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def problems(*kinds: type[NodeError]) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route that may raise ``kinds``: every documented error, by its status."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        entry = found.setdefault(kind.status, {"model": Problem, "description": "", "content": {}})
+        entry["description"] = "; ".join(
+            filter(None, [entry["description"], f"{kind.__name__}: {_title(kind)}"])
+        )
+        example = {
+            "type": f"urn:sealtrace:problem:{kind.__name__}",
+            "title": _title(kind),
+            "status": kind.status,
+            "detail": "what is wrong with which value",
+            "next": kind.next_step,
+        }
+        examples = entry["content"].setdefault(MEDIA_TYPE, {"examples": {}})["examples"]
+        examples[kind.__name__] = {"value": example}
+    return found
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ours, and the framework's, as a problem."""
+    app.add_exception_handler(NodeError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _framework)
+
+
+async def _ours(_: Request, error: Exception) -> JSONResponse:
+    return problem(error if isinstance(error, NodeError) else NodeError(str(error)))
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
+    place = ".".join(str(part) for part in first["loc"])
+    return problem(InvalidRequest(f"{place}: {first['msg']}"))
+
+
+async def _framework(_: Request, error: Exception) -> JSONResponse:
+    return problem(NoSuchRoute(str(getattr(error, "detail", error))))
+
+
+def _title(kind: type[NodeError]) -> str:
+    return (inspect.getdoc(kind) or kind.__name__).splitlines()[0].rstrip(".")

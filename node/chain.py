@@ -1,0 +1,232 @@
+"""The chain in the gate's words: adapters over the chain's client and the one sender of this node's key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from sealtrace.contracts import calls
+from sealtrace.contracts.calls import Call
+from sealtrace.contracts.client import Chain as Client
+from sealtrace.contracts.client import ChainSettings
+from sealtrace.contracts.errors import ChainError, WrongChain, WrongContracts
+from sealtrace.contracts.errors import Reverted as ContractReverted
+from sealtrace.contracts.events import ChainEvent
+from sealtrace.contracts.sender import Mined, Sender
+from sealtrace.contracts.terms import terms_hash
+from sealtrace.node.errors import ChainUnavailable, GrantNotFound, NodeError, WrongNetwork
+from sealtrace.node.ports import Done, Reverted, Standing
+from sealtrace.protocol.authorization import Facts
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
+from sealtrace.protocol.outcome import Blame, Denial, Failure
+from sealtrace.protocol.records import BlockRef, Checkpoint, Grant, Node, Protection, TaskTerms, Use
+
+
+class TermsNotFound(NodeError):
+    """The chain's events about a task do not make up the terms whose hash the ledger holds."""
+
+    next_step = "See whether the endpoint serves all logs: sealtrace node doctor."
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Turn the client's errors into ours: what is unreachable is retried, what is wrong is not."""
+    try:
+        yield
+    except ContractReverted:
+        raise
+    except (WrongChain, WrongContracts) as cause:
+        raise WrongNetwork(str(cause)) from cause
+    except ChainError as cause:  # whatever else an endpoint does or does not say is worth another try
+        raise ChainUnavailable(str(cause)) from cause
+
+
+class ChainReader:
+    """:class:`sealtrace.node.ports.Chain`, and what the watcher asks besides."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def finalized(self) -> BlockRef:
+        """The last block that stays."""
+        with named_errors():
+            return self.client.finalized()
+
+    def head(self) -> BlockRef:
+        """The newest block."""
+        with named_errors():
+            return self.client.head()
+
+    def block(self, number: int) -> BlockRef:
+        """The block with this number."""
+        with named_errors():
+            return self.client.block(number)
+
+    def node(self, node: Address, *, at: BlockRef) -> Node:
+        """The organisation's record."""
+        with named_errors():
+            return self.client.node(node, at=at)
+
+    def task(self, task: Hex32, *, at: BlockRef) -> Standing | None:
+        """The task, its state derived at that block's time."""
+        with named_errors():
+            found = self.client.task(task, at=at)
+        if found is None:
+            return None
+        return Standing(
+            task=task,
+            requester=found.requester,
+            state=found.state,
+            deadline=UnixSeconds(found.deadline),
+            terms_hash=found.terms_hash,
+            approved=found.approved,
+            started=found.started,
+            finished=found.finished,
+        )
+
+    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+        """What the chain says of everything the terms name."""
+        with named_errors():
+            return self.client.facts(terms, requester, at=at)
+
+    def grant(self, grant: Hex32, *, at: BlockRef) -> Grant:
+        """The grant as it stands.
+
+        Raises:
+            GrantNotFound: the chain has none.
+        """
+        with named_errors():
+            found = self.client.grant(grant, at=at)
+        if found is None:
+            raise GrantNotFound(f"the chain has no grant {grant}")
+        return found
+
+    def checkpoint(self, node: Address, *, at: BlockRef) -> Checkpoint | None:
+        """The last checkpoint that ``node`` anchored."""
+        with named_errors():
+            return self.client.checkpoint(node, at=at)
+
+    def task_id(self, requester: Address, spec: Hex32) -> Hex32:
+        """The id that the ledger gives to this requester's specification."""
+        return self.client.task_id(requester, spec)
+
+    def terms_hash(self, terms: TaskTerms) -> Hex32:
+        """The hash the ledger holds of such terms."""
+        return terms_hash(terms)
+
+    def events(
+        self,
+        first: int,
+        last: int,
+        *,
+        names: Collection[str],
+        party: Address | None = None,
+        task: Hex32 | None = None,
+    ) -> list[ChainEvent]:
+        """Events in blocks ``first`` to ``last``, in order."""
+        with named_errors():
+            return self.client.events(first, last, names=names, party=party, task=task)
+
+    def terms(self, named: ChainEvent) -> TaskTerms:
+        """The terms of the task that ``named`` (a ``TaskPartyNamed``) speaks of, from its block's events.
+
+        Raises:
+            TermsNotFound: they do not hash to what the ledger holds.
+        """
+        task, number = Hex32(str(named.args["task"])), named.block_number
+        names = ("TaskCreated", "TaskPartyNamed", "TaskUseNamed")
+        terms = terms_from(self.events(number, number, names=names, task=task))
+        standing = self.task(task, at=self.block(number))
+        if terms is None or standing is None or terms_hash(terms) != standing.terms_hash:
+            raise TermsNotFound(f"task {task}: its events in block {number} are not its terms")
+        return terms
+
+
+def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:
+    """The terms that the events of one task's creation make up, or ``None`` where one is missing."""
+    created = next((event for event in events if event.name == "TaskCreated"), None)
+    if created is None:
+        return None
+    parties = sorted(
+        (int(e.args["index"]), str(e.args["party"])) for e in events if e.name == "TaskPartyNamed"
+    )
+    uses = sorted((int(e.args["index"]), _use(e)) for e in events if e.name == "TaskUseNamed")
+    return TaskTerms(
+        spec=Hex32(str(created.args["spec"])),
+        purpose=Hex32(str(created.args["purpose"])),
+        protections=Protection(int(created.args["protections"])),
+        deadline=UnixSeconds(int(created.args["deadline"])),
+        parties=tuple(Address(party) for _, party in parties),
+        uses=tuple(use for _, use in uses),
+    )
+
+
+def _use(event: ChainEvent) -> Use:
+    args = event.args
+    words = (Hex32(str(args[name])) for name in ("dataset", "algorithm", "grant"))
+    return Use(int(args["party"]), *words)
+
+
+class ChainActs:
+    """:class:`sealtrace.node.ports.Acts`: each act has one intent for each task, so it happens once."""
+
+    def __init__(self, sender: Sender, timeout_s: float) -> None:
+        self._sender = sender
+        self._timeout_s = timeout_s
+
+    def start(self, task: Hex32, terms: TaskTerms, commitment: Hex32) -> Done:
+        """Spend the uses and bind the input."""
+        return self._act(f"{task}:start", lambda: calls.start(task, terms, commitment))
+
+    def approve(self, task: Hex32, terms: TaskTerms) -> Done:
+        """Agree to this one task."""
+        return self._act(f"{task}:approve", lambda: calls.approve(task, terms))
+
+    def refuse(self, task: Hex32, terms: TaskTerms, denial: Denial) -> Done:
+        """Decline, and say why."""
+        return self._act(f"{task}:refuse", lambda: calls.refuse(task, terms, denial))
+
+    def finish(self, task: Hex32, terms: TaskTerms, receipt: Hex32, result: Hex32) -> Done:
+        """Report this party's part done."""
+        return self._act(f"{task}:finish", lambda: calls.finish(task, terms, receipt, result))
+
+    def fail(self, task: Hex32, terms: TaskTerms, reason: Failure, blame: Blame, blamed: Address) -> Done:
+        """Report that the run failed."""
+        return self._act(f"{task}:fail", lambda: calls.fail(task, terms, reason, blame, blamed))
+
+    def stop(self, task: Hex32, terms: TaskTerms) -> Done:
+        """End a running task."""
+        return self._act(f"{task}:stop", lambda: calls.stop(task, terms))
+
+    def send(self, intent: str, call: Call) -> Mined:
+        """Send any other call of this node and wait until it is mined.
+
+        Raises:
+            Reverted: the chain does not take it.
+            ChainUnavailable: it is not known to be mined; the sender sends it again.
+        """
+        try:
+            with named_errors():
+                return self._sender.send(intent, call, timeout_s=self._timeout_s)
+        except ContractReverted as cause:
+            raise Reverted(cause.name, str(cause), cause.denial) from cause
+
+    def pump(self) -> None:
+        """Send again what is stored and not mined."""
+        with named_errors():
+            self._sender.pump()
+
+    def _act(self, intent: str, call: Callable[[], Call]) -> Done:
+        mined = self.send(intent, call())
+        return Done(mined.transaction, mined.block)
+
+
+def connect(settings: ChainSettings) -> ChainReader:
+    """Connect to the configured chain and contracts.
+
+    Raises:
+        ChainUnavailable: no answer.
+        WrongNetwork: another chain, or other contracts.
+    """
+    with named_errors():
+        return ChainReader(Client.connect(settings))

@@ -1,0 +1,347 @@
+"""``sealtrace node``: make a node, run its processes, and do at it what its operator may do.
+
+Operator commands work on the node's directory, by the same functions as the API.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sealtrace.contracts.keys import KeyFile
+from sealtrace.node import directory as directories
+from sealtrace.node import processes
+from sealtrace.node.api.app import serve
+from sealtrace.node.checkpoints import write_checkpoint
+from sealtrace.node.doctor import examine
+from sealtrace.node.operations import GrantOrder, Operations, TokenRole
+from sealtrace.node.settings import ApiSection, ChainSection, GatewaySection, Settings
+from sealtrace.node.wiring import Node
+from sealtrace.node.worker import run_worker
+from sealtrace.protocol.identifiers import address, hex32
+from sealtrace.protocol.records import DataClass
+
+app = typer.Typer(no_args_is_help=True, help="Run a data owner's or compute provider's node.")
+token_app = typer.Typer(no_args_is_help=True, help="Bearer tokens of the API.")
+dataset_app = typer.Typer(no_args_is_help=True, help="Datasets of this node.")
+grant_app = typer.Typer(no_args_is_help=True, help="Who may use them.")
+task_app = typer.Typer(no_args_is_help=True, help="Tasks that name this node.")
+algorithm_app = typer.Typer(no_args_is_help=True, help="Algorithm bundles held here.")
+evidence_app = typer.Typer(no_args_is_help=True, help="The evidence log.")
+for name, group in {
+    "token": token_app,
+    "dataset": dataset_app,
+    "grant": grant_app,
+    "task": task_app,
+    "algorithm": algorithm_app,
+    "evidence": evidence_app,
+}.items():
+    app.add_typer(group, name=name)
+
+Dir = Annotated[Path, typer.Option("--dir", help="The node's directory.", envvar="SEALTRACE_NODE_DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HERE = Path()
+
+
+def _operations(directory: Path) -> Operations:
+    return Operations(Node.open(directory))
+
+
+def _show(found: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print as JSON, or as a table of ``columns`` (a list) or of all fields (one object)."""
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    elif isinstance(found, Mapping):
+        _fields(found)
+    else:
+        table = Table(*columns, box=None, header_style="bold")
+        for each in found:
+            table.add_row(*(_cell(each.get(column)) for column in columns))
+        Console().print(table)
+
+
+def _fields(found: Mapping[str, Any]) -> None:
+    table = Table(box=None, show_header=False)
+    for key, value in found.items():
+        table.add_row(f"[bold]{key}[/]", _cell(value))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    return str(value)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+# --- making and running a node
+
+
+@app.command()
+def init(
+    directory: Dir,
+    name: Annotated[str, typer.Option(help="A short name, such as bank.")],
+    rpc_url: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
+    chain_id: Annotated[int, typer.Option()],
+    contracts: Annotated[str, typer.Option(help="Address of the Directory contract.")],
+    scheduler_url: Annotated[str, typer.Option()],
+    redis_url: Annotated[str, typer.Option()] = "redis://127.0.0.1:6379/0",
+    gateway_host: Annotated[str, typer.Option(help="Where peers reach the gateway.")] = "127.0.0.1",
+    gateway_port: Annotated[int, typer.Option()] = 8610,
+    local_port: Annotated[int, typer.Option(help="The gateway's port for own engines.")] = 8611,
+    api_port: Annotated[int, typer.Option()] = 8600,
+    key: Annotated[Path | None, typer.Option(help="Use this key file instead of a new key.")] = None,
+    data_dir: Annotated[list[Path] | None, typer.Option(help="The API may add datasets from here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a node's directory: keys, certificate, node.toml. Prints the card for the registrar."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held = KeyFile.load(key) if key else None
+    fresh = directories.fresh_key() if held is None else held.private_key
+    settings = Settings(
+        name=name,
+        address=directories.address_of(fresh),
+        scheduler_url=scheduler_url,
+        redis_url=redis_url,
+        data_dirs=[each.resolve() for each in data_dir or []],
+        chain=ChainSection(rpc_url=rpc_url, chain_id=chain_id, directory=address(contracts)),
+        api=ApiSection(port=api_port),
+        gateway=GatewaySection(host=gateway_host, port=gateway_port, local_port=local_port),
+    )
+    _show(asdict(directories.init(directory, settings, fresh)), as_json)
+
+
+@app.command()
+def card(directory: Dir = HERE, as_json: Json = False) -> None:
+    """Print what the registrar needs to admit this node. Nothing secret."""
+    node = Node.open(directory)
+    _show(asdict(directories.card(node.layout, node.settings.address)), as_json)
+
+
+@app.command()
+def api(directory: Dir = HERE) -> None:
+    """Serve the REST API."""
+    serve(_operations(directory), lambda url: _say(f"the API listens at {url}"))
+
+
+@app.command()
+def worker(directory: Dir = HERE) -> None:
+    """Serve the queue: run tasks."""
+    run_worker(directory)
+
+
+@app.command()
+def watcher(directory: Dir = HERE) -> None:
+    """Follow the chain: find tasks, queue them, anchor evidence."""
+    processes.watch(directory, _say)
+
+
+@app.command()
+def gateway(directory: Dir = HERE) -> None:
+    """Serve peers over mutual TLS, and own engines on loopback."""
+    processes.gateway(directory, _say)
+
+
+@app.command()
+def run(directory: Dir = HERE) -> None:
+    """Run all four processes of the node, until one ends."""
+    processes.run_all(directory, _say)
+
+
+@app.command()
+def doctor(directory: Dir = HERE, as_json: Json = False) -> None:
+    """Look at everything the node needs, and say what to do. Exit code 1 where something is wrong."""
+    found = [asdict(each) for each in examine(Node.open(directory))]
+    _show(found, as_json, ("name", "ok", "seen", "todo"))
+    if not all(each["ok"] for each in found):
+        raise typer.Exit(1)
+
+
+# --- tokens
+
+
+@token_app.command("add")
+def token_add(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    role: Annotated[TokenRole, typer.Option()] = TokenRole.READER,
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Make a bearer token for the API. It is shown once."""
+    token = _operations(directory).add_token(name, role)
+    _show({"name": name, "role": role.value, "token": token}, as_json)
+
+
+@token_app.command("list")
+def token_list(directory: Dir = HERE, as_json: Json = False) -> None:
+    """List tokens by name; never the tokens themselves."""
+    _show(Node.open(directory).store.tokens(), as_json, ("name", "role", "created_at"))
+
+
+# --- datasets
+
+
+@dataset_app.command("add")
+def dataset_add(
+    path: Path,
+    name: Annotated[str | None, typer.Option(help="For people; default: the file's name.")] = None,
+    data_class: Annotated[str, typer.Option(help="general, important or core (GB/T 43697).")] = "general",
+    copy: Annotated[bool, typer.Option(help="Copy the file into the node's directory.")] = False,
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Fingerprint a table and put its salted commitment on the chain."""
+    if data_class.upper() not in DataClass.__members__:
+        raise typer.BadParameter("general, important or core", param_hint="--data-class")
+    row = _operations(directory).add_dataset(path, name, DataClass[data_class.upper()], copy=copy)
+    _show(row, as_json)
+
+
+@dataset_app.command("list")
+def dataset_list(directory: Dir = HERE, as_json: Json = False) -> None:
+    """List datasets, withdrawn ones included."""
+    _show(_operations(directory).datasets(), as_json, ("id", "name", "data_class", "withdrawn", "path"))
+
+
+@dataset_app.command("withdraw")
+def dataset_withdraw(dataset: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """Withdraw a dataset: no task starts on it from then on."""
+    _show(_operations(directory).withdraw_dataset(hex32(dataset)), as_json)
+
+
+@dataset_app.command("open")
+def dataset_open(dataset: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """Print the salt that opens one dataset's commitment, for a regulator."""
+    _show(_operations(directory).salt(hex32(dataset)), as_json)
+
+
+# --- grants
+
+
+@grant_app.command("issue")
+def grant_issue(
+    dataset: Annotated[str, typer.Option()],
+    algorithm: Annotated[str, typer.Option()],
+    requester: Annotated[str, typer.Option()],
+    purpose: Annotated[str, typer.Option(help="In words; the chain gets its hash.")],
+    protection: Annotated[list[str], typer.Option(help="Such as MPC_ABY3; give each that is allowed.")],
+    uses: Annotated[int, typer.Option()] = 1,
+    hours: Annotated[float, typer.Option(help="Valid from now on for this long.")] = 24.0,
+    approval: Annotated[bool, typer.Option(help="Ask the operator for each task.")] = False,
+    reference: Annotated[str | None, typer.Option(help="The same one again is the same grant.")] = None,
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Let a requester use a dataset with an algorithm, for one purpose, so often and so long."""
+    now = int(time.time())
+    order = GrantOrder(
+        dataset=hex32(dataset),
+        algorithm=hex32(algorithm),
+        requester=address(requester),
+        purpose=purpose,
+        uses=uses,
+        not_before=0,
+        expires_at=now + int(hours * 3600),
+        protections=tuple(protection),
+        approval_required=approval,
+    )
+    _show(_operations(directory).issue_grant(order, reference), as_json)
+
+
+@grant_app.command("list")
+def grant_list(directory: Dir = HERE, as_json: Json = False) -> None:
+    """List grants as they stand on the chain."""
+    columns = ("id", "status", "uses_left", "requester", "dataset", "algorithm", "expires_at")
+    _show(_operations(directory).grants(), as_json, columns)
+
+
+@grant_app.command("revoke")
+def grant_revoke(grant: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """End a grant at once."""
+    _show(_operations(directory).revoke_grant(hex32(grant)), as_json)
+
+
+# --- tasks
+
+
+@task_app.command("list")
+def task_list(
+    open_only: Annotated[bool, typer.Option("--open")] = False, directory: Dir = HERE, as_json: Json = False
+) -> None:
+    """List tasks, the newest first."""
+    columns = ("id", "stage", "approval", "requester", "note")
+    _show(_operations(directory).tasks(open_only=open_only), as_json, columns)
+
+
+@task_app.command("show")
+def task_show(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """Show one task with its records."""
+    _show(_operations(directory).task(hex32(task)), as_json)
+
+
+@task_app.command("approve")
+def task_approve(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """Let a waiting task run."""
+    _show(_operations(directory).approve(hex32(task)), as_json)
+
+
+@task_app.command("refuse")
+def task_refuse(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """Refuse a task that has not begun."""
+    _show(_operations(directory).refuse(hex32(task)), as_json)
+
+
+@task_app.command("stop")
+def task_stop(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+    """End a task on this node's data now."""
+    _show(_operations(directory).stop(hex32(task)), as_json)
+
+
+# --- algorithms and evidence
+
+
+@algorithm_app.command("add")
+def algorithm_add(
+    path: Annotated[Path, typer.Argument(help="A bundle's folder, or a tar of it.")],
+    digest: Annotated[str | None, typer.Option(help="The digest it must have.")] = None,
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take in an algorithm bundle."""
+    expected = hex32(digest) if digest else None
+    _show(asdict(_operations(directory).add_algorithm(path, expected)), as_json)
+
+
+@algorithm_app.command("list")
+def algorithm_list(directory: Dir = HERE, as_json: Json = False) -> None:
+    """List the bundles here, each re-hashed now."""
+    found = [asdict(each) for each in _operations(directory).algorithms()]
+    _show(found, as_json, ("digest", "name", "version", "intact"))
+
+
+@evidence_app.command("export")
+def evidence_export(
+    out: Annotated[Path, typer.Option(help="A folder to write to.")],
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Write the evidence log and a signed checkpoint of it, for an auditor. The reading is recorded."""
+    operations = _operations(directory)
+    signed, lines = operations.read_evidence("the command line")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "000000.jsonl").open("wb") as file:
+        file.writelines(lines)
+    body = signed.statement.body
+    write_checkpoint(out / "checkpoint.json", signed)
+    _show({"folder": str(out), "records": body["size"], "root": body["root"]}, as_json)

@@ -1,0 +1,165 @@
+"""``sealtrace node doctor``: what is wrong with this node, and what to do about each."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sealtrace.node.directory import card
+from sealtrace.node.errors import NodeError
+from sealtrace.node.gateway.control import GatewayRefused
+from sealtrace.node.wiring import Node
+from sealtrace.node.worker import ping
+from sealtrace.protocol.identifiers import NOTHING
+from sealtrace.protocol.records import NodeStatus, Role
+
+MAX_SKEW_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. ``todo`` is empty where all is well."""
+
+    name: str
+    ok: bool
+    seen: str
+    todo: str = ""
+
+
+class Ill(Exception):
+    """One thing is not as it should be; ``todo`` says what to do."""
+
+    def __init__(self, seen: str, todo: str) -> None:
+        super().__init__(seen)
+        self.todo = todo
+
+
+def examine(node: Node) -> Iterator[Finding]:
+    """Look at everything, one after the other; a failure hides none of the others."""
+    for name, look in _LOOKS.items():
+        try:
+            yield Finding(name, ok=True, seen=look(node))
+        except Ill as ill:
+            yield Finding(name, ok=False, seen=str(ill), todo=ill.todo)
+        except NodeError as error:
+            yield Finding(name, ok=False, seen=str(error), todo=error.next_step)
+        except Exception as error:  # a doctor reports what it does not know, too
+            yield Finding(name, ok=False, seen=f"{type(error).__name__}: {error}", todo="See the node's log.")
+
+
+def _chain(node: Node) -> str:
+    return f"chain {node.settings.chain.chain_id}, block {node.chain.finalized().number}"
+
+
+def _admitted(node: Node) -> str:
+    me, found = node.settings.address, node.chain.node(node.settings.address, at=node.chain.finalized())
+    if found.status is NodeStatus.NONE:
+        raise Ill(f"{me} was never admitted", "Send the card (sealtrace node card) to the registrar.")
+    if found.status is not NodeStatus.ACTIVE:
+        raise Ill(f"{me} is {found.status.name.lower()}", "Ask the registrar or the regulator why.")
+    return f"active, roles {', '.join(role.name or '' for role in Role if role in found.roles)}"
+
+
+def _certificate(node: Node) -> str:
+    mine = card(node.layout, node.settings.address)
+    found = node.chain.node(node.settings.address, at=node.chain.finalized())
+    if found.tls_fingerprint != mine.tls_fingerprint:
+        todo = "Put back tls.crt and tls.key, or rotate the keys on the chain."
+        raise Ill(f"tls.crt is {mine.tls_fingerprint}, the chain says {found.tls_fingerprint}", todo)
+    if found.encryption_key != mine.encryption_key:
+        raise Ill("hpke.key is not the chain's", "Put back hpke.key, or rotate the keys on the chain.")
+    return mine.tls_fingerprint
+
+
+def _key(node: Node) -> str:
+    return f"{len(node.key) * 8}-bit key of {node.settings.address}"
+
+
+def _clock(node: Node) -> str:
+    block = node.chain.head()
+    ahead = block.timestamp - time.time()
+    if ahead > MAX_SKEW_S:
+        raise Ill(f"the chain's clock is {ahead:.0f} s ahead of ours", "Set this host's clock (NTP).")
+    return f"the last block is {max(0.0, -ahead):.0f} s old"
+
+
+def _redis(node: Node) -> str:
+    ping(node.settings)
+    return "answers"
+
+
+def _gateway(node: Node) -> str:
+    try:
+        node.gateway.report(NOTHING)
+    except GatewayRefused:
+        return f"answers at {node.settings.gateway.local_url}"
+    except Exception as error:
+        raise Ill(str(error), "Start it: sealtrace node gateway.") from error
+    return "answers"
+
+
+def _peer_port(node: Node) -> str:
+    where = node.settings.gateway
+    try:
+        socket.create_connection((where.host, where.port), timeout=3).close()
+    except OSError as error:
+        raise Ill(f"{where.host}:{where.port}: {error}", "Start the gateway; open the port.") from error
+    return f"{where.host}:{where.port} is open; peers are told {where.url}"
+
+
+def _scheduler(node: Node) -> str:
+    node.scheduler.introduction(NOTHING)
+    return "answers"
+
+
+def _engine(_: Node) -> str:
+    if importlib.util.find_spec("spu") is None:
+        raise Ill("SPU is not installed", "pip install 'sealtrace[mpc]'; without it every task is refused.")
+    return "SPU is installed"
+
+
+def _disk(node: Node) -> str:
+    free = shutil.disk_usage(node.layout.root).free
+    if free < node.settings.limits.free_mib << 20:
+        raise Ill(f"{free >> 20} MiB free", "Free space; tasks are refused as out_of_resources until then.")
+    return f"{free >> 20} MiB free"
+
+
+def _evidence(node: Node) -> str:
+    return f"{len(node.evidence)} records, as anchored"
+
+
+def _datasets(node: Node) -> str:
+    gone = [row for row in node.store.datasets() if not row.withdrawn and not row.path.is_file()]
+    if gone:
+        raise Ill(f"{gone[0].path} is gone", "Put the file back, or withdraw the dataset.")
+    return f"{len(node.store.datasets())} known"
+
+
+def _bundles(node: Node) -> str:
+    altered = [held.digest for held in node.bundles.list() if not held.intact]
+    if altered:
+        raise Ill(f"bundle {altered[0]} was altered", "Add it again: sealtrace node algorithm add.")
+    return f"{len(node.bundles.list())} here"
+
+
+_LOOKS: dict[str, Callable[[Node], str]] = {
+    "key": _key,
+    "chain": _chain,
+    "admitted": _admitted,
+    "certificate": _certificate,
+    "clock": _clock,
+    "redis": _redis,
+    "gateway": _gateway,
+    "peer port": _peer_port,
+    "scheduler": _scheduler,
+    "engine": _engine,
+    "disk": _disk,
+    "evidence": _evidence,
+    "datasets": _datasets,
+    "bundles": _bundles,
+}

@@ -1,0 +1,183 @@
+"""The engines in the gate's words: a plan becomes a job, an engine's error a failure with its blame."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from sealtrace.node.engines import errors as engine
+from sealtrace.node.engines.job import Job, JobInput, JobStep, Timeouts
+from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
+from sealtrace.node.engines.process import SessionView, run_job
+from sealtrace.node.engines.tables import check_table
+from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, RunStopped
+from sealtrace.protocol.canonical import NotCanonical, parse, sha256
+from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
+from sealtrace.protocol.outcome import Blame, Denial, Failure
+from sealtrace.protocol.spec import Input, Step, TaskSpec
+
+_FAILURES: dict[type[engine.EngineError], tuple[Failure, Blame]] = {
+    engine.BadInput: (Failure.INPUT_INVALID, Blame.REPORTER),
+    engine.BadJob: (Failure.PROGRAM_MISMATCH, Blame.NOBODY),
+    engine.BundleRefused: (Failure.PROGRAM_MISMATCH, Blame.REPORTER),
+    engine.EngineMissing: (Failure.ENGINE_CRASHED, Blame.REPORTER),
+    engine.DiskFull: (Failure.DISK_FULL, Blame.REPORTER),
+    engine.EngineCrashed: (Failure.ENGINE_CRASHED, Blame.REPORTER),
+    engine.EngineTimeout: (Failure.TIMED_OUT, Blame.NOBODY),
+    engine.PeerUnreachable: (Failure.PEER_UNREACHABLE, Blame.SOME_PARTY),
+    engine.PeerFailed: (Failure.PEER_UNREACHABLE, Blame.SOME_PARTY),
+    engine.ProgramMismatch: (Failure.PROGRAM_MISMATCH, Blame.SOME_PARTY),
+    engine.ProtocolViolated: (Failure.PROTOCOL_VIOLATED, Blame.SOME_PARTY),
+    engine.EmptyIntersection: (Failure.EMPTY_INTERSECTION, Blame.NOBODY),
+    engine.SessionCut: (Failure.SESSION_REVOKED, Blame.NOBODY),
+}
+
+
+class EngineProcesses:
+    """:class:`sealtrace.node.ports.Engine` over one process for each job."""
+
+    def __init__(
+        self,
+        gateway: SessionView,
+        protocols: Collection[str],
+        timeouts: Timeouts,
+        jobs: Path,
+        free_bytes: int,
+    ) -> None:
+        self._gateway = gateway
+        self._jobs = jobs
+        self._protocols = frozenset(protocols)
+        self._timeouts = timeouts
+        self._free_bytes = free_bytes
+
+    def why_unable(self, spec: TaskSpec) -> Denial | None:
+        """Why this node cannot run ``spec`` at all, or ``None``."""
+        if importlib.util.find_spec("spu") is None:
+            return Denial.ENGINE_UNAVAILABLE
+        asked = {f"{step.engine}/{step.protocol}" for step in spec.steps}
+        if not asked <= self._protocols or not _is_a_job(spec):
+            return Denial.PROTOCOL_UNSUPPORTED
+        free = shutil.disk_usage(self._jobs).free
+        return Denial.OUT_OF_RESOURCES if free < self._free_bytes else None
+
+    def check(self, own: OwnInput) -> str | None:
+        """What is wrong with the table, in words without a cell of it, or ``None``."""
+        try:
+            check_table(own.path, own.columns, own.id_column)
+        except engine.BadInput as bad:
+            return str(bad)
+        return None
+
+    def run(self, plan: Plan, stop: Event) -> Ran:
+        """Run to the end, or kill what runs when ``stop`` is set or the time is over.
+
+        Raises:
+            RunFailed: it ended without a result.
+            RunStopped: ``stop`` was set.
+        """
+        try:
+            done = run_job(
+                self.job(plan), plan.folder, deadline_s=plan.deadline_s, gateway=self._gateway, stop=stop
+            )
+        except engine.Stopped as cause:
+            raise RunStopped from cause
+        except engine.EngineError as cause:
+            raise failure_of(cause) from cause
+        return Ran(done.output, done.output_digest, done.result_digest, done.transcript)
+
+    def left_behind(self, folder: Path) -> Ran | None:
+        """What a run that ended while nobody watched has left whole, or ``None``."""
+        output, transcript = folder / OUTPUT, folder / TRANSCRIPT
+        if not (output.is_file() and transcript.is_file()):
+            return None
+        try:
+            said: dict[str, Any] = parse(transcript.read_bytes())
+            return Ran(output, sha256(output.read_bytes()), Hex32(said["result"]), said)
+        except (NotCanonical, KeyError, TypeError):
+            return None
+
+    def job(self, plan: Plan) -> Job:
+        """The job of ``plan``.
+
+        Raises:
+            RunFailed: the specification asks for what no engine does.
+        """
+        paths = {own.name: str(own.path) for own in plan.inputs}
+        bundles = {digest: str(path) for digest, path in plan.bundles.items()}
+        try:
+            return _job(plan.spec, plan.task, plan.party, plan.gateway, paths, bundles, self._timeouts)
+        except ValueError as cause:
+            raise RunFailed(Failure.PROGRAM_MISMATCH, Blame.NOBODY, None, str(cause)[:300]) from cause
+
+
+def _is_a_job(spec: TaskSpec) -> bool:
+    """Whether engines could take ``spec`` at all, for instance by the number of its parties."""
+    party = spec.parties[0]
+    paths = {each.name: "/" for each in spec.inputs if each.party == party}
+    bundles = {step.algorithm: "/" for step in spec.steps}
+    nowhere = LocalGateway("http://127.0.0.1:1", "")
+    try:
+        _job(spec, NOTHING, party, nowhere, paths, bundles, Timeouts())
+    except ValueError:
+        return False
+    return True
+
+
+def _job(
+    spec: TaskSpec,
+    task: Hex32,
+    party: Address,
+    gateway: LocalGateway,
+    paths: Mapping[str, str],
+    bundles: Mapping[Hex32, str],
+    timeouts: Timeouts,
+) -> Job:
+    """What no step uses is left out: nobody granted its use."""
+    used = {name for step in spec.steps for name in step.inputs}
+    return Job(
+        task=task,
+        party=party,
+        parties=tuple(spec.parties),
+        requester_key=spec.requester_key,
+        gateway_url=gateway.url,
+        gateway_token=gateway.token,
+        inputs=tuple(_input(each, paths) for each in spec.inputs if each.name in used),
+        steps=tuple(_step(each, bundles[each.algorithm]) for each in spec.steps),
+        timeouts=timeouts,
+    )
+
+
+def _input(given: Input, paths: Mapping[str, str]) -> JobInput:
+    return JobInput(
+        name=given.name,
+        party=given.party,
+        id_column=given.id_column,
+        columns=tuple(given.columns),
+        path=paths.get(given.name),
+    )
+
+
+def _step(step: Step, bundle: str) -> JobStep:
+    words = {
+        "id": step.id,
+        "algorithm": step.algorithm,
+        "bundle": bundle,
+        "engine": step.engine,
+        "protocol": step.protocol,
+        "inputs": tuple(step.inputs),
+        "after": tuple(step.after),
+        "params": step.params,
+    }
+    return JobStep.model_validate(words)
+
+
+def failure_of(error: engine.EngineError) -> RunFailed:
+    """The failure to report. A party is blamed by name only where the error names it."""
+    reason, blame = _FAILURES.get(type(error), (Failure.ENGINE_CRASHED, Blame.REPORTER))
+    if blame is Blame.SOME_PARTY and error.peer is not None:
+        return RunFailed(reason, Blame.PARTY, address(error.peer), str(error))
+    return RunFailed(reason, blame, None, str(error))
