@@ -260,11 +260,6 @@ class Chain:
             algorithms=_present((each, _algorithm(each, next(found))) for each in algorithms),
         )
 
-    @staticmethod
-    def terms_hash(task_terms: TaskTerms) -> Hex32:
-        """What ``TaskRecord.terms_hash`` is for these terms."""
-        return terms.terms_hash(task_terms)
-
     def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
         """The id ``requester`` gets for a specification; computed here, the same as the ledger's ``idOf``."""
         return terms.task_id(self.settings.chain_id, self.addresses["TaskLedger"], requester, spec_digest)

@@ -64,11 +64,13 @@ class CompilationFailed(RuntimeError):
 
 
 def install(into: Path = HERE) -> None:
-    """Install the pinned ``solc`` and OpenZeppelin packages below ``into`` with ``npm ci``.
+    """Install the pinned ``solc`` and OpenZeppelin packages below ``into`` with ``npm ci``, unless they are there.
 
     Raises:
         CompilerMissing: ``npm`` is absent or could not install the packages.
     """
+    if _installed(into):
+        return
     npm = shutil.which("npm", path=_search_path())
     if npm is None:
         raise CompilerMissing("npm was not found: pip install 'sealtrace[dev]' brings one")
@@ -115,6 +117,21 @@ def stale(artifacts: Mapping[str, Mapping[str, Any]], committed: Path = ARTIFACT
         if not (committed / f"{name}.json").is_file()
         or (committed / f"{name}.json").read_text() != render(artifact)
     ]
+
+
+def _installed(into: Path) -> bool:
+    """Whether the packages below ``into`` are the ones the lock file pins."""
+    modules = into / "node_modules"
+    pinned = json.loads((into / "package-lock.json").read_text())["packages"]
+    return all(
+        _version(into / place / "package.json") == package["version"]
+        for place, package in pinned.items()
+        if place.startswith(modules.name)
+    )
+
+
+def _version(manifest: Path) -> str | None:
+    return str(json.loads(manifest.read_text())["version"]) if manifest.is_file() else None
 
 
 def _artifact(name: str, output: Mapping[str, Any]) -> dict[str, Any]:

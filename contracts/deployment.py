@@ -87,7 +87,7 @@ def deploy_over(
     deployer = address(account.address)
     first = number(link.request("eth_getTransactionCount", deployer, "pending"))
     addresses = {name: created(deployer, first + i) for i, name in enumerate(ORDER)}
-    args = _arguments(addresses, admin or deployer, registrar, regulator)
+    args = constructor_arguments(addresses, admin or deployer, registrar, regulator)
     fees = offered(link, link.request("eth_getBlockByNumber", "latest", False))
     hashes = {
         name: _send(link, account, chain_id, first + i, name, args[name], fees)
@@ -102,7 +102,7 @@ def created(deployer: Address, nonce: int) -> Address:
     return address("0x" + keccak(rlp.encode([raw(deployer), nonce]))[12:].hex())
 
 
-def _arguments(
+def constructor_arguments(
     at: Mapping[str, Address], admin: Address, registrar: Address, regulator: Address
 ) -> dict[str, tuple[Address, ...]]:
     """The ledger and the grants name each other, so the ledger's address is told before it exists."""

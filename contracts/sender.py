@@ -6,6 +6,7 @@ asks again, however often the process dies in between. Processes of one node sha
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ class Sender:
             if receipt is None:
                 self._push(row)
             else:
-                self._settle(row, receipt)
+                with contextlib.suppress(Reverted):  # recorded; whoever waits for it is told
+                    self._settle(row, receipt)
 
     def replaced(self) -> list[Replaced]:
         """Every transaction that lost its nonce to another program's and was signed again."""

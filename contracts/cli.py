@@ -1,0 +1,117 @@
+"""``sealtrace contracts``: build, check, deploy and verify the contracts."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sealtrace.contracts import compiler
+from sealtrace.contracts.deployment import deploy as put_on_chain
+from sealtrace.contracts.keys import KeyFile
+from sealtrace.contracts.link import Link, number
+from sealtrace.contracts.verification import Examination, examine
+from sealtrace.protocol.identifiers import address
+
+app = typer.Typer(no_args_is_help=True, help="Build, check, deploy and verify the contracts.")
+
+PASSWORD_VARIABLE = "SEALTRACE_KEY_PASSWORD"  # noqa: S105
+"""The environment variable with the password of an encrypted key file."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Rpc = Annotated[str, typer.Option("--rpc", help="The chain's JSON-RPC URL.")]
+DirectoryAddress = Annotated[str, typer.Option("--directory", help="The address of the directory contract.")]
+KeyPath = Annotated[
+    Path, typer.Option("--key", help=f"Key file to sign with; {PASSWORD_VARIABLE} opens an encrypted one.")
+]
+TIMEOUT_S = 10
+
+
+@app.command()
+def build(as_json: Json = False) -> None:
+    """Install the pinned compiler, compile, and write the artifacts that are committed."""
+    compiler.install()
+    artifacts = compiler.compile_all()
+    changed = compiler.stale(artifacts)
+    compiler.write(artifacts)
+    _say({"changed": changed}, f"changed: {', '.join(changed) or 'nothing'}", as_json=as_json)
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Compile again and compare with the committed artifacts. Exit code 1 if they are stale."""
+    compiler.install()
+    stale = compiler.stale(compiler.compile_all())
+    words = (
+        f"stale: {', '.join(stale)}; run make contracts and commit the artifacts" if stale else "up to date"
+    )
+    _say({"stale": stale}, words, as_json=as_json)
+    raise typer.Exit(bool(stale))
+
+
+@app.command()
+def deploy(
+    rpc: Rpc,
+    key: KeyPath,
+    registrar: Annotated[str, typer.Option(help="Address that admits members.")],
+    regulator: Annotated[str, typer.Option(help="Address that supervises.")],
+    admin: Annotated[str | None, typer.Option(help="Address that appoints officers; the key's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the deployment to this JSON file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Deploy the contracts as one set, and print the directory's address."""
+    if out is not None and out.exists():
+        raise typer.BadParameter(f"{out} exists: a deployment is never overwritten")
+    private_key = signing_key(key).private_key
+    chain_id = number(Link.http(rpc, TIMEOUT_S).request("eth_chainId"))
+    done = put_on_chain(
+        rpc,
+        chain_id,
+        private_key,
+        address(registrar),
+        address(regulator),
+        admin=None if admin is None else address(admin),
+    )
+    if out is not None:
+        out.write_text(json.dumps(done.to_json(), indent=1) + "\n")
+    words = f"directory {done.directory} on chain {chain_id}, block {done.block}"
+    _say(done.to_json(), words, as_json=as_json)
+
+
+@app.command()
+def verify(rpc: Rpc, directory: DirectoryAddress, as_json: Json = False) -> None:
+    """Prove that the code on a chain is ours and that our constructors made it. Exit code 1 if not."""
+    found = examine(Link.http(rpc, TIMEOUT_S), address(directory))
+    if as_json:
+        typer.echo(json.dumps({"proven": found.proven, **asdict(found)}))
+    else:
+        _show(found)
+    raise typer.Exit(not found.proven)
+
+
+def signing_key(path: Path) -> KeyFile:
+    """The key in a file, opened with the password of the environment if it is encrypted."""
+    return KeyFile.load(path, os.environ.get(PASSWORD_VARIABLE))
+
+
+def _show(found: Examination) -> None:
+    table = Table("contract", "address", "created by", "verdict")
+    for each in found.contracts:
+        verdict = f"[red]{each.problem}[/]" if each.problem else "[green]ours[/]"
+        table.add_row(each.name, each.address, each.created_by or "not found", verdict)
+    console = Console()
+    console.print(table)
+    for office, holder in found.officers.items():
+        console.print(f"{office:<10} {holder}, from the beginning", highlight=False)
+    scope = f"looked for creations in the blocks {found.first_block} to {found.last_block}"
+    console.print(f"{scope}; offices given later are in the events RoleGranted", highlight=False)
+
+
+def _say(content: dict[str, Any], words: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(content) if as_json else words)

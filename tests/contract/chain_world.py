@@ -1,0 +1,269 @@
+"""A consortium on eth-tester: officers, three data owners, a lab that asks, and somebody from outside.
+
+Every act is a real signed transaction in a block of its own. Time is the blocks' time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import eth_tester.backends.pyevm.main as pyevm_main
+from eth_keys.datatypes import PrivateKey
+from eth_tester import EthereumTester
+from eth_tester.backends.pyevm import PyEVMBackend
+from eth_tester.exceptions import TransactionNotFound
+from web3 import EthereumTesterProvider, Web3
+
+from sealtrace.contracts import calls
+from sealtrace.contracts.calls import Call
+from sealtrace.contracts.client import Chain, ChainSettings, TaskRecord
+from sealtrace.contracts.deployment import deploy_over
+from sealtrace.contracts.errors import Reverted
+from sealtrace.contracts.events import ChainEvent, read_log
+from sealtrace.contracts.link import Link
+from sealtrace.contracts.reverts import read_revert
+from sealtrace.contracts.terms import dataset_id
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, hex32, raw
+from sealtrace.protocol.records import DataClass, GrantTerms, Protection, Role, TaskTerms, Use
+
+PEOPLE = ("deployer", "registrar", "regulator", "alice", "bob", "carol", "lab", "provider", "outsider")
+OWNERS = ("alice", "bob", "carol")
+DAY = 86_400
+GAS = 6_000_000
+
+
+def h(words: str) -> Hex32:
+    """A digest for a test."""
+    return hex32(hashlib.sha256(words.encode()).digest())
+
+
+ALGORITHM, PURPOSE, RESULT = h("algorithm"), h("purpose"), h("result")
+PROTECTIONS = Protection.MPC_ABY3 | Protection.PSI_RR22
+
+
+def _find_transaction(chain: Any, wanted: bytes) -> Any:
+    """eth-tester looks through every block for each log; the index knows the block."""
+    head = chain.get_block()
+    for i, transaction in enumerate(head.transactions):
+        if transaction.hash == wanted:
+            return head, transaction, i
+    try:
+        number, i = chain.chaindb.get_transaction_index(wanted)
+    except Exception:
+        raise TransactionNotFound("0x" + bytes(wanted).hex()) from None
+    block = chain.get_canonical_block_by_number(number)
+    return block, block.transactions[i], i
+
+
+pyevm_main._get_transaction_by_hash = _find_transaction
+
+
+@dataclass(frozen=True)
+class Done:
+    """A transaction that did what it should."""
+
+    events: list[ChainEvent]
+    gas_used: int
+    at: UnixSeconds
+
+    @property
+    def names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+    def value(self, name: str) -> Any:
+        """A value of the first event."""
+        return self.events[0].args[name]
+
+
+@dataclass
+class World:
+    """The consortium, its chain and its client."""
+
+    tester: EthereumTester
+    chain: Chain
+    link: Link
+    keys: dict[str, bytes]
+    grants: dict[str, Hex32] = field(default_factory=dict)
+    asked: int = 0
+
+    # who
+
+    def of(self, name: str) -> Address:
+        return address(PrivateKey(self.keys[name]).public_key.to_address())
+
+    def who(self, account: Address) -> str:
+        return next(name for name in PEOPLE if self.of(name) == account)
+
+    @property
+    def parties(self) -> tuple[Address, ...]:
+        return tuple(sorted(self.of(name) for name in OWNERS))
+
+    @property
+    def ranks(self) -> list[str]:
+        """The owners by their index in every task."""
+        return [self.who(party) for party in self.parties]
+
+    def dataset(self, name: str, number: int = 0) -> Hex32:
+        return dataset_id(self.of(name), h(f"commitment of {name} {number}"))
+
+    # acting
+
+    @property
+    def now(self) -> UnixSeconds:
+        """The time of the last block."""
+        return UnixSeconds(self._evm.get_canonical_head().timestamp)
+
+    @property
+    def _evm(self) -> Any:
+        return self.tester.backend.chain
+
+    def travel(self, to: int) -> None:
+        """Make the next block's time ``to``, which is later than the last block's."""
+        self._evm.header = self._evm.header.copy(timestamp=to)
+
+    def attempt(self, call: Call, by: str) -> Done | Reverted:
+        """Send a transaction in a block of its own."""
+        contract = self.chain.addresses[call.contract]
+        sender = raw(self.of(by))
+        vm = self._evm.get_vm()
+        unsigned = vm.get_transaction_builder().new_unsigned_dynamic_fee_transaction(
+            chain_id=self._evm.chain_id,
+            nonce=vm.state.get_nonce(sender),
+            max_priority_fee_per_gas=0,
+            max_fee_per_gas=0,
+            gas=GAS,
+            to=raw(contract),
+            value=0,
+            data=call.data(),
+            access_list=(),
+        )
+        signed = unsigned.as_signed_transaction(PrivateKey(self.keys[by]))
+        at = UnixSeconds(self._evm.header.timestamp)
+        _, receipt, computation = self._evm.apply_transaction(signed)
+        used = receipt.gas_used
+        self.tester.backend.mine_blocks()
+        if computation.is_error:
+            assert not receipt.logs
+            refusal = read_revert(computation.output, call.contract)
+            refusal.at = at  # type: ignore[attr-defined]
+            return refusal
+        return Done(self._events(receipt.logs, bytes(signed.hash)), used, at)
+
+    def do(self, call: Call, by: str) -> Done:
+        """Send a transaction that must succeed."""
+        done = self.attempt(call, by)
+        if isinstance(done, Reverted):
+            raise done
+        return done
+
+    def refused(self, call: Call, by: str) -> Reverted:
+        """Send a transaction that must be refused."""
+        refusal = self.attempt(call, by)
+        assert isinstance(refusal, Reverted), f"{call.function} by {by} was not refused"
+        return refusal
+
+    def _events(self, logs: Sequence[Any], transaction: bytes) -> list[ChainEvent]:
+        contracts = {found: name for name, found in self.chain.addresses.items()}
+        head = self._evm.get_canonical_head()
+        shown = (
+            {
+                "address": "0x" + log.address.hex(),
+                "topics": [topic.to_bytes(32) for topic in log.topics],
+                "data": log.data,
+                "blockNumber": head.block_number,
+                "blockHash": head.hash,
+                "transactionHash": transaction,
+                "logIndex": i,
+            }
+            for i, log in enumerate(logs)
+        )
+        return [event for one in shown if (event := read_log(one, contracts)) is not None]
+
+    # the usual story
+
+    def grant_terms(self, name: str, **changed: Any) -> GrantTerms:
+        """The grant ``name`` usually gives: three uses for a day."""
+        usual = GrantTerms(
+            dataset=self.dataset(name),
+            algorithm=ALGORITHM,
+            requester=self.of("lab"),
+            purpose=PURPOSE,
+            uses=3,
+            not_before=UnixSeconds(self.now),
+            expires_at=UnixSeconds(self.now + DAY),
+            protections=PROTECTIONS,
+        )
+        return replace(usual, **changed)
+
+    def issue(self, name: str, **changed: Any) -> Hex32:
+        return self.do(calls.issue_grant(self.grant_terms(name, **changed)), name).value("grant")
+
+    def terms(self, grants: dict[str, Hex32] | None = None, **changed: Any) -> TaskTerms:
+        """A fresh task over all three owners' datasets."""
+        self.asked += 1
+        grants = self.grants | (grants or {})
+        uses = tuple(Use(i, self.dataset(name), ALGORITHM, grants[name]) for i, name in enumerate(self.ranks))
+        usual = TaskTerms(
+            spec=h(f"spec {self.asked}"),
+            purpose=PURPOSE,
+            protections=Protection.MPC_ABY3,
+            deadline=UnixSeconds(self.now + 3600),
+            parties=self.parties,
+            uses=uses,
+        )
+        return replace(usual, **changed)
+
+    def create(self, terms: TaskTerms) -> Hex32:
+        self.do(calls.create(terms), "lab")
+        return self.chain.task_id(self.of("lab"), terms.spec)
+
+    def task(self, id: Hex32) -> TaskRecord | None:
+        return self.chain.task(id, at=self.chain.head())
+
+    def uses_left(self, grant: Hex32) -> int:
+        found = self.chain.grant(grant, at=self.chain.head())
+        assert found is not None
+        return found.uses_left
+
+    def start_all(self, id: Hex32, terms: TaskTerms) -> list[Done]:
+        return [self.do(calls.start(id, terms, h("input")), name) for name in self.ranks]
+
+    def finish_all(self, id: Hex32, terms: TaskTerms, result: Hex32 = RESULT) -> list[Done]:
+        return [self.do(calls.finish(id, terms, h(f"receipt {n}"), result), n) for n in self.ranks]
+
+
+def bare() -> tuple[EthereumTester, Link, Web3, dict[str, bytes]]:
+    """An empty chain without fees, and keys."""
+    parameters = {**PyEVMBackend.generate_genesis_params(), "base_fee_per_gas": 0}
+    keys = {name: hashlib.sha256(name.encode()).digest() for name in PEOPLE}
+    rich = {"balance": 10**30, "nonce": 0, "code": b"", "storage": {}}
+    state = {PrivateKey(key).public_key.to_canonical_address(): dict(rich) for key in keys.values()}
+    state[bytes(20)] = dict(rich)  # eth-tester charges for calls
+    tester = EthereumTester(PyEVMBackend(parameters, state))
+    w3 = Web3(EthereumTesterProvider(tester))
+    return tester, Link(w3), w3, keys
+
+
+def build() -> World:
+    """A consortium whose members are admitted, with a dataset and a standing grant for each owner."""
+    tester, link, w3, keys = bare()
+    chain_id = int(tester.backend.chain.chain_id)
+    accounts = {name: address(PrivateKey(key).public_key.to_address()) for name, key in keys.items()}
+    deployment = deploy_over(link, chain_id, keys["deployer"], accounts["registrar"], accounts["regulator"])
+    chain = Chain.over(w3, ChainSettings("in process", chain_id, deployment.directory))
+    world = World(tester, chain, link, keys)
+    roles = dict.fromkeys(OWNERS, Role.OWNER | Role.COMPUTE) | {
+        "lab": Role.REQUESTER,
+        "provider": Role.PROVIDER,
+    }
+    for name, role in roles.items():
+        world.do(calls.admit(accounts[name], role, h(f"tls {name}"), h(f"key {name}")), "registrar")
+    world.do(calls.register_algorithm(ALGORITHM), "provider")
+    for name in OWNERS:
+        commitment = h(f"commitment of {name} 0")
+        world.do(calls.register_dataset(commitment, h("schema"), DataClass.GENERAL), name)
+    world.grants = {name: world.issue(name) for name in OWNERS}
+    return world
