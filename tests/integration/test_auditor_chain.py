@@ -1,0 +1,408 @@
+"""An audit of a real chain: the embedded one, our contracts, two parties that keep evidence logs."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy
+from eth_account import Account
+from typer.testing import CliRunner
+
+from sealtrace.auditor.cli import app
+from sealtrace.auditor.inquiry import events_of
+from sealtrace.auditor.reading import read_range
+from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
+from sealtrace.contracts import calls
+from sealtrace.contracts.client import Chain, ChainSettings
+from sealtrace.contracts.deployment import deploy
+from sealtrace.contracts.sender import Sender
+from sealtrace.contracts.terms import dataset_id
+from sealtrace.protocol.canonical import digest, sha256
+from sealtrace.protocol.evidence import Kind, Record
+from sealtrace.protocol.identifiers import address, hex32, raw
+from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+from sealtrace.protocol.outcome import Denial
+from sealtrace.protocol.receipt import Receipt, input_commitment, result_digest
+from sealtrace.protocol.records import DataClass, GrantTerms, Protection, Role, TaskTerms, Use
+
+CHAIN_ID = 77
+ALGORITHM, PURPOSE = sha256(b"bundle"), sha256(b"purpose")
+
+
+class Network:
+    """A chain with our contracts and the keys of two owners, a requester and the offices."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.keys = sorted((Account.create() for _ in range(2)), key=lambda each: each.address.lower())
+        self.requester, self.office = Account.create(), Account.create()
+        serve = [sys.executable, "-m", "sealtrace.contracts.embedded", "serve", "--port", "0"]
+        self.process = subprocess.Popen(
+            [*serve, "--dir", str(folder / "chain"), "--chain-id", str(CHAIN_ID)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.url = self.process.stdout.readline().split(" at ")[1].split(",")[0]
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        office = address(self.office.address)
+        self.deployed = deploy(self.url, CHAIN_ID, bytes(self.office.key), office, office)
+        self.settings = ChainSettings(self.url, CHAIN_ID, self.deployed.directory)
+        self.chain = Chain.connect(self.settings)
+        database = sqlalchemy.create_engine(f"sqlite:///{folder / 'outbox.db'}")
+        people = [*self.keys, self.requester, self.office]
+        self.senders = {k.address: Sender(self.chain, bytes(k.key), database) for k in people}
+        self.lines = {address(key.address): [] for key in self.keys}
+        self.intents = 0
+
+    def all(self, *acts):
+        """Send several acts together and wait for all of them."""
+        sent = []
+        for key, call in acts:
+            self.intents += 1
+            sent.append((self.senders[key.address], f"intent {self.intents}"))
+            sent[-1][0].submit(sent[-1][1], call)
+        return [sender.wait(intent) for sender, intent in sent]
+
+    def record(self, key, kind, body, task=None):
+        lines = self.lines[address(key.address)]
+        node = address(key.address)
+        line = Record(index=len(lines), at=1, node=node, kind=kind.value, task=task, body=body).line()
+        lines.append(line)
+
+    def anchor(self, *keys):
+        trees = {k: MerkleTree(map(leaf_hash, self.lines[address(k.address)])) for k in keys}
+        self.all(*((k, calls.anchor(len(tree), hex32(tree.root()))) for k, tree in trees.items()))
+
+    def handed_over(self, folder, change=lambda text: text):
+        """Each log as a folder of one segment, as a node keeps it; the first one changed."""
+        given = []
+        for place, (node, lines) in enumerate(self.lines.items()):
+            text = b"".join(line + b"\n" for line in lines)
+            where = folder / node
+            where.mkdir(parents=True)
+            (where / "000000.jsonl").write_bytes(change(text) if place == 0 else text)
+            given += ["--evidence", f"{node}={where}"]
+        return given
+
+
+def tell(network):
+    """One task that completes, one that is refused."""
+    a, b = network.keys
+    nodes = [address(k.address) for k in (a, b)]
+    requester = address(network.requester.address)
+    roles = [(k, Role.OWNER | Role.COMPUTE) for k in (a, b)]
+    roles.append((network.requester, Role.REQUESTER | Role.PROVIDER))
+    for key, role in roles:
+        admitted = calls.admit(address(key.address), role, sha256(b"tls"), sha256(b"enc"))
+        network.all((network.office, admitted))
+    commitments = {node: sha256(node.encode()) for node in nodes}
+    datasets = {node: dataset_id(node, commitments[node]) for node in nodes}
+    network.all(
+        (network.requester, calls.register_algorithm(ALGORITHM)),
+        *(
+            (key, calls.register_dataset(commitments[node], sha256(b"schema"), DataClass.GENERAL))
+            for key, node in zip((a, b), nodes, strict=True)
+        ),
+    )
+    head = network.chain.head()
+    grants = {node: network.chain.next_grant(node, at=head) for node in nodes}
+    window = (head.timestamp, head.timestamp + 3600)
+    network.all(
+        *(
+            (
+                key,
+                calls.issue_grant(
+                    GrantTerms(datasets[n], ALGORITHM, requester, PURPOSE, 1, *window, Protection.PSI_RR22)
+                ),
+            )
+            for key, n in zip((a, b), nodes, strict=True)
+        )
+    )
+    uses = tuple(Use(i, datasets[n], ALGORITHM, grants[n]) for i, n in enumerate(nodes))
+    deadline = head.timestamp + 3000
+    for word in ("first", "second"):
+        spec = sha256(word.encode())
+        terms = TaskTerms(spec, PURPOSE, Protection.PSI_RR22, deadline, tuple(nodes), uses)
+        network.all((network.requester, calls.create(terms)))
+        task = network.chain.task_id(requester, spec)
+        block = network.chain.head()
+        if word == "second":
+            refuse(network, a, task, terms, block)
+        else:
+            complete(network, task, terms, block, commitments, datasets)
+
+
+def judged(block, denial):
+    return {"denial": denial, "block_number": block.number, "block_hash": block.hash}
+
+
+def refuse(network, key, task, terms, block):
+    network.record(key, Kind.TASK_JUDGED, judged(block, int(Denial.GRANT_EXHAUSTED)), task)
+    (mined,) = network.all((key, calls.refuse(task, terms, Denial.GRANT_EXHAUSTED)))
+    network.record(key, Kind.TASK_REFUSED, {"transaction": mined.transaction}, task)
+    network.anchor(key)
+
+
+def complete(network, task, terms, block, commitments, datasets):
+    bound = {n: input_commitment(task, {datasets[n]: commitments[n]}, [ALGORITHM]) for n in terms.parties}
+    pairs = list(zip(network.keys, terms.parties, strict=True))
+    for key, _ in pairs:
+        network.record(key, Kind.TASK_JUDGED, judged(block, None), task)
+    mined = network.all(*((key, calls.start(task, terms, bound[node])) for key, node in pairs))
+    outputs = {node: sha256(b"share" + node.encode()) for node in terms.parties}
+    transcript = {"steps": [{"step": "align", "protocol": "RR22", "common": 5}]}
+    receipts = {}
+    for (key, node), done in zip(pairs, mined, strict=True):
+        receipts[node] = Receipt(
+            task=task,
+            party=node,
+            authority_number=block.number,
+            authority_hash=block.hash,
+            input_commitment=bound[node],
+            transcript=digest(transcript),
+            output=outputs[node],
+            result=result_digest(outputs),
+        )
+        body = {"transaction": done.transaction, "input_commitment": bound[node]}
+        network.record(key, Kind.TASK_STARTED, body, task)
+        network.record(key, Kind.TASK_RAN, {"transcript": transcript}, task)
+    network.anchor(*network.keys)
+    ends = [(k, calls.finish(task, terms, receipts[n].digest(), receipts[n].result)) for k, n in pairs]
+    for (key, node), done in zip(pairs, network.all(*ends), strict=True):
+        body = {"transaction": done.transaction, "receipt": receipts[node].model_dump(mode="json")}
+        network.record(key, Kind.TASK_FINISHED, body, task)
+        network.record(key, Kind.TASK_WIPED, {"files": 2}, task)
+    network.anchor(*network.keys)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    running = Network(tmp_path_factory.mktemp("network"))
+    try:
+        tell(running)
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait(20)
+
+
+def run(network, out, *more):
+    arguments = ["run", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--directory", network.deployed.directory, *more])
+    return result.exit_code, json.loads(result.output)
+
+
+def test_an_honest_network_is_clean_at_level_two_and_twice_the_same(network, tmp_path):
+    logs = network.handed_over(tmp_path / "logs")
+    code, told = run(network, tmp_path / "one", *logs)
+    assert (code, told["result"], told["findings"]) == (0, "clean", [])
+    assert told["proof_level"] == 2
+    assert (told["counts"]["tasks"], told["counts"]["ran"]) == (2, 1)
+    run(network, tmp_path / "two", *logs, "--to", str(told["last_block"]))
+    for name in ("report.json", "report.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    rows = {row["rule"]: row for row in json.loads((tmp_path / "one/report.json").read_bytes())["controls"]}
+    assert rows["ST-S01"]["satisfied"] > 8
+    assert (rows["ST-R01"]["satisfied"], rows["ST-S01"]["undetermined"]) == (1, 0)
+
+
+def test_one_flipped_byte_is_one_finding_that_names_node_and_roots(network, tmp_path):
+    flip = lambda text: text.replace(b'"files":2', b'"files":3', 1)  # noqa: E731
+    code, told = run(network, tmp_path / "out", *network.handed_over(tmp_path / "logs", flip))
+    (found,) = told["findings"]
+    assert (code, found["rule"], found["node"]) == (1, "EV-L01", next(iter(network.lines)))
+    assert found["block"] is not None
+    assert "root 0x" in found["expected"]
+    assert "root 0x" in found["observed"]
+
+
+def test_without_the_logs_it_cannot_be_told(network, tmp_path):
+    code, told = run(network, tmp_path / "out")
+    assert (code, told["result"]) == (2, "cannot_tell")
+
+
+def test_a_finding_is_looked_at_again_by_its_command(network, tmp_path):
+    code, told = run(network, tmp_path / "out", "--rule", "ST-G02")
+    assert (code, told["result"]) == (0, "clean")
+    assert told["counts"]["verdicts"]["satisfied"] == 4
+
+
+def test_our_reader_says_what_the_chains_client_says(network):
+    with Rpc(network.url) as rpc:
+        reading = read_range(rpc, list(network.chain.addresses.values()), 0, network.chain.head().number)
+    mine = events_of(reading, network.chain.addresses)
+    theirs = network.chain.events(0, network.chain.head().number)
+    assert [(e.name, e.args, e.transaction, e.log_index) for e in mine] == [
+        (e.name, e.args, e.transaction, e.log_index) for e in theirs
+    ]
+
+
+class Liar(httpx.HTTPTransport):
+    """Passes questions on and changes the answers."""
+
+    def __init__(self, lie):
+        super().__init__()
+        self.lie = lie
+
+    def handle_request(self, request):
+        answer = super().handle_request(request)
+        answer.read()
+        asked, told = json.loads(request.content), json.loads(answer.content)
+        pairs = zip(asked, told, strict=True) if isinstance(asked, list) else [(asked, told)]
+        for question, each in pairs:
+            each["result"] = self.lie(question["method"], question["params"], each["result"])
+        return httpx.Response(200, content=json.dumps(told).encode())
+
+
+def read_through(network, lie):
+    addresses = list(network.chain.addresses.values())
+    with Rpc(network.url, transport=Liar(lie)) as rpc:
+        return read_range(rpc, addresses, 0, network.chain.head().number)
+
+
+def about(wanted, change):
+    """A lie about the answers to one method."""
+    return lambda method, params, result: change(result) if method == wanted else result
+
+
+def altered(logs):
+    data = logs[-1]["data"]
+    return [*logs[:-1], logs[-1] | {"data": data[:-1] + ("1" if data[-1] != "1" else "2")}]
+
+
+LIES = {
+    "a log dropped": about("eth_getLogs", lambda logs: logs[:5] + logs[6:]),
+    "a log altered": about("eth_getLogs", altered),
+    "a log invented": about("eth_getLogs", lambda logs: [*logs, logs[-1] | {"logIndex": "0x7"}]),
+    "a log moved": about("eth_getLogs", lambda logs: [*logs[:-1], logs[-1] | {"blockNumber": "0x0"}]),
+    "a log dropped everywhere": lambda method, params, result: (
+        []
+        if method == "eth_getLogs"
+        else [r | {"logs": []} for r in result]
+        if method == "eth_getBlockReceipts"
+        else result
+    ),
+    "a bloom filter emptied": about(
+        "eth_getBlockByNumber", lambda block: block | {"logsBloom": "0x" + "00" * 256}
+    ),
+    "a block's time altered": about(
+        "eth_getBlockByNumber", lambda block: block | {"timestamp": hex(int(block["timestamp"], 16) + 1)}
+    ),
+    "headers swapped": about(
+        "eth_getBlockByNumber",
+        lambda block: block | {"parentHash": "0x" + "11" * 32} if block["number"] == "0x5" else block,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_an_endpoint_that_lies_is_caught(network, name):
+    proof = read_through(network, LIES[name]).proof
+    assert proof.level == 1
+    assert proof.chain_problems or proof.log_problems
+
+
+def test_a_lie_of_getlogs_does_not_reach_the_replay(network):
+    honest = read_through(network, lambda method, params, result: result)
+    assert read_through(network, LIES["a log altered"]).logs == honest.logs
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        lambda method, params, result: None,
+        lambda method, params, result: "0x",
+        lambda method, params, result: [1, 2, 3],
+        lambda method, params, result: {"number": "0xzz"},
+        lambda method, params, result: result | {"gasUsed": -1} if isinstance(result, dict) else result,
+    ],
+)
+def test_an_endpoint_that_talks_nonsense_is_named_as_such(network, nonsense):
+    with pytest.raises(EndpointTalksNonsense):
+        read_through(network, nonsense)
+
+
+def test_an_endpoint_without_receipts_is_trusted_and_said_to_be(network):
+    class Poor(httpx.HTTPTransport):
+        def handle_request(self, request):
+            if b"eth_getBlockReceipts" in request.content:
+                error = {"jsonrpc": "2.0", "id": 0, "error": {"code": -32601, "message": "no such method"}}
+                return httpx.Response(200, content=json.dumps(error).encode())
+            return super().handle_request(request)
+
+    with Rpc(network.url, transport=Poor()) as rpc:
+        reading = read_range(rpc, list(network.chain.addresses.values()), 0, network.chain.head().number)
+    assert reading.proof.level == 1
+    assert "eth_getBlockReceipts" in reading.proof.reason
+    assert len(reading.logs) > 20
+
+
+def test_a_dead_endpoint_ends_the_audit_with_its_own_exit_code(network, tmp_path):
+    arguments = ["run", "--rpc", "http://127.0.0.1:1", "--chain-id", "77", "--out", str(tmp_path), "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--directory", network.deployed.directory])
+    assert result.exit_code == 3
+    assert json.loads(result.output)["error"] == "ChainUnreachable"
+    with pytest.raises(EndpointUnreachable), Rpc("http://127.0.0.1:1") as rpc:
+        rpc.ask("eth_chainId")
+
+
+def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
+    """Blocks of several transactions, by the trie library that the embedded chain uses."""
+    from sealtrace.auditor.headers import read_header, receipts_root
+
+    with Rpc(network.url) as rpc:
+        for number in range(network.chain.head().number + 1):
+            header = read_header(rpc.ask("eth_getBlockByNumber", hex(number), False))
+            receipts = rpc.ask("eth_getBlockReceipts", hex(number))
+            assert hex32(raw(header.computed)) == header.claimed
+            assert receipts_root(receipts) == header.receipts_root
+
+
+def test_a_settings_folder_makes_a_service(network, tmp_path):
+    options = ["--rpc", network.url, "--chain-id", str(CHAIN_ID), "--json"]
+    chosen = ["--dir", str(tmp_path / "auditor"), "--directory", network.deployed.directory]
+    made = CliRunner().invoke(app, ["init", *options, *chosen])
+    token = json.loads(made.output)["token"]
+    assert token not in Path(tmp_path / "auditor/auditor.toml").read_text()
+    command = [
+        sys.executable,
+        "-m",
+        "sealtrace",
+        "audit",
+        "serve",
+        "--dir",
+        str(tmp_path / "auditor"),
+        "--json",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        url = json.loads(process.stdout.readline())["url"]
+        use(url, token)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def use(url, token):
+    with httpx.Client(base_url=url, timeout=30) as client:
+        refused = client.post("/v1/audits", json={})
+        assert refused.status_code == 401
+        assert refused.headers["content-type"] == "application/problem+json"
+        client.headers["Authorization"] = f"Bearer {token}"
+        identity = client.post("/v1/audits", json={}).json()["id"]
+        for _ in range(200):
+            state = client.get(f"/v1/audits/{identity}").json()
+            if state["state"] in ("done", "broken"):
+                break
+            threading.Event().wait(0.1)
+        assert state["result"] == "cannot_tell", state
+        page = client.get(f"/v1/audits/{identity}/report.html")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "cannot be told" in page.text
+        assert client.get(f"/v1/audits/{identity}/..%2Faudit.json").status_code == 404
+        assert client.get("/v1/audits/none").json()["title"] == "AuditNotFound"

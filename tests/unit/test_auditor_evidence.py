@@ -1,0 +1,200 @@
+"""Evidence logs as they are handed over: altered, torn, hostile."""
+
+import io
+import itertools
+import json
+import random
+import tracemalloc
+
+import httpx
+import pytest
+from auditor_story import OWNERS, Story, h, honest
+
+from sealtrace.auditor.audit import audit
+from sealtrace.auditor.evidence import (
+    EvidenceUnreadable,
+    Held,
+    open_lines,
+    read_file,
+    read_log,
+    read_url,
+)
+from sealtrace.protocol.evidence import MAX_RECORD_BYTES, Kind
+from sealtrace.protocol.identifiers import hex32
+from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+
+A, B, C = OWNERS
+
+
+def text_of(story, node=A):
+    return b"".join(line + b"\n" for line in story.lines[node])
+
+
+def findings(story, change):
+    return audit(story.case(spoil=lambda node, text: change(text) if node == A else text)).findings
+
+
+def flipped(text, place, bit):
+    return text[:place] + bytes([text[place] ^ 1 << bit]) + text[place + 1 :]
+
+
+def test_one_flipped_bit_anywhere_is_exactly_one_finding():
+    """Every byte of a log of some twenty records, one bit of it at a time."""
+    story = honest()
+    text, chosen = text_of(story), random.Random(7)
+    places = chosen.sample(range(len(text)), 150)
+    for place in places:
+        changed = flipped(text, place, chosen.randrange(8))
+        (found,) = findings(story, lambda _, changed=changed: changed)
+        index = text[:place].count(b"\n")
+        assert (found.rule, found.node) == ("EV-L01", A)
+        assert str(index) in found.observed or "one of the records" in found.observed
+        assert "root 0x" in found.expected
+
+
+def test_a_flip_that_leaves_a_canonical_record_names_the_interval_and_both_roots():
+    story = honest()
+    sizes = [e.args["size"] for e in story.events if e.name == "CheckpointAnchored" and e.args["node"] == A]
+    roots = [e.args["root"] for e in story.events if e.name == "CheckpointAnchored" and e.args["node"] == A]
+    change = lambda text: text.replace(b'"denial":34', b'"denial":35', 1)  # noqa: E731
+    (found,) = findings(story, change)
+    assert found.expected == f"root {roots[1]} at size {sizes[1]}"
+    assert f"one of the records {sizes[0]} to {sizes[1] - 1}" in found.observed
+    lines = change(text_of(story)).splitlines()[: sizes[1]]
+    assert hex32(MerkleTree(map(leaf_hash, lines)).root()) in found.observed
+
+
+def test_a_record_that_cannot_be_read_is_named_by_its_index():
+    (found,) = findings(honest(), lambda text: text.replace(b'"kind":"task.ran"', b'"kind":"task_ran"', 1))
+    assert "record 3:" in found.observed
+    assert found.evidence is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    {
+        "repeated": lambda lines: [*lines[:4], lines[3], *lines[4:]],
+        "left out": lambda lines: [*lines[:4], *lines[5:]],
+        "swapped": lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]],
+        "of another node": lambda lines: [lines[0].replace(A.encode(), B.encode()), *lines[1:]],
+        "torn": lambda lines: [*lines[:-1], lines[-1][:20]],
+        "not canonical": lambda lines: [lines[0].replace(b'"index":0', b'"index": 0'), *lines[1:]],
+    }.items(),
+)
+def test_a_log_that_is_not_in_order_is_one_finding(name, change):
+    def spoil(text):
+        return b"".join(line + b"\n" for line in change(text.splitlines()))
+
+    (found,) = findings(honest(), spoil)
+    assert found.rule == "EV-L01"
+
+
+def test_records_after_a_fault_are_not_relied_on():
+    story = honest()
+    log = read_log(A, [flipped(text_of(story), 5, 0)], story.held(story.world(), A))
+    assert (log.records, log.whole) == ((), False)
+
+
+def test_a_log_may_go_on_after_its_last_checkpoint():
+    story = honest()
+    story.record(A, Kind.EVIDENCE_READ, {"by": "auditor"})
+    case = story.case()
+    assert case.logs[A].unanchored == 1
+    assert audit(case).findings == ()
+
+
+def test_a_checkpoint_in_the_bundle_holds_the_records_after_the_last_anchor(tmp_path):
+    story = honest()
+    story.record(A, Kind.EVIDENCE_READ, {"by": "auditor"})
+    tree = MerkleTree(map(leaf_hash, story.lines[A]))
+    own = {"node": A, "size": len(tree), "root": hex32(tree.root())}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(own))
+    (tmp_path / "000000.jsonl").write_bytes(text_of(story).replace(b'"by":"auditor"', b'"by":"nobodyy"'))
+    log = read_file(A, tmp_path, story.held(story.world(), A))
+    assert (log.fault.first, log.fault.past, log.fault.expected) == (len(tree) - 1, len(tree), own["root"])
+
+
+def test_a_log_in_segments_is_one_log(tmp_path):
+    story = honest()
+    lines = [line + b"\n" for line in story.lines[A]]
+    for number, part in enumerate(itertools.batched(lines, 4) if hasattr(itertools, "batched") else [lines]):
+        (tmp_path / f"{number:06d}.jsonl").write_bytes(b"".join(part))
+    assert read_file(A, tmp_path, story.held(story.world(), A)).whole
+
+
+class Zeros(io.RawIOBase):
+    """Ten gigabytes of zeros, made as they are asked for."""
+
+    left = 10 << 30
+
+    def readline(self, limit=-1):
+        given = min(limit, self.left)
+        self.left -= given
+        return bytes(given)
+
+
+HOSTILE = {
+    "one endless line": Zeros(),
+    "a line too long": io.BytesIO(b"x" * (MAX_RECORD_BYTES + 9) + b"\n"),
+    "deep nesting": io.BytesIO(b'{"body":' + b"[" * 200_000 + b"]" * 50 + b"}\n"),
+    "bad UTF-8": io.BytesIO(b'{"body":{"a":"\xff\xfe"}}\n'),
+    "a key given twice": io.BytesIO(b'{"at":1,"at":2}\n'),
+    "a huge number": io.BytesIO(b'{"at":' + b"9" * 100_000 + b"}\n"),
+    "blank lines": io.BytesIO(b"\n" * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_log_is_refused_in_bounded_memory(name):
+    tracemalloc.start()
+    try:
+        log = read_log(A, open_lines(HOSTILE[name]), [Held(5, h("root"))])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert log.fault is not None
+    assert (log.fault.first, log.records) == (0, ())
+    assert peak < 16 << 20
+
+
+def test_more_records_than_held_to_anything_are_bounded(monkeypatch):
+    from sealtrace.auditor import evidence
+
+    monkeypatch.setattr(evidence, "MAX_RECORDS", 3)
+    with pytest.raises(evidence.EvidenceTooLarge, match="more than 3"):
+        read_log(A, [line + b"\n" for line in honest().lines[A]], [])
+    monkeypatch.setattr(evidence, "MAX_LOG_BYTES", 100)
+    with pytest.raises(evidence.EvidenceTooLarge):
+        list(open_lines(io.BytesIO(b"x\n" * 60)))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(EvidenceUnreadable, match="export the log"):
+        read_file(A, tmp_path / "none", [])
+    with pytest.raises(EvidenceUnreadable, match="holds no segment"):
+        read_file(A, tmp_path, [])
+
+
+def test_a_token_does_not_go_over_a_plain_connection():
+    with pytest.raises(EvidenceUnreadable, match="https"):
+        read_url(A, "http://node.example/v1/evidence", "secret", [])
+
+
+def test_a_log_is_read_from_a_nodes_api(monkeypatch):
+    story = Story().found()
+    story.complete()
+    text, seen = text_of(story), []
+
+    def answer(request):
+        seen.append(request.headers["authorization"])
+        return httpx.Response(200, content=text)
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr(
+        httpx,
+        "stream",
+        lambda method, url, **more: httpx.Client(transport=transport).stream(method, url, **more),
+    )
+    log = read_url(A, "https://node.example/v1/evidence", "secret", story.held(story.world(), A))
+    assert log.whole
+    assert (log.size, seen) == (text.count(b"\n"), ["Bearer secret"])
