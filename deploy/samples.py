@@ -1,6 +1,7 @@
-"""Three organisations' tables from one real table: German Credit, split by columns, each side a shuffled sample.
+"""Three organisations' tables from one real table: German Credit by columns, each side a shuffled sample.
 
-Source: H. Hofmann, Statlog (German Credit Data), UCI Machine Learning Repository, DOI 10.24432/C5NC77, CC BY 4.0.
+Source: H. Hofmann, Statlog (German Credit Data), UCI Machine Learning Repository,
+DOI 10.24432/C5NC77, CC BY 4.0.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "telephone",
     ),
 }
-DEFAULTED = "defaulted"
 SAMPLE_SHARE = 0.9
 SEED = 20_240_601
 
@@ -42,7 +42,7 @@ class SampleMissing(FileNotFoundError):
 
 
 def read(source: Path) -> list[dict[str, str]]:
-    """The applicants, each with an ``applicant_id`` and ``defaulted`` as 0 or 1.
+    """The applicants, each with an ``applicant_id``.
 
     Raises:
         SampleMissing: there is no such file.
@@ -53,7 +53,6 @@ def read(source: Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(file))
     for number, row in enumerate(rows, start=1):
         row[ID] = f"A{number:04d}"
-        row[DEFAULTED] = "1" if row.pop("creditability") == "bad" else "0"
     return rows
 
 
@@ -62,11 +61,6 @@ def split(rows: list[dict[str, str]], into: Path) -> dict[str, Path]:
     into.mkdir(parents=True, exist_ok=True)
     chance = random.Random(SEED)  # noqa: S311 - the same samples every time, nothing secret
     return {name: _write(name, _sample(rows, chance), into / f"{name}.csv") for name in COLUMNS}
-
-
-def columns_of(name: str) -> list[str]:
-    """The columns that organisation ``name`` holds beside the applicants' ids."""
-    return [DEFAULTED if column == "creditability" else column for column in COLUMNS[name]]
 
 
 def categories(rows: list[dict[str, str]], column: str) -> list[str]:
@@ -86,7 +80,7 @@ def _sample(rows: list[dict[str, str]], chance: random.Random) -> list[dict[str,
 
 def _write(name: str, rows: list[dict[str, str]], path: Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [ID, *columns_of(name)], extrasaction="ignore")
+        writer = csv.DictWriter(file, [ID, *COLUMNS[name]], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
     return path

@@ -1,0 +1,364 @@
+"""The story of ``sealtrace demo``: a joint computation that is allowed, six that are not, and their audit.
+
+Every step checks what it shows. The story is told only as far as it is true.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sealtrace.algorithms import bundles
+from sealtrace.contracts import calls
+from sealtrace.deploy import auditing, comparison, samples
+from sealtrace.deploy.network import Network
+from sealtrace.deploy.operator import Operator
+from sealtrace.deploy.plan import LAB, ORGANISATIONS
+from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.identifiers import Hex32, hex32
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.outcome import Denial
+from sealtrace.protocol.records import Role
+from sealtrace.requester.client import Requester
+from sealtrace.requester.progress import Progress
+
+PURPOSE, REHEARSAL = "credit risk study", "rehearsal of refusals"
+USES, DAYS, MIN_GROUP = 3, 1, 30
+TASK_SECONDS = 300.0
+TOLERANCE = 1e-3
+ALGORITHMS = ("psi", "statistics")
+PROTECTIONS = ("PSI_RR22", "MPC_ABY3")
+NUMERIC = (
+    ("bank", "credit_amount"),
+    ("bank", "duration_in_month"),
+    ("registry", "age_in_years"),
+    ("registry", "present_residence_since"),
+    ("carrier", "number_of_existing_credits_at_this_bank"),
+)
+
+
+class StoryFailed(RuntimeError):
+    """Something came out otherwise than it should; the message says what was expected."""
+
+
+class Narrator:
+    """Tells the story, a line a step; with ``as_json`` one JSON object a line."""
+
+    def __init__(self, console: Console, *, as_json: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+        self._began = time.monotonic()
+
+    def tell(self, who: str, what: str, **facts: Any) -> None:
+        """One line: who, what; ``facts`` are for machines."""
+        if self._as_json:
+            line = {"seconds": round(time.monotonic() - self._began, 2), "who": who, "what": what, **facts}
+            self._console.print(json.dumps(line), soft_wrap=True, markup=False)
+        else:
+            self._console.print(f"[bold]{who:<9}[/] {escape(what)}", soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """A table, for people only."""
+        if not self._as_json:
+            self._console.print(table)
+
+
+@dataclass(slots=True)
+class Story:
+    """What is known so far."""
+
+    network: Network
+    narrator: Narrator
+    rows: list[dict[str, str]]
+    operators: dict[str, Operator]
+    lab: Requester
+    tables: dict[str, Path] = field(default_factory=dict)
+    algorithms: dict[str, Hex32] = field(default_factory=dict)
+    datasets: dict[str, Hex32] = field(default_factory=dict)
+    grants: dict[tuple[str, str, str], Hex32] = field(default_factory=dict)
+
+    def tell(self, who: str, what: str, **facts: Any) -> None:
+        """See :meth:`Narrator.tell`."""
+        self.narrator.tell(who, what, **facts)
+
+
+def run(network: Network, data: Path, narrator: Narrator) -> bool:
+    """Tell the whole story on ``network`` and return whether it came out as it should.
+
+    Raises:
+        StoryFailed: a step came out otherwise.
+    """
+    rows = samples.read(data)
+    network.up(lambda line: narrator.tell("network", line))
+    story = _begin(network, rows, narrator)
+    _register(story)
+    _grant(story, PURPOSE, USES)
+    _compute(story)
+    _spend(story)
+    _refusals(story)
+    auditing.audit(story)
+    narrator.tell("files", f"everything is in {network.directory}", directory=str(network.directory))
+    return True
+
+
+def _begin(network: Network, rows: list[dict[str, str]], narrator: Narrator) -> Story:
+    operators = {
+        name: Operator(name, network.plan.api_url(name), network.plan.tokens[name]) for name in ORGANISATIONS
+    }
+    lab = Requester.open(network.members.directory(LAB))
+    return Story(network, narrator, rows, operators, lab)
+
+
+# --- what is allowed
+
+
+def _register(story: Story) -> None:
+    """The lab registers the algorithms; every owner adds its table and takes the bundles in."""
+    shipped = bundles.shipped()
+    for name in ALGORITHMS:
+        bundle = bundles.load(shipped[name])
+        story.algorithms[name] = bundle.digest
+        story.lab.send(f"algorithm:{bundle.digest}", calls.register_algorithm(bundle.digest))
+        story.tell("lab", f"registers algorithm {name} {_short(bundle.digest)}", digest=bundle.digest)
+    made = samples.split(story.rows, story.network.directory / "split")
+    for name, operator in story.operators.items():
+        story.tables[name] = Path(shutil.copy(made[name], story.network.members.data(name)))
+        for algorithm in ALGORITHMS:
+            operator.add_algorithm(_handed_over(story, name, shipped[algorithm]))
+        story.datasets[name] = operator.add_dataset(story.tables[name], name)
+        held = f"{_lines(story.tables[name])} applicants, {len(samples.COLUMNS[name])} columns"
+        story.tell(name, f"registers its table ({held}) as {_short(story.datasets[name])}")
+
+
+def _handed_over(story: Story, name: str, bundle: Path) -> Path:
+    """A copy of a bundle where the owner's API may read it."""
+    into = story.network.members.data(name) / "bundles" / bundle.name
+    return Path(
+        shutil.copytree(bundle, into, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    )
+
+
+def _grant(story: Story, purpose: str, uses: int) -> None:
+    for name, operator in story.operators.items():
+        for algorithm in ALGORITHMS:
+            story.grants[name, algorithm, purpose] = operator.grant(
+                story.datasets[name],
+                story.algorithms[algorithm],
+                story.lab.address,
+                purpose=purpose,
+                uses=uses,
+                days=DAYS,
+                protections=PROTECTIONS,
+            )
+        allowed = " and ".join(ALGORITHMS)
+        story.tell(name, f"lets the lab run {allowed} for '{purpose}', {uses} times, {DAYS} day")
+
+
+def _compute(story: Story) -> None:
+    """The joint computation, opened by the lab, beside the plain one."""
+    task = _submit(story, story.lab, "joint statistics", _words(story, PURPOSE, statistics=True))
+    seen = _until_over(story, task)
+    _require(seen.state is TaskState.COMPLETED, f"the task is {seen.state.name}: {_ending(story, seen)}")
+    result = story.lab.result(task, TASK_SECONDS)
+    joint = dict(result.value)
+    plain = comparison.pooled(samples.common(story.rows, story.tables), _parameters(story))
+    _show(story, joint, plain)
+    difference = comparison.largest_difference(joint, plain)
+    story.tell(
+        "lab",
+        f"opened the result of {joint['rows']} common applicants; "
+        f"largest difference to the plain table {difference:.1e}",
+        task=task,
+        joint=joint,
+        plain=plain,
+        difference=difference,
+    )
+    _require(difference < TOLERANCE, f"the results differ by {difference}, more than {TOLERANCE}")
+
+
+def _spend(story: Story) -> None:
+    """Two more runs: the grants for intersection are used up."""
+    for number in (2, 3):
+        task = _submit(story, story.lab, f"intersection, use {number} of {USES}", _words(story, PURPOSE))
+        seen = _until_over(story, task)
+        _require(
+            seen.state is TaskState.COMPLETED, f"use {number} is {seen.state.name}: {_ending(story, seen)}"
+        )
+
+
+# --- what is refused
+
+
+def _refusals(story: Story) -> None:
+    _grant(story, REHEARSAL, 9)
+    _refused(story, "a fourth use of a grant for three", Denial.GRANT_EXHAUSTED, _words(story, PURPOSE))
+    _stranger(story)
+    bundle = story.network.members.directory("carrier") / "bundles" / story.algorithms["psi"][2:]
+    with _altered(next(bundle.rglob("manifest.json"))):
+        _refused(story, "a bundle altered at the carrier", Denial.BUNDLE_ALTERED, _words(story, REHEARSAL))
+    with _altered(story.tables["registry"]):
+        _refused(story, "a table altered at the registry", Denial.DATASET_ALTERED, _words(story, REHEARSAL))
+    _suspended(story)
+    story.operators["bank"].revoke(story.grants["bank", "psi", REHEARSAL])
+    _refused(story, "a grant the bank revoked", Denial.GRANT_REVOKED, _words(story, REHEARSAL))
+
+
+def _stranger(story: Story) -> None:
+    """A member whom nobody granted anything names the lab's grants."""
+    card = story.network.members.requester("stranger", story.network.chain_settings())
+    role = Role.REQUESTER
+    call = calls.admit(card.address, role, card.tls_fingerprint, card.encryption_key)
+    story.network.sender("registrar").send(f"admit:{card.address}", call)
+    stranger = Requester.open(story.network.members.directory("stranger"))
+    words = _words(story, REHEARSAL)
+    _refused(story, "a requester without a grant", Denial.WRONG_REQUESTER, words, stranger)
+
+
+def _suspended(story: Story) -> None:
+    """The regulator suspends the carrier: its peers do not compute with it."""
+    regulator, carrier = story.network.sender("regulator"), story.network.plan.addresses["carrier"]
+    reason = sha256(b"under investigation")
+    regulator.send(f"suspend:{time.time_ns()}", calls.suspend_node(carrier, reason))
+    _refused(story, "a suspended node", Denial.PARTY_NOT_ACTIVE, _words(story, REHEARSAL))
+    regulator.send(f"reinstate:{time.time_ns()}", calls.reinstate_node(carrier))
+
+
+def _refused(
+    story: Story, what: str, denial: Denial, words: Mapping[str, Any], requester: Requester | None = None
+) -> None:
+    """Submit a task and require that it is refused for exactly this reason, recorded on chain."""
+    asker = requester or story.lab
+    task = _submit(story, asker, None, words)
+    seen = _until_over(story, task, asker)
+    _require(
+        seen.state is TaskState.REFUSED and seen.ending is not None, f"{what}: the task is {seen.state.name}"
+    )
+    reason = Denial(int((seen.ending.args if seen.ending else {})["reason"]))
+    _require(reason is denial, f"{what}: refused as {reason.name}, not {denial.name}")
+    by = story.lab.names.get(seen.ending.args["party"], "") if seen.ending else ""
+    story.tell(
+        by, f"refused {what}: {denial.name.lower()} (block {seen.block.number})", task=task, denial=denial
+    )
+
+
+@contextmanager
+def _altered(path: Path) -> Iterator[None]:
+    """One byte more at the end of a file, for a while; its times come back with its bytes."""
+    kept, times = path.read_bytes(), path.stat()
+    path.chmod(0o600)
+    path.write_bytes(kept + b"\n")
+    try:
+        yield
+    finally:
+        path.write_bytes(kept)
+        path.chmod(times.st_mode)
+
+
+# --- tasks
+
+
+def _words(story: Story, purpose: str, *, statistics: bool = False) -> dict[str, Any]:
+    """The task as a requester writes it, see ``docs/tasks.md``."""
+    grants = {a: {name: story.grants[name, a, purpose] for name in ORGANISATIONS} for a in ALGORITHMS}
+    steps: dict[str, Any] = {"align": {"algorithm": "psi", "protocol": "RR22", "grants": grants["psi"]}}
+    if statistics:
+        steps["statistics"] = {
+            "algorithm": "statistics",
+            "protocol": "ABY3",
+            "grants": grants["statistics"],
+            "params": _parameters(story),
+        }
+    inputs = {
+        name: {"dataset": story.datasets[name], "id": samples.ID, "columns": list(samples.COLUMNS[name])}
+        for name in ORGANISATIONS
+    }
+    return {"purpose": purpose, "deadline": "20m", "inputs": inputs, "steps": steps}
+
+
+def _parameters(story: Story) -> dict[str, Any]:
+    group = "present_employment_since"
+    return {
+        "group": {"input": "registry", "column": group, "categories": samples.categories(story.rows, group)},
+        "means": [{"input": "bank", "column": "credit_amount", "scale": 4096}],
+        "rates": [{"input": "bank", "column": "creditability", "positive": "bad"}],
+        "correlation": [{"input": name, "column": column} for name, column in NUMERIC],
+        "min_group": MIN_GROUP,
+    }
+
+
+def _submit(story: Story, requester: Requester, what: str | None, words: Mapping[str, Any]) -> Hex32:
+    spec = requester.build_spec(words)
+    task = requester.submit(spec).task
+    if what:
+        story.tell("lab", f"asks for {what}: task {_short(task)}", task=task)
+    return hex32(task)
+
+
+def _until_over(story: Story, task: Hex32, requester: Requester | None = None) -> Progress:
+    *_, seen = (requester or story.lab).watch(task, TASK_SECONDS)
+    if seen.state is TaskState.COMPLETED:
+        story.tell("nodes", f"task {_short(task)} completed at block {seen.block.number}", task=task)
+    return seen
+
+
+def _ending(story: Story, seen: Progress) -> str:
+    return f"{seen.ending}" if seen.ending else f"see {story.network.processes.logs}"
+
+
+# --- showing
+
+
+def _show(story: Story, joint: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+    table = Table(title="by employment class: joint | plain", title_justify="left", box=None)
+    for column in ("employed", "applicants", "default rate", "mean credit amount"):
+        table.add_column(column, justify="left" if column == "employed" else "right")
+    for one, other in zip(joint["groups"], plain["groups"], strict=True):
+        table.add_row(one["category"], *_cells(one, other))
+    story.narrator.show(table)
+    story.narrator.show(_correlations(joint, plain))
+
+
+def _cells(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    if one["suppressed"]:
+        return ["too few", "", ""]
+    rate, mean = "bank.creditability", "bank.credit_amount"
+    return [
+        f"{one['count']} | {other['count']}",
+        f"{one['rates'][rate]:.4f} | {other['rates'][rate]:.4f}",
+        f"{one['means'][mean]:.2f} | {other['means'][mean]:.2f}",
+    ]
+
+
+def _correlations(joint: Mapping[str, Any], plain: Mapping[str, Any]) -> Table:
+    table = Table(title="correlation: joint | plain", title_justify="left", box=None)
+    names = [each.split(".")[1].split("_in_")[0] for each in joint["correlation"]["columns"]]
+    for name in ("", *(n[:16] for n in names)):
+        table.add_column(name, justify="right" if name else "left")
+    rows = zip(names, joint["correlation"]["matrix"], plain["correlation"]["matrix"], strict=True)
+    for name, one, other in rows:
+        table.add_row(name[:26], *(f"{a:.3f}|{b:.3f}" for a, b in zip(one, other, strict=True)))
+    return table
+
+
+def _lines(path: Path) -> int:
+    with path.open(encoding="utf-8") as file:
+        return sum(1 for _ in file) - 1
+
+
+def _require(held: bool, otherwise: str) -> None:
+    if not held:
+        raise StoryFailed(otherwise)
+
+
+def _short(identifier: str) -> str:
+    return identifier[2:10]
