@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +22,8 @@ from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.client import Plan, Requester
 from sealtrace.requester.directory import (
     DIRECTORY_VARIABLE,
-    ChainSection,
     Directory,
-    Settings,
+    checked,
     default_directory,
 )
 from sealtrace.requester.disclosure import Learns
@@ -34,6 +31,7 @@ from sealtrace.requester.errors import SettingsInvalid, TaskUnknown
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.results import Result
+from sealtrace.requester.whole_files import write_whole
 
 task_app = typer.Typer(no_args_is_help=True, help="Ask for computations and open their results.")
 algorithm_app = typer.Typer(no_args_is_help=True, help="Register algorithm bundles by digest.")
@@ -63,10 +61,14 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the requester's directory and keys; print what the registrar needs to admit them."""
-    chain = ChainSection(
-        rpc_url=rpc_url, chain_id=chain_id, directory=address(contracts), confirmations=confirmations
-    )
-    settings = Settings(scheduler_url=scheduler, chain=chain, parties=_book(party or []))
+    chain = {
+        "rpc_url": rpc_url,
+        "chain_id": chain_id,
+        "directory": address(contracts),
+        "confirmations": confirmations,
+    }
+    values = {"scheduler_url": scheduler, "chain": chain, "parties": _book(party or [])}
+    settings = checked(values, "the command line")
     keys = Directory(directory).create(settings)
     made = {
         "directory": str(directory),
@@ -89,7 +91,7 @@ def plan(
     """Show what would be submitted: protocols, who learns what, what owners would refuse."""
     planned = Requester.open(directory).plan(file)
     if out is not None:
-        _write(out, planned.spec.canonical())
+        write_whole(out, planned.spec.canonical())
     if as_json:
         _print_json(_plan_json(planned))
     else:
@@ -107,12 +109,13 @@ def submit(
     """Submit a task. The same specification (see ``plan --out``) submitted again is the same task."""
     requester = Requester.open(directory)
     planned = requester.plan(file)
+    if not as_json:
+        _print_learns(planned.learns)
     accepted = requester.submit(planned.spec)
     warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))
     if as_json:
         _print_json({"task": accepted.task, "warnings": warnings, "learns": _learns_json(planned.learns)})
     else:
-        _print_learns(planned.learns)
         _print_warnings(warnings)
         _say(f"task {accepted.task}")
     if watch:
@@ -136,7 +139,7 @@ def result(
     """Wait for the result, check every output against the chain, open it, and show it."""
     found = Requester.open(directory).result(hex32(task), timeout)
     if out is not None:
-        _write(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
+        write_whole(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
     if as_json:
         _print_json(_result_json(found))
     elif out is not None:
@@ -427,16 +430,3 @@ def _print_json(value: object) -> None:
 
 def _say(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(text)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: what a full disk leaves is what was there."""
-    descriptor, partial = tempfile.mkstemp(dir=path.absolute().parent, prefix=".part-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)

@@ -387,7 +387,7 @@ def chain_settings(settings: Settings) -> ChainSettings:
 
 def _located(task: Path | Mapping[str, Any]) -> Located:
     if isinstance(task, Path):
-        return task_files.read(task.read_bytes(), str(task))
+        return task_files.read_file(task)
     return Located("task", dict(task), {})
 
 

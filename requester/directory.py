@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from sealtrace.protocol.canonical import NotCanonical, canonical, parse
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, MalformedIdentifier, hex32
 from sealtrace.protocol.spec import MAX_SPEC_BYTES, InvalidSpec, Name, TaskSpec, read_spec
 from sealtrace.requester.errors import NoDirectory, SettingsInvalid
+from sealtrace.requester.whole_files import write_whole
 
 SETTINGS, KEY, HPKE, OUTBOX = "requester.toml", "key.json", "hpke.key", "outbox.db"
 BUNDLES, TASKS = "bundles.json", "tasks"
@@ -65,6 +66,20 @@ class Keys:
         return hex32(self.hpke.public_key().public_bytes_raw())
 
 
+def checked(values: Mapping[str, object], source: str) -> Settings:
+    """Settings from their values; ``source`` says where they come from.
+
+    Raises:
+        SettingsInvalid: naming the first setting that is wrong.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as cause:
+        first = cause.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise SettingsInvalid(f"{source}: {place}: {first['msg']}") from cause
+
+
 def default_directory() -> Path:
     """``SEALTRACE_REQUESTER_DIR``, or the user's state directory (XDG base directories)."""
     if given := os.environ.get(DIRECTORY_VARIABLE):
@@ -89,11 +104,13 @@ class Directory:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (self.path / SETTINGS).exists() and self.settings() != settings:
             raise SettingsInvalid(f"{self.path / SETTINGS} exists and says otherwise: edit it instead")
-        _write(self.path / SETTINGS, _toml(settings).encode())
+        write_whole(self.path / SETTINGS, _toml(settings).encode())
         if not (self.path / KEY).exists():
             KeyFile.create(self.path / KEY, os.environ.get(PASSWORD_VARIABLE))
         if not (self.path / HPKE).exists():
-            _write(self.path / HPKE, X25519PrivateKey.generate().private_bytes_raw().hex().encode() + b"\n")
+            write_whole(
+                self.path / HPKE, X25519PrivateKey.generate().private_bytes_raw().hex().encode() + b"\n"
+            )
         return self.keys()
 
     def settings(self) -> Settings:
@@ -105,15 +122,11 @@ class Directory:
         """
         path = self.path / SETTINGS
         try:
-            return Settings.model_validate(tomllib.loads(path.read_text("utf-8")))
+            return checked(tomllib.loads(path.read_text("utf-8")), str(path))
         except FileNotFoundError as cause:
             raise NoDirectory(self.path, f"no {SETTINGS}") from cause
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
             raise SettingsInvalid(f"{path}: {cause}") from cause
-        except ValidationError as cause:
-            first = cause.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise SettingsInvalid(f"{path}: {place}: {first['msg']}") from cause
 
     def keys(self) -> Keys:
         """The keys.
@@ -124,6 +137,8 @@ class Directory:
         """
         signing = KeyFile.load(self.path / KEY, os.environ.get(PASSWORD_VARIABLE))
         try:
+            if (self.path / HPKE).stat().st_mode & 0o077:
+                raise NoDirectory(self.path, f"others may read {HPKE}: chmod 600 it")
             text = (self.path / HPKE).read_text("ascii").strip()
             return Keys(signing, X25519PrivateKey.from_private_bytes(bytes.fromhex(text)))
         except (OSError, ValueError) as cause:
@@ -137,7 +152,7 @@ class Directory:
         """Remember what was submitted as ``task``."""
         folder = self.path / TASKS
         folder.mkdir(mode=0o700, exist_ok=True)
-        _write(folder / f"{task}.json", spec.canonical())
+        write_whole(folder / f"{task}.json", spec.canonical())
 
     def spec(self, task: Hex32) -> TaskSpec | None:
         """What was submitted from here as ``task``, if it was and the file is sound."""
@@ -167,7 +182,7 @@ class Directory:
     def add_bundle(self, digest: Hex32, folder: Path) -> None:
         """Remember where the bundle ``digest`` is."""
         known = {**self.bundles(), digest: folder.resolve()}
-        _write(self.path / BUNDLES, canonical({each: str(path) for each, path in known.items()}))
+        write_whole(self.path / BUNDLES, canonical({each: str(path) for each, path in known.items()}))
 
 
 def _toml(settings: Settings) -> str:
@@ -181,16 +196,3 @@ def _toml(settings: Settings) -> str:
             *(f"{key} = {json.dumps(each)}" for key, each in values[section].items()),
         ]
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 whole or not at all."""
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)

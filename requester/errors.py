@@ -27,6 +27,13 @@ class SettingsInvalid(RequesterError):
     """``requester.toml`` is malformed; the message names the setting."""
 
 
+class FileUnwritable(RequesterError):
+    """A file cannot be written; what was there before is still there."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} cannot be written ({why}): free space or choose another place, try again")
+
+
 class SpecInvalid(RequesterError):
     """A task file is wrong; the message names file, line and reason."""
 

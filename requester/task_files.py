@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -50,6 +51,14 @@ class Located:
         first = cause.errors(include_url=False, include_input=False)[0]
         place = tuple(part for part in first["loc"] if part != "[key]")
         return self.wrong(place, first["msg"].removeprefix("Value error, "))
+
+
+def read_file(path: Path) -> Located:
+    """Read one file; see :func:`read`."""
+    try:
+        return read(path.read_bytes(), str(path))
+    except OSError as cause:
+        raise SpecInvalid(str(path), None, f"cannot be read: {cause.strerror}") from cause
 
 
 def read(text: bytes, source: str) -> Located:

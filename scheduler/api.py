@@ -263,10 +263,20 @@ async def put_output(
 ) -> OutputKept:
     """Take a party's sealed output. The same bytes may come again; other bytes are refused."""
     now = scheduler.now()
-    offer = await run_in_threadpool(delivery.offered, task, party, signed, scheduler.store, now)
-    if offer is not None:
-        await _receive(offer, request, scheduler)
+    try:
+        offer = await run_in_threadpool(delivery.offered, task, party, signed, scheduler.store, now)
+    except SchedulerError:
+        await _drain(request, scheduler)
+        raise
+    await (_drain(request, scheduler) if offer is None else _receive(offer, request, scheduler))
     return OutputKept(task=task, party=party, digest=signed.statement.body["digest"])
+
+
+async def _drain(request: Request, scheduler: Scheduler) -> None:
+    """Read and drop the body: a sender that is cut off while it sends would not see the answer."""
+    limits = scheduler.settings.limits
+    async for _ in pieces(request, limits.output_bytes, limits.body_timeout_s):
+        pass
 
 
 async def _receive(offer: delivery.Offer, request: Request, scheduler: Scheduler) -> None:
@@ -345,7 +355,9 @@ def serve(scheduler: Scheduler, announce: Callable[[str], None]) -> None:
     host, port = scheduler.settings.host, scheduler.settings.port
     with contextlib.closing(_listen(host, port)) as listener:
         announce(f"http://{host}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(build(scheduler), log_level="warning", server_header=False)
+        config = uvicorn.Config(
+            build(scheduler), log_level="warning", server_header=False, timeout_graceful_shutdown=5
+        )
         uvicorn.Server(config).run([listener])
     scheduler.store.close()
 

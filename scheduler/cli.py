@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sealtrace.protocol.identifiers import address
 from sealtrace.scheduler.errors import SettingsInvalid
-from sealtrace.scheduler.settings import FILE_NAME, ChainSection, Settings, load, save
+from sealtrace.scheduler.settings import FILE_NAME, checked, load, save
 
 app = typer.Typer(no_args_is_help=True, help="Introduce parties and carry ciphertext.")
 
@@ -39,10 +39,14 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write scheduler.toml; refuse to overwrite another one."""
-    chain = ChainSection(
-        rpc_url=rpc_url, chain_id=chain_id, directory=address(contracts), confirmations=confirmations
-    )
-    settings = Settings(chain=chain, redis_url=redis_url, database_url=database_url, host=host, port=port)
+    chain = {
+        "rpc_url": rpc_url,
+        "chain_id": chain_id,
+        "directory": address(contracts),
+        "confirmations": confirmations,
+    }
+    values = {"redis_url": redis_url, "database_url": database_url, "host": host, "port": port}
+    settings = checked({"chain": chain, **values}, "the command line")
     if (directory / FILE_NAME).exists() and load(directory) != settings:
         raise SettingsInvalid(f"{directory / FILE_NAME} exists and says otherwise; edit it instead")
     path = save(directory, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -78,13 +79,23 @@ def load(directory: Path) -> Settings:
     """
     path = directory / FILE_NAME
     try:
-        return Settings.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return checked(tomllib.loads(path.read_text("utf-8")), str(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise SettingsInvalid(f"{path}: {cause}") from cause
+
+
+def checked(values: Mapping[str, object], source: str) -> Settings:
+    """Settings from their values; ``source`` says where they come from.
+
+    Raises:
+        SettingsInvalid: naming the first setting that is wrong.
+    """
+    try:
+        return Settings.model_validate(values)
     except ValidationError as cause:
         first = cause.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise SettingsInvalid(f"{path}: {place}: {first['msg']}") from cause
+        raise SettingsInvalid(f"{source}: {place}: {first['msg']}") from cause
 
 
 def save(directory: Path, settings: Settings) -> Path:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Engine,
-    Integer,
     LargeBinary,
     MetaData,
     RowMapping,
@@ -33,7 +33,7 @@ from sealtrace.scheduler.errors import StorageFull
 from sealtrace.scheduler.presence import Presence
 from sealtrace.scheduler.tasks import Observation, Output, Task
 
-_metadata = MetaData()
+_metadata = MetaData()  # times are BigInteger: a deadline may lie beyond 2038
 
 _presence = Table(
     "presence",
@@ -44,8 +44,8 @@ _presence = Table(
     Column("fingerprint", String(66), nullable=False),
     Column("engines", Text, nullable=False),
     Column("version", Text, nullable=False),
-    Column("said_at", Integer, nullable=False),
-    Column("heard_at", Integer, nullable=False),
+    Column("said_at", BigInteger, nullable=False),
+    Column("heard_at", BigInteger, nullable=False),
 )
 
 _tasks = Table(
@@ -55,14 +55,14 @@ _tasks = Table(
     Column("requester", String(42), nullable=False, index=True),
     Column("spec", LargeBinary, nullable=False),
     Column("parties", Text, nullable=False),
-    Column("deadline", Integer, nullable=False),
-    Column("engine_seconds", Integer, nullable=False),
-    Column("accepted_at", Integer, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("engine_seconds", BigInteger, nullable=False),
+    Column("accepted_at", BigInteger, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("observed", Text),
-    Column("running_since", Integer),
-    Column("over_at", Integer, index=True),
-    Column("purged_at", Integer),
+    Column("running_since", BigInteger),
+    Column("over_at", BigInteger, index=True),
+    Column("purged_at", BigInteger),
     Column("late", Text, nullable=False),
 )
 
@@ -72,10 +72,10 @@ _outputs = Table(
     Column("task", String(66), primary_key=True),
     Column("party", String(42), primary_key=True),
     Column("digest", String(66), nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("statement", LargeBinary, nullable=False),
-    Column("received_at", Integer, nullable=False),
-    Column("fetched_at", Integer),
+    Column("received_at", BigInteger, nullable=False),
+    Column("fetched_at", BigInteger),
 )
 
 

@@ -48,8 +48,15 @@ def build(scheduler: Scheduler) -> Celery:
             "purge": {"task": "purge", "schedule": PURGE_EVERY_S, "options": {"expires": PURGE_EVERY_S}},
         },
     )
-    app.task(name="chase")(lambda: chase(scheduler))
-    app.task(name="purge")(lambda: purge(scheduler))
+
+    def chase_job() -> None:
+        chase(scheduler)
+
+    def purge_job() -> None:
+        purge(scheduler)
+
+    app.task(name="chase", acks_late=True)(chase_job)
+    app.task(name="purge", acks_late=True)(purge_job)
     return app
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from dataclasses import replace
 
 import httpx
@@ -17,9 +18,10 @@ from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.spec import TaskSpec
-from sealtrace.requester.client import Requester, Waiting, best_grant
+from sealtrace.requester.client import EngineMissing, Requester, Waiting, best_grant
 from sealtrace.requester.directory import Directory, Keys
 from sealtrace.requester.errors import (
+    AlgorithmUnknownHere,
     ResultDisputed,
     ResultMissing,
     ResultTampered,
@@ -467,3 +469,23 @@ def test_a_specification_of_another_task_is_not_believed(world):
     world.alter = lambda _: httpx.Response(200, content=canonical({"spec": other, "parties": []}))
     with pytest.raises(SchedulerMisbehaved, match="not that of task"):
         world.make_requester(world.folder / "laptop").result(task)
+
+
+def test_without_the_engine_a_result_in_shares_is_not_opened_and_the_extra_is_named(world, monkeypatch):
+    statistics = KnownAlgorithms({}).find("statistics").digest
+    value = document(3)
+    value["steps"][0]["algorithm"], value["steps"][1]["algorithm"] = PSI, statistics
+    spec = TaskSpec.model_validate(value)
+    task = world.requester.submit(spec).task
+    sealed = {p.address: output(task, p, kind="mpc") for p in PARTIES}
+    world.end(task, TaskState.COMPLETED, world.deliver(task, sealed))
+    monkeypatch.setitem(sys.modules, "spu", None)
+    with pytest.raises(EngineMissing, match="pip install"):
+        world.requester.result(task)
+
+
+def test_a_bundle_that_is_not_here_is_named(world):
+    task = world.requester.submit(make_spec()).task
+    world.end(task, TaskState.COMPLETED, world.deliver(task))
+    with pytest.raises(AlgorithmUnknownHere, match="algorithm add DIR"):
+        world.requester.result(task)

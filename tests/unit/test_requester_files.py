@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+
 import pytest
 from scheduler_fakes import LAB, NOW, PARTIES, h
 
+from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.protocol.identifiers import UnixSeconds
 from sealtrace.requester.directory import ChainSection, Directory, Settings
 from sealtrace.requester.drafts import Asker, KnownAlgorithm, read_task, settled, specification
 from sealtrace.requester.errors import (
     AlgorithmUnknownHere,
+    FileUnwritable,
     GrantNotFound,
     NoDirectory,
     SettingsInvalid,
     SpecInvalid,
 )
+from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.task_files import read
+from sealtrace.requester.whole_files import write_whole
 
 BOOK = {f"p{index}": each.address for index, each in enumerate(PARTIES)}
 TASK = f"""\
@@ -167,6 +175,47 @@ def test_malformed_settings_are_refused(tmp_path, text):
     (tmp_path / "requester.toml").write_text(text)
     with pytest.raises(SettingsInvalid):
         Directory(tmp_path).settings()
+
+
+def test_a_key_that_others_may_read_is_not_used(tmp_path):
+    directory = Directory(tmp_path)
+    directory.create(settings())
+    (tmp_path / "hpke.key").chmod(0o644)
+    with pytest.raises(NoDirectory, match="others may read"):
+        directory.keys()
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_whole(path, b"before")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileUnwritable, match="No space left"):
+        write_whole(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bundle_is_remembered_by_its_digest(tmp_path):
+    directory = Directory(tmp_path)
+    directory.create(settings())
+    directory.add_bundle(h(3), tmp_path)
+    assert directory.bundles() == {h(3): tmp_path}
+
+
+def test_a_bundle_altered_since_it_was_added_is_no_bundle(tmp_path):
+    folder = tmp_path / "psi"
+    shutil.copytree(shipped()["psi"], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"0.1.0"', '"0.1.1"'))
+    digest = load(folder).digest
+    assert KnownAlgorithms({digest: folder}).bundle(digest).manifest.version == "0.1.1"
+    (folder / "manifest.json").write_text(text.replace('"0.1.0"', '"0.1.2"'))
+    with pytest.raises(AlgorithmUnknownHere):
+        KnownAlgorithms({digest: folder}).bundle(digest)
 
 
 def test_a_damaged_key_is_named(tmp_path):
