@@ -7,23 +7,27 @@ relied on; nothing after it.
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import IO, Protocol, Self
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.evidence import MAX_RECORD_BYTES, BadRecord, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, hex32
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+from sealtrace.protocol.statements import BadStatement, Signed, signer_of
 
 MAX_RECORDS = 2_000_000
 MAX_LOG_BYTES = 1 << 30
 FETCH_SECONDS, FETCH_TOTAL_SECONDS = 20.0, 600.0
+CHECKPOINT_KIND, CHECKPOINT_HEADER = "evidence.checkpoint", "X-Sealtrace-Checkpoint"
 _SEGMENTS, _CHECKPOINT = "[0-9]*.jsonl", "checkpoint.json"
 
 
@@ -139,11 +143,18 @@ class _Reader:
         content = line.removesuffix(b"\n")
         if self._broken is None:
             self._broken = self._read(index, content)
+            if self._broken is not None and self._is_being_written(line):
+                self._broken = None
+                return False
         self._tree.append(leaf_hash(content))
         if self._broken is not None and (len(content) > MAX_RECORD_BYTES or not self._waiting):
             return False
         self._check_roots()
         return self._fault is None
+
+    def _is_being_written(self, line: bytes) -> bool:
+        """Whether ``line`` is the torn end of a log that is still growing, beyond all that it is held to."""
+        return not line.endswith(b"\n") and len(line) <= MAX_RECORD_BYTES and not self._waiting
 
     def _read(self, index: int, content: bytes) -> Fault | None:
         try:
@@ -233,13 +244,13 @@ def open_lines(stream: Lines) -> Iterator[bytes]:
 def read_file(node: Address, path: Path, held: Sequence[Held]) -> NodeLog:
     """Read the log of ``node``: one file of records, or a folder of segments (``000000.jsonl``, ...).
 
-    A ``checkpoint.json`` in the folder holds the log to its size and root as the chain's checkpoints do.
+    A signed ``checkpoint.json`` in the folder holds the log to its size and root as the chain's do.
 
     Raises:
         EvidenceUnreadable: it cannot be opened, or the folder holds no segment.
         EvidenceTooLarge: it is beyond what one audit reads.
     """
-    own = _own_checkpoint(path / _CHECKPOINT) if path.is_dir() else []
+    own = _own_checkpoint(node, path / _CHECKPOINT) if path.is_dir() else []
     try:
         segments = sorted(path.glob(_SEGMENTS)) if path.is_dir() else [path]
         if not segments:
@@ -278,24 +289,29 @@ class _Joined:
             self._open = self._paths.pop().open("rb")
 
 
-def _own_checkpoint(path: Path) -> list[Held]:
-    """The checkpoint in a bundle. One that cannot be read holds the log to nothing: the chain's do."""
+def _own_checkpoint(node: Address, path: Path) -> list[Held]:
     try:
         with path.open("rb") as stream:
-            return list(_checkpoints(parse(stream.read(MAX_RECORD_BYTES), limit_bytes=MAX_RECORD_BYTES)))
-    except (OSError, NotCanonical):
+            return signed_checkpoint(node, stream.read(MAX_RECORD_BYTES))
+    except OSError:
         return []
 
 
-def _checkpoints(document: Any) -> Iterator[Held]:
-    if not isinstance(document, dict):
-        return
-    size, root = document.get("size"), document.get("root")
-    if type(size) is int and size >= 0 and isinstance(root, str):
-        try:
-            yield Held(size, hex32(root), "the checkpoint handed over with the log")
-        except MalformedIdentifier:
-            return
+def signed_checkpoint(node: Address, text: bytes) -> list[Held]:
+    """The checkpoint that ``node`` signed and handed over with its log, if this is one.
+
+    It holds the log to what the chain does not anchor yet. One that cannot be read, or is not signed by the
+    node, holds it to nothing: the chain's checkpoints do that anyway.
+    """
+    try:
+        signed = Signed.model_validate(parse(text, limit_bytes=MAX_RECORD_BYTES))
+        size, root = signed.statement.body.get("size"), signed.statement.body.get("root")
+        genuine = signed.statement.kind == CHECKPOINT_KIND and signer_of(signed) == node
+        if not genuine or type(size) is not int or size < 0 or not isinstance(root, str):
+            return []
+        return [Held(size, hex32(root), "the checkpoint it signed")]
+    except (NotCanonical, ValidationError, BadStatement, MalformedIdentifier):
+        return []
 
 
 def read_url(node: Address, url: str, token: str | None, held: Sequence[Held]) -> NodeLog:
@@ -312,9 +328,17 @@ def read_url(node: Address, url: str, token: str | None, held: Sequence[Held]) -
         with httpx.stream("GET", url, headers=headers, timeout=FETCH_SECONDS) as response:
             if response.status_code != 200:
                 raise EvidenceUnreadable(f"{url} answers {response.status_code}: ask for a reader's token")
-            return read_log(node, open_lines(_Streamed(response.iter_bytes(1 << 16))), held)
+            own = signed_checkpoint(node, _header_text(response.headers.get(CHECKPOINT_HEADER, "")))
+            return read_log(node, open_lines(_Streamed(response.iter_bytes(1 << 16))), [*held, *own])
     except (httpx.HTTPError, httpx.InvalidURL) as cause:
         raise EvidenceUnreadable(f"{url}: {cause or type(cause).__name__}; is the node's API up?") from cause
+
+
+def _header_text(value: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(value)
+    except ValueError:
+        return b""
 
 
 def _is_private(url: str) -> bool:

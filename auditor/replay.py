@@ -413,8 +413,13 @@ class _Replay:
             task.finishes[event.who("party")] = event
 
     def _task_ended_by_party(self, event: Event) -> None:
-        if (task := self._acting(event, "party")) is not None:
-            self._advance(task, event)
+        task = self._acting(event, "party")
+        if task is None:
+            return
+        if event.name == "TaskFailed" and event.who("party") in task.finishes:
+            expected = "a failure reported by a party that has not finished"
+            self._irregular(Topic.ACTORS, task.id, event, expected, f"{event.who('party')} had finished")
+        self._advance(task, event)
 
     def _task_cancelled(self, event: Event) -> None:
         task = self._task(event)

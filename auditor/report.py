@@ -6,9 +6,11 @@ and parameters give the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +46,8 @@ _ALWAYS_UNCHECKED: Final = (
     "Nodes that acted neither on the chain nor in a log handed over.",
 )
 
+_HEX: Final = re.compile(r"0x[0-9a-f]{40,64}\b")
+
 Json = dict[str, Any]
 
 
@@ -59,7 +63,7 @@ def document(audit: Audit) -> Json:
         "proof": _proof(case),
         "counts": counts(audit),
         "controls": [_control(row) for row in audit.rows],
-        "findings": [_finding(each) for each in audit.findings],
+        "findings": [_finding(each, _sentences(audit)) for each in audit.findings],
         "tasks": [_task(task, case) for task in tasks],
         "not_checked": list(_not_checked(audit)),
         "annex": _annex(case),
@@ -82,7 +86,7 @@ def to_html(report: Json) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"time": _time, "short": short, "swimlanes": _swimlanes}
+    environment.filters |= {"time": _time, "short": short, "swimlanes": _swimlanes, "prose": _prose}
     return environment.get_template("report.html").render(r=report)
 
 
@@ -185,10 +189,15 @@ def _control(row: Row) -> Json:
     }
 
 
-def _finding(finding: Finding) -> Json:
+def _sentences(audit: Audit) -> Mapping[str, str]:
+    return {row.check.rule: row.check.sentence for row in audit.rows}
+
+
+def _finding(finding: Finding, sentences: Mapping[str, str]) -> Json:
     names = ("id", "rule", "object", "task", "node", "block", "transaction", "log_index", "expected")
     more = ("observed", "explanation", "evidence", "recheck")
-    return {name: getattr(finding, name) for name in (*names, *more)} | {"severity": finding.severity.value}
+    told = {name: getattr(finding, name) for name in (*names, *more)}
+    return told | {"severity": finding.severity.value, "sentence": sentences[finding.rule]}
 
 
 def _task(task: TaskHistory, case: Case) -> Json:
@@ -349,6 +358,14 @@ def _time(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):
         return f"{seconds} s after 1970"
+
+
+def _prose(text: str) -> Markup:
+    """A sentence with its identifiers cut for the eye; the whole of each shows on pointing at it."""
+    found = _HEX.sub(
+        lambda match: f'<span class="hex" title="{match[0]}">{short(match[0])}</span>', escape(text)
+    )
+    return Markup(found)  # noqa: S704 - escaped before the spans were put in
 
 
 def _swimlanes(task: Mapping[str, Any]) -> Markup:

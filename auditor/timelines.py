@@ -32,7 +32,7 @@ def swimlanes(task: Mapping[str, Any]) -> str:
     parts = [
         f'<svg class="lanes" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="Events of task {escape(task["id"])} in order">',
-        *(_lane(row, who, task, width) for row, who in enumerate(lanes)),
+        *(_lane(row, who, width) for row, who in enumerate(lanes)),
         *(_mark(place, event, lanes) for place, event in enumerate(events)),
         *(_block(place, event, events, height) for place, event in enumerate(events)),
         "</svg>",
@@ -45,10 +45,9 @@ def _lanes(task: Mapping[str, Any]) -> list[str | None]:
     return list(dict.fromkeys([None, task["requester"], *task["parties"]]))
 
 
-def _lane(row: int, who: str | None, task: Mapping[str, Any], width: int) -> str:
+def _lane(row: int, who: str | None, width: int) -> str:
     y = _y(row)
-    name = "ledger" if who is None else f"{who[:8]}…{who[-4:]}"
-    shown = f"{name} asks" if who == task["requester"] else name
+    shown = "ledger" if who is None else f"{who[:8]}…{who[-4:]}"
     return (
         f'<text x="0" y="{y + 4}" class="who">{escape(shown)}</text>'
         f'<line x1="{LABEL}" y1="{y}" x2="{width - MARGIN}" y2="{y}" class="lane"/>'

@@ -175,7 +175,9 @@ def _record_of(case: Case, act: Act) -> tuple[Record | None, str | None]:
     if log is None:
         return None, case.why_no_log(act.party)
     found = log.of(act.task.id, act.kind)
-    return (found[-1], None) if found else (None, f"node {act.party} has no {act.kind} record of the task")
+    if found:
+        return found[-1], None
+    return None, f"node {act.party} has no {act.kind} record" if log.whole else log.why_silent()
 
 
 def _recorded(log: NodeLog, act: Act) -> Verdict:

@@ -25,6 +25,7 @@ from sealtrace.auditor.audit import Result, audit
 from sealtrace.auditor.case import Level, Proof, ProofProblem
 from sealtrace.auditor.checks import catalogue
 from sealtrace.protocol.evidence import Kind
+from sealtrace.protocol.identifiers import NOBODY
 
 A, B, C = OWNERS
 
@@ -253,6 +254,7 @@ VIOLATED = {
     "ST-T01 after the end": lambda: _then("TaskCancelled", task=COMPLETED, by=REQUESTER),
     "ST-T01 unknown": lambda: _then("TaskCancelled", task=h("none"), by=REQUESTER),
     "ST-T02": lambda: _then("TaskStarted", task=COMPLETED, party=REQUESTER, inputCommitment=h("in")),
+    "ST-T02 failed after finishing": lambda: _failed_by_a_finisher(),
     "ST-T03": lambda: bent("TaskCompleted", put(result=h("another"))),
     "ST-T04": disputed,
     "ST-T05": left_open,
@@ -278,6 +280,18 @@ VIOLATED = {
 def _then(name, **args):
     story = honest()
     story.mine().emit(name, **args)
+    return story.case()
+
+
+def _failed_by_a_finisher():
+    story = Story().found()
+    story.create(COMPLETED)
+    authority = story.block()
+    for owner in OWNERS:
+        story.start(COMPLETED, owner, last=owner == C)
+    story.finish(COMPLETED, A, authority)
+    story.mine().emit("TaskFailed", task=COMPLETED, party=A, reason=1, blame=0, blamed=NOBODY)
+    story.wipe(COMPLETED)
     return story.case()
 
 

@@ -1,14 +1,13 @@
 """Evidence logs as they are handed over: altered, torn, hostile."""
 
 import io
-import itertools
-import json
 import random
 import tracemalloc
 
 import httpx
 import pytest
 from auditor_story import OWNERS, Story, h, honest
+from eth_account import Account
 
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.evidence import (
@@ -18,10 +17,13 @@ from sealtrace.auditor.evidence import (
     read_file,
     read_log,
     read_url,
+    signed_checkpoint,
 )
-from sealtrace.protocol.evidence import MAX_RECORD_BYTES, Kind
-from sealtrace.protocol.identifiers import hex32
+from sealtrace.node.evidence import EvidenceLog
+from sealtrace.protocol.evidence import MAX_RECORD_BYTES, Kind, Record
+from sealtrace.protocol.identifiers import address, hex32
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+from sealtrace.protocol.statements import Statement, sign
 
 A, B, C = OWNERS
 
@@ -103,22 +105,52 @@ def test_a_log_may_go_on_after_its_last_checkpoint():
     assert audit(case).findings == ()
 
 
-def test_a_checkpoint_in_the_bundle_holds_the_records_after_the_last_anchor(tmp_path):
-    story = honest()
-    story.record(A, Kind.EVIDENCE_READ, {"by": "auditor"})
-    tree = MerkleTree(map(leaf_hash, story.lines[A]))
-    own = {"node": A, "size": len(tree), "root": hex32(tree.root())}
-    (tmp_path / "checkpoint.json").write_text(json.dumps(own))
-    (tmp_path / "000000.jsonl").write_bytes(text_of(story).replace(b'"by":"auditor"', b'"by":"nobodyy"'))
-    log = read_file(A, tmp_path, story.held(story.world(), A))
-    assert (log.fault.first, log.fault.past, log.fault.expected) == (len(tree) - 1, len(tree), own["root"])
+KEY = Account.create()
+
+
+def signed(node, lines, kind="evidence.checkpoint"):
+    """A checkpoint of ``lines`` as a node exports it."""
+    tree = MerkleTree(map(leaf_hash, lines))
+    body = {"size": len(tree), "root": hex32(tree.root()), "head_number": 3, "head_hash": h("head")}
+    statement = Statement(kind=kind, speaker=node, audience="anybody", at=1, body=body)
+    return sign(statement, bytes(KEY.key))
+
+
+def lines_of(node, count=4):
+    bodies = [{"cut_bytes": number} for number in range(count)]
+    return [
+        Record(index=index, at=1, node=node, kind=Kind.NODE_OPENED.value, body=body).line()
+        for index, body in enumerate(bodies)
+    ]
+
+
+def test_a_checkpoint_that_the_node_signed_holds_what_no_anchor_holds_yet(tmp_path):
+    node = address(KEY.address)
+    lines = lines_of(node)
+    (tmp_path / "checkpoint.json").write_text(signed(node, lines).model_dump_json())
+    altered = b"\n".join(lines).replace(b'"cut_bytes":3', b'"cut_bytes":4') + b"\n"
+    (tmp_path / "000000.jsonl").write_bytes(altered)
+    fault = read_file(node, tmp_path, [Held(3, hex32(MerkleTree(map(leaf_hash, lines[:3])).root()))]).fault
+    assert (fault.first, fault.past, fault.size) == (3, 4, 4)
+    assert "the checkpoint it signed" in fault.problem
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"\xff", signed(A, []).model_dump_json().encode()])
+def test_a_checkpoint_that_is_none_or_not_the_nodes_holds_nothing(text):
+    assert signed_checkpoint(A, text) == []
+
+
+def test_a_statement_of_another_kind_is_no_checkpoint():
+    node = address(KEY.address)
+    text = signed(node, [], kind="node.hello").model_dump_json().encode()
+    assert signed_checkpoint(node, text) == []
 
 
 def test_a_log_in_segments_is_one_log(tmp_path):
     story = honest()
     lines = [line + b"\n" for line in story.lines[A]]
-    for number, part in enumerate(itertools.batched(lines, 4) if hasattr(itertools, "batched") else [lines]):
-        (tmp_path / f"{number:06d}.jsonl").write_bytes(b"".join(part))
+    for number in range(0, len(lines), 4):
+        (tmp_path / f"{number // 4:06d}.jsonl").write_bytes(b"".join(lines[number : number + 4]))
     assert read_file(A, tmp_path, story.held(story.world(), A)).whole
 
 
@@ -166,6 +198,23 @@ def test_more_records_than_held_to_anything_are_bounded(monkeypatch):
     monkeypatch.setattr(evidence, "MAX_LOG_BYTES", 100)
     with pytest.raises(evidence.EvidenceTooLarge):
         list(open_lines(io.BytesIO(b"x\n" * 60)))
+
+
+def test_a_line_that_is_still_being_written_is_left_for_the_next_audit():
+    story = honest()
+    lines = [*text_of(story).splitlines(keepends=True), b'{"at":17000']
+    log = read_log(A, lines, story.held(story.world(), A))
+    assert (log.whole, log.size) == (True, len(lines) - 1)
+
+
+def test_the_folder_that_a_node_keeps_is_read_as_it_lies(tmp_path):
+    node = EvidenceLog(tmp_path, A)
+    for number in range(5):
+        node.append(Kind.EVIDENCE_READ, {"by": f"reader {number}"})
+    checkpoint = node.checkpoint()
+    node.append(Kind.EVIDENCE_READ, {"by": "a later one"})
+    log = read_file(A, tmp_path, [Held(checkpoint.size, checkpoint.root)])
+    assert (log.whole, log.size, log.unanchored) == (True, len(node), 1)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
