@@ -225,11 +225,18 @@ def _stranger(story: Story) -> None:
 
 
 def _suspended(story: Story) -> None:
-    """The regulator suspends the carrier: its peers do not compute with it."""
+    """The regulator suspends the carrier: its peers do not compute with it.
+
+    The scheduler would not introduce a suspended party; the lab goes round it, straight to the chain.
+    """
     regulator, carrier = story.network.sender("regulator"), story.network.plan.addresses["carrier"]
     reason = sha256(b"under investigation")
     regulator.send(f"suspend:{time.time_ns()}", calls.suspend_node(carrier, reason))
-    _refused(story, "a suspended node", Denial.PARTY_NOT_ACTIVE, _words(story, REHEARSAL))
+    spec = story.lab.build_spec(_words(story, REHEARSAL))
+    task = story.lab.chain.task_id(spec.requester, spec.digest())
+    story.lab.files.keep(task, spec)
+    story.lab.send(f"task.create:{task}", calls.create(spec.terms()))
+    _judged(story, story.lab, task, "a suspended node", Denial.PARTY_NOT_ACTIVE)
     regulator.send(f"reinstate:{time.time_ns()}", calls.reinstate_node(carrier))
 
 
@@ -238,7 +245,10 @@ def _refused(
 ) -> None:
     """Submit a task and require that it is refused for exactly this reason, recorded on chain."""
     asker = requester or story.lab
-    task = _submit(story, asker, None, words)
+    _judged(story, asker, _submit(story, asker, None, words), what, denial)
+
+
+def _judged(story: Story, asker: Requester, task: Hex32, what: str, denial: Denial) -> None:
     seen = _until_over(story, task, asker)
     _require(
         seen.state is TaskState.REFUSED and seen.ending is not None, f"{what}: the task is {seen.state.name}"
