@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ from sealtrace.node.ports import (
 from sealtrace.node.preparing import Holdings, Prepared, Unfit, prepare
 from sealtrace.node.settings import Limits
 from sealtrace.node.store import Store, TaskRow
-from sealtrace.protocol.authorization import Facts
+from sealtrace.protocol.authorization import Facts, why_denied
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import NOBODY, Address, Hex32
@@ -281,6 +281,10 @@ def _take(step: Step, view: View, hold: Hold) -> float | None:
 
 def _refuse(view: View, ports: Ports, denial: Denial, detail: str) -> float | None:
     _judged(view, ports, denial, detail)
+    return _refuse_judged(view, ports, denial, detail)
+
+
+def _refuse_judged(view: View, ports: Ports, denial: Denial, detail: str) -> float | None:
     try:
         done = ports.acts.refuse(view.task, view.terms, denial)
     except Reverted as reverted:
@@ -299,6 +303,22 @@ def _judged(view: View, ports: Ports, denial: Denial | None, detail: str, bound:
         return
     body = {**said, "detail": detail[:500], "terms": view.standing.terms_hash, "spec": view.terms.spec}
     ports.evidence.append(Kind.TASK_JUDGED, {**body, **_block(view.block)}, view.task)
+
+
+def _denied_by_chain(view: View, ports: Ports, denial: Denial) -> float | None:
+    """The chain denies a start that the last final block would have allowed: something changed since.
+
+    Where a new look shows it, it is judged there. Where none does yet (a time that passed while no block was
+    made, a revocation that is not final), the chain's word is taken, and no block is cited for it.
+    """
+    fresh = _view(view.row, ports)
+    if fresh.standing != view.standing or why_denied(
+        view.terms, view.standing.requester, ports.me, fresh.facts, fresh.block.timestamp
+    ):
+        return None
+    body = {"denial": int(denial), "input_commitment": None, "detail": "the chain denied the start"}
+    ports.evidence.append(Kind.TASK_JUDGED, {**body, "block_number": None}, view.task)
+    return _refuse_judged(view, ports, denial, "the chain denied the start")
 
 
 def _approve(view: View, ports: Ports) -> float | None:
@@ -322,7 +342,9 @@ def _start(view: View, hold: Hold) -> float | None:
     try:
         done = ports.acts.start(view.task, view.terms, hold.prepared.commitment)
     except Reverted as reverted:
-        return _not_taken(view, ports, reverted)  # a denial shows at a later block, and is judged there
+        if reverted.denial is not None:
+            return _denied_by_chain(view, ports, reverted.denial)
+        return _not_taken(view, ports, reverted)
     _record_start(view, ports, hold.prepared.commitment, done)
     return _settle(done, ports)
 
@@ -602,7 +624,7 @@ def _remember_end(view: View, ports: Ports) -> None:
         own = partial(_report_failure, view, ports)
     elif view.standing.state is TaskState.REFUSED and judged and judged.body["denial"]:
         denial = Denial(judged.body["denial"])
-        own = partial(_refuse, view, ports, denial, judged.body["detail"])
+        own = partial(_refuse_judged, view, ports, denial, judged.body["detail"])
     elif view.standing.state is TaskState.CANCELLED and view.row.stop_wanted:
         own = partial(_stop, view, ports)
     if own is not None:
@@ -624,6 +646,8 @@ def _wipe(view: View, ports: Ports) -> None:
 
 def _not_taken(view: View, ports: Ports, reverted: Reverted) -> float | None:
     """The chain did not take an act: look again when that explains itself, else say so and wait."""
+    if reverted.name == "TaskExpired":  # time passed since the last block was made
+        return _close(replace(view, standing=replace(view.standing, state=TaskState.EXPIRED)), ports)
     standing = ports.chain.task(view.task, at=ports.chain.finalized())
     if standing is not None and standing != view.standing:
         return None

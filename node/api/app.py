@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sealtrace import __version__
+from sealtrace.algorithms.bundles import SHIPPED
 from sealtrace.node.api import models
 from sealtrace.node.api.problems import install, problems
 from sealtrace.node.datasets import allowed
@@ -198,8 +199,11 @@ def list_algorithms(operations: OperationsDep, _: ReaderDep) -> list[models.Algo
     responses=problems(*_ACT, PathNotAllowed, BundleInvalid),
 )
 def add_algorithm(body: models.AddAlgorithm, operations: OperationsDep, _: OperatorDep) -> models.Algorithm:
-    """Take in an algorithm bundle from the node's disk; its digest is computed, and compared where given."""
-    path = allowed(Path(body.path), operations.node.settings.data_dirs)
+    """Take in an algorithm bundle from the node's disk; its digest is computed, and compared where given.
+
+    The path must lie under one of ``data_dirs``, or be a bundle that ships with this distribution.
+    """
+    path = allowed(Path(body.path), [*operations.node.settings.data_dirs, SHIPPED])
     return models.Algorithm(**asdict(operations.add_algorithm(path, body.digest)))
 
 

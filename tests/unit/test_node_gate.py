@@ -6,7 +6,7 @@ import pytest
 from node_world import ALGORITHM, GRANT, KEY, ME, OTHER, Fuse, Killed, World
 
 from sealtrace.node.errors import ChainUnavailable, SchedulerUnavailable
-from sealtrace.node.ports import RunFailed, Undeliverable
+from sealtrace.node.ports import Reverted, RunFailed, Undeliverable
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.lifecycle import TaskState
@@ -351,3 +351,22 @@ def test_killed_at_any_line_of_a_refusal_it_refuses_once_and_records_it_once(tmp
         assert refused(world) is Denial.BUNDLE_ALTERED
         assert world.ledger.acts == ["refuse BUNDLE_ALTERED"], ticks
         assert set(world.kinds().values()) == {1}, (ticks, world.kinds())
+
+
+def test_a_denial_that_no_final_block_shows_yet_is_taken_at_the_chains_word(world):
+    def expired_by_the_pending_blocks_time():
+        raise Reverted("Denied", "GRANT_EXPIRED", Denial.GRANT_EXPIRED)
+
+    world.ledger._start = expired_by_the_pending_blocks_time
+    assert refused(world) is Denial.GRANT_EXPIRED
+    assert world.last(Kind.TASK_JUDGED)["block_number"] is None
+
+
+def test_an_act_that_comes_too_late_closes_the_task_as_expired(world):
+    def late():
+        raise Reverted("TaskExpired", "at 1")
+
+    world.ledger._finish = late
+    world.deliver()
+    assert world.store.task(world.task).stage == "expired"
+    assert world.kinds()["task.wiped"] == 1
