@@ -68,6 +68,7 @@ class StoredTask:
     approved: int
     started: int
     finished: int
+    result: Hex32
     terms_hash: Hex32
     expected_terms_hash: Hex32 | None
 

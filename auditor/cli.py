@@ -215,9 +215,11 @@ def _show(done: Audit, page: Path, data: Path, *, as_json: bool) -> None:
     table.add_row(*map(str, cells))
     console.print(table)
     for finding in done.findings:
-        console.print(f"[bold red]{finding.rule}[/] {escape(finding.explanation)}", highlight=False)
-        console.print(f"  expected {escape(finding.expected)}", highlight=False)
-        console.print(f"  observed {escape(finding.observed)}", highlight=False)
+        console.print(
+            f"[bold red]{finding.rule}[/] {escape(finding.explanation)}", highlight=False, soft_wrap=True
+        )
+        console.print(f"  expected {escape(finding.expected)}", highlight=False, soft_wrap=True)
+        console.print(f"  observed {escape(finding.observed)}", highlight=False, soft_wrap=True)
     tone = {Result.CLEAN: "green", Result.FINDINGS: "red", Result.CANNOT_TELL: "yellow"}[done.result]
     console.print(f"[{tone}]{escape(report.sentence(done))}[/]", highlight=False)
     console.print(

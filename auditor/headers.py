@@ -88,7 +88,7 @@ def read_header(block: object) -> Header:
     """
     if not isinstance(block, dict):
         raise MalformedBlock(f"a block was asked for, and {type(block).__name__} came")
-    if number(block, "timestamp") >= 2**63 or number(block, "number") >= 2**63:
+    if max(number(block, "timestamp"), number(block, "number")) >= 2**53:  # what JSON carries exactly
         raise MalformedBlock("a block from beyond the end of time")
     return Header(
         number=number(block, "number"),

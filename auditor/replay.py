@@ -116,7 +116,6 @@ class _Replay:
     def _note(self, event: Event) -> None:
         self.world.events += 1
         self.world.blocks[event.block.number] = event.block
-        self.world.acts.setdefault((event.name, event.transaction), []).append(event)
 
     def _unknown(self, event: Event) -> None:
         if event.name != "RoleAdminChanged":
@@ -140,6 +139,10 @@ class _Replay:
             return (REGULATOR, by) in self._offices
         return (REGULATOR, by) in self._offices or (registrar and (REGISTRAR, by) in self._offices)
 
+    def _may_take_over(self, event: Event, thing: str) -> bool:
+        """Whether a second suspension stands: the regulator's, over a registrar's."""
+        return event.flag("regulator") and thing not in self._held
+
     # nodes
 
     def _node_admitted(self, event: Event) -> None:
@@ -158,7 +161,8 @@ class _Replay:
         self.world.nodes[who].put(event.position, node)
 
     def _node_suspended(self, event: Event) -> None:
-        self._set_node(event, {NodeStatus.ACTIVE, NodeStatus.SUSPENDED}, NodeStatus.SUSPENDED)
+        taken_over = {NodeStatus.SUSPENDED} if self._may_take_over(event, event.who("node")) else set()
+        self._set_node(event, {NodeStatus.ACTIVE, *taken_over}, NodeStatus.SUSPENDED)
         if event.flag("regulator"):
             self._held.add(event.who("node"))
 
@@ -234,10 +238,11 @@ class _Replay:
         self.world.algorithms[key].put(event.position, Algorithm(key, provider, AlgorithmStatus.ACTIVE))
 
     def _algorithm_suspended(self, event: Event) -> None:
-        allowed = {AlgorithmStatus.ACTIVE, AlgorithmStatus.SUSPENDED}
-        self._set_algorithm(event, allowed, AlgorithmStatus.SUSPENDED)
+        key = event.hex("algorithm")
+        taken_over = {AlgorithmStatus.SUSPENDED} if self._may_take_over(event, key) else set()
+        self._set_algorithm(event, {AlgorithmStatus.ACTIVE, *taken_over}, AlgorithmStatus.SUSPENDED)
         if event.flag("regulator"):
-            self._held.add(event.hex("algorithm"))
+            self._held.add(key)
 
     def _algorithm_reinstated(self, event: Event) -> None:
         self._set_algorithm(event, {AlgorithmStatus.SUSPENDED}, AlgorithmStatus.ACTIVE)

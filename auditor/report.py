@@ -284,7 +284,7 @@ def _annex(case: Case) -> Json:
         "checkpoints": [
             {
                 "node": a.node,
-                "size": a.size,
+                "size": _exact(a.size),
                 "root": a.root,
                 "block": a.event.block.number,
                 "transaction": a.event.transaction,
@@ -351,6 +351,11 @@ def _log(log: NodeLog) -> Json:
         "sizes_that_fit": list(log.fitting),
         "unanchored": log.unanchored,
     }
+
+
+def _exact(value: int) -> int | str:
+    """A number as JSON carries it exactly: a node may anchor any 64 bits as its log's size."""
+    return value if value < 2**53 else str(value)
 
 
 def _time(seconds: int) -> str:

@@ -46,6 +46,11 @@ class TaskRecord(Protocol):
         ...
 
     @property
+    def result(self) -> Hex32:
+        """The digest agreed on so far."""
+        ...
+
+    @property
     def terms_hash(self) -> Hex32:
         """What the ledger keeps of its terms."""
         ...
@@ -102,6 +107,7 @@ def _task(record: TaskRecord | None, history: TaskHistory) -> StoredTask | None:
         approved=record.approved,
         started=record.started,
         finished=record.finished,
+        result=record.result,
         terms_hash=record.terms_hash,
         expected_terms_hash=terms_hash(terms) if terms else None,
     )

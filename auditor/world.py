@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from sealtrace.auditor.events import Event, Position
 from sealtrace.protocol.authorization import Facts
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
+from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState, at_time
 from sealtrace.protocol.records import Algorithm, BlockRef, Dataset, Grant, Node, Protection, TaskTerms, Use
 
 T = TypeVar("T")
+
+CONFLICT = Hex32("0x" + "ff" * 32)
 
 
 class Timeline(Generic[T]):
@@ -40,9 +41,6 @@ class Timeline(Generic[T]):
     def last(self) -> T:
         """The value at the end of the replay."""
         return self._values[-1]
-
-    def __iter__(self) -> Iterator[tuple[Position, T]]:
-        return zip(self._positions, self._values, strict=True)
 
 
 class Topic(StrEnum):
@@ -161,6 +159,11 @@ class TaskHistory:
         """Its state at block time ``now``."""
         return at_time(self.state, self.deadline, now)
 
+    def agreed(self) -> Hex32:
+        """The digest the ledger holds as agreed: zero before the first, all ones once two differ."""
+        found = self.results()
+        return CONFLICT if len(found) > 1 else next(iter(found), NOTHING)
+
     def results(self) -> set[Hex32]:
         """The result digests its parties reported."""
         return {event.hex("result") for event in self.finishes.values()}
@@ -179,8 +182,6 @@ class World:
     spent_without_start: list[Consumption] = field(default_factory=list)
     irregular: list[Irregularity] = field(default_factory=list)
     blocks: dict[int, BlockRef] = field(default_factory=dict)
-    acts: dict[tuple[str, Hex32], list[Event]] = field(default_factory=dict)
-    """Events by transaction and name."""
     events: int = 0
 
     def facts(self, terms: TaskTerms, requester: Address, at: Position) -> Facts:
@@ -192,10 +193,6 @@ class World:
             datasets=_present({u.dataset: self.datasets.get(u.dataset) for u in terms.uses}, at),
             algorithms=_present({u.algorithm: self.algorithms.get(u.algorithm) for u in terms.uses}, at),
         )
-
-    def named(self, transaction: Hex32, name: str) -> list[Event]:
-        """The events called ``name`` of a transaction."""
-        return self.acts.get((name, transaction), [])
 
 
 K = TypeVar("K", bound=str)

@@ -76,7 +76,7 @@ def _rewritten(case: Case, log: NodeLog, fault: Fault) -> Verdict:
         explanation=f"The log of node {log.node} is not the one it anchored: {fault.records} differs.",
         event=anchor.event if anchor else None,
         node=log.node,
-        evidence=fault.line,
+        evidence=fault.line or fault.observed,
     )
 
 

@@ -121,6 +121,7 @@ def _as_stored(task: TaskHistory, found: StoredTask | None, case: Case) -> Store
         approved=task.approved,
         started=task.mask(task.starts),
         finished=task.mask(task.finishes),
+        result=task.agreed(),
         terms_hash=terms_hash or Hex32("terms incomplete in the events"),
         expected_terms_hash=terms_hash,
     )

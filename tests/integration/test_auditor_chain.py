@@ -221,6 +221,18 @@ def test_one_flipped_byte_is_one_finding_that_names_node_and_roots(network, tmp_
     assert "root 0x" in found["observed"]
 
 
+def test_a_person_sees_a_table_the_findings_and_where_the_report_is(network, tmp_path):
+    flip = lambda text: text.replace(b'"files":2', b'"files":3', 1)  # noqa: E731
+    logs = network.handed_over(tmp_path / "logs", flip)
+    fixed = ["run", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*fixed, "--directory", network.deployed.directory, *logs])
+    assert result.exit_code == 1
+    assert "tasks" in result.output
+    assert "EV-L01 The log of node" in result.output
+    assert "1 finding in 2 tasks up to block" in result.output
+    assert str(tmp_path / "out" / "report.html") in result.output
+
+
 def test_without_the_logs_it_cannot_be_told(network, tmp_path):
     code, told = run(network, tmp_path / "out")
     assert (code, told["result"]) == (2, "cannot_tell")

@@ -297,7 +297,8 @@ def snapshot_of(world, last):
             return None
         fake = h("terms" + task.id)
         masks = task.approved, task.mask(task.starts), task.mask(task.finishes)
-        return StoredTask(task.requester, task.state_at(last.timestamp), task.deadline, *masks, fake, fake)
+        state = task.state_at(last.timestamp)
+        return StoredTask(task.requester, state, task.deadline, *masks, task.agreed(), fake, fake)
 
     return Snapshot(
         nodes={key: line.last for key, line in world.nodes.items()},

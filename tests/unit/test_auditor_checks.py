@@ -15,6 +15,7 @@ from auditor_story import (
     OWNERS,
     PURPOSE,
     REFUSED,
+    REGULATOR_KEY,
     REQUESTER,
     Story,
     h,
@@ -244,6 +245,7 @@ VIOLATED = {
     "ST-P02": lambda: suspended(REQUESTER),
     "ST-D01": lambda: before_the_starts(("DatasetWithdrawn", {"dataset": DATASETS[A], "owner": A})),
     "ST-A01": lambda: before_the_starts(("AlgorithmRevoked", {"algorithm": ALGORITHM, "by": REQUESTER})),
+    "ST-N01 suspended twice": lambda: _suspended_twice(regulator=False),
     "ST-N01 twice": lambda: _then("NodeReinstated", node=A, by=OFFICE),
     "ST-N01 by nobody": lambda: _then("NodeRetired", node=A, by=B),
     "ST-D02": lambda: _then("DatasetWithdrawn", dataset=DATASETS[A], owner=B),
@@ -281,6 +283,19 @@ def _then(name, **args):
     story = honest()
     story.mine().emit(name, **args)
     return story.case()
+
+
+def _suspended_twice(*, regulator):
+    story = honest()
+    values = {"node": A, "reason": h("reason")}
+    story.mine().emit("NodeSuspended", by=OFFICE, regulator=False, **values)
+    by = REGULATOR_KEY if regulator else OFFICE
+    story.mine().emit("NodeSuspended", by=by, regulator=regulator, **values)
+    return story.case()
+
+
+def test_the_regulator_takes_over_a_registrars_suspension():
+    assert rules(_suspended_twice(regulator=True)) == []
 
 
 def _failed_by_a_finisher():

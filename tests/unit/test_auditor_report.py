@@ -68,6 +68,17 @@ def test_the_level_that_was_not_reached_is_given_with_its_reason():
     assert "That nothing was left out of the events: the endpoint gives no receipts." in report["not_checked"]
 
 
+def test_a_node_that_anchors_an_absurd_size_does_not_stop_the_report():
+    story = honest()
+    last = [e for e in story.events if e.name == "CheckpointAnchored" and e.args["node"] == OWNERS[0]][-1]
+    absurd = {"size": 2**64 - 1, "root": last.args["root"], "previousSize": last.args["size"]}
+    story.mine().emit("CheckpointAnchored", node=OWNERS[0], **absurd)
+    report = document(audit(story.case()))
+    assert [(f["rule"], f["node"]) for f in report["findings"]] == [("EV-L02", OWNERS[0])]
+    assert b'"18446744073709551615"' in to_json(report)
+    assert "18446744073709551615" in to_html(report)
+
+
 def test_what_a_party_wrote_cannot_become_markup():
     story = honest()
     attack = lambda node, text: text.replace(b"\n", b"<script>alert(1)</script>\n", 1)  # noqa: E731
