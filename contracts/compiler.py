@@ -64,7 +64,7 @@ class CompilationFailed(RuntimeError):
 
 
 def install(into: Path = HERE) -> None:
-    """Install the pinned ``solc`` and OpenZeppelin packages below ``into`` with ``npm ci``, unless they are there.
+    """Install the pinned ``solc`` and OpenZeppelin below ``into`` with ``npm ci``, unless they are there.
 
     Raises:
         CompilerMissing: ``npm`` is absent or could not install the packages.

@@ -78,7 +78,7 @@ class Done:
         return self.events[0].args[name]
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """The consortium, its chain and its client."""
 
