@@ -108,7 +108,7 @@ def _transactions(link: Link, newest: int, oldest: int) -> Iterator[Mapping[str,
 def _officers(consortium: Mapping[str, Any]) -> dict[str, Address]:
     if not consortium:
         return {}
-    arguments = content(consortium["input"])[len(abi.artifact("Consortium").bytecode) :]
+    arguments = _creation_code(consortium)[len(abi.artifact("Consortium").bytecode) :]
     try:
         values = abi.decode_values(["address"] * 3, arguments, "the consortium's officers")
     except MalformedAnswer:
@@ -126,9 +126,13 @@ def _why_other_creation(
         return "it was created by other code"
     offices = [officers.get(office, address("0x" + "00" * 20)) for office in _OFFICERS]
     arguments = constructor_arguments(addresses, *offices)[name]
-    if content(transaction["input"]) != abi.encode_constructor(name, arguments):
+    if _creation_code(transaction) != abi.encode_constructor(name, arguments):
         return "it was created by other code"
     return None
+
+
+def _creation_code(transaction: Mapping[str, Any]) -> bytes:
+    return content(transaction["input"] if "input" in transaction else transaction["data"])
 
 
 def _hash(transaction: Mapping[str, Any] | None) -> Hex32 | None:
