@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,16 +104,16 @@ def _examine(plan: Plan, logs: dict[str, Path], story: Story) -> Audit:
 
 
 def _wait_for_anchors(story: Story) -> None:
-    """Every node anchors its log after its last task; the audit waits for that."""
+    """Every node anchors its log after its last act; the audit waits for that."""
     chain = story.network.chain()
 
-    def anchored() -> bool:
-        at = chain.head()
-        nodes = [story.network.plan.addresses[name] for name in ORGANISATIONS]
-        found = [chain.checkpoint(node, at=at) for node in nodes]
-        return all(each is not None for each in found)
+    def anchored(name: str) -> bool:
+        checkpoint = chain.checkpoint(story.network.plan.addresses[name], at=chain.head())
+        records = story.operators[name].task(story.asked[-1])["evidence"]
+        return checkpoint is not None and checkpoint.size > max(each["index"] for each in records)
 
-    _wait(anchored, ANCHOR_SECONDS, "not every node has anchored its log")
+    for name in ORGANISATIONS:
+        _wait(partial(anchored, name), ANCHOR_SECONDS, f"the {name} has not anchored its log")
 
 
 def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:

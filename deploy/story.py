@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,7 @@ class Story:
     algorithms: dict[str, Hex32] = field(default_factory=dict)
     datasets: dict[str, Hex32] = field(default_factory=dict)
     grants: dict[tuple[str, str, str], Hex32] = field(default_factory=dict)
+    asked: list[Hex32] = field(default_factory=list)
 
     def tell(self, who: str, what: str, **facts: Any) -> None:
         """See :meth:`Narrator.tell`."""
@@ -131,13 +134,16 @@ def _register(story: Story) -> None:
         story.lab.send(f"algorithm:{bundle.digest}", calls.register_algorithm(bundle.digest))
         story.tell("lab", f"registers algorithm {name} {_short(bundle.digest)}", digest=bundle.digest)
     made = samples.split(story.rows, story.network.directory / "split")
-    for name, operator in story.operators.items():
+
+    def register(name: str, operator: Operator) -> None:
         story.tables[name] = Path(shutil.copy(made[name], story.network.members.data(name)))
         for algorithm in ALGORITHMS:
             operator.add_algorithm(_handed_over(story, name, shipped[algorithm]))
         story.datasets[name] = operator.add_dataset(story.tables[name], name)
         held = f"{_lines(story.tables[name])} applicants, {len(samples.COLUMNS[name])} columns"
         story.tell(name, f"registers its table ({held}) as {_short(story.datasets[name])}")
+
+    _each(story, register)
 
 
 def _handed_over(story: Story, name: str, bundle: Path) -> Path:
@@ -149,7 +155,7 @@ def _handed_over(story: Story, name: str, bundle: Path) -> Path:
 
 
 def _grant(story: Story, purpose: str, uses: int) -> None:
-    for name, operator in story.operators.items():
+    def grant(name: str, operator: Operator) -> None:
         for algorithm in ALGORITHMS:
             story.grants[name, algorithm, purpose] = operator.grant(
                 story.datasets[name],
@@ -162,6 +168,15 @@ def _grant(story: Story, purpose: str, uses: int) -> None:
             )
         allowed = " and ".join(ALGORITHMS)
         story.tell(name, f"lets the lab run {allowed} for '{purpose}', {uses} times, {DAYS} day")
+
+    _each(story, grant)
+
+
+def _each(story: Story, act: Callable[[str, Operator], None]) -> None:
+    """Let every organisation act at its own node, all at the same time."""
+    with ThreadPoolExecutor(len(story.operators)) as pool:
+        for done in [pool.submit(act, *each) for each in story.operators.items()]:
+            done.result()
 
 
 def _compute(story: Story) -> None:
@@ -308,10 +323,10 @@ def _parameters(story: Story) -> dict[str, Any]:
 
 def _submit(story: Story, requester: Requester, what: str | None, words: Mapping[str, Any]) -> Hex32:
     spec = requester.build_spec(words)
-    task = requester.submit(spec).task
+    story.asked.append(hex32(requester.submit(spec).task))
     if what:
-        story.tell("lab", f"asks for {what}: task {_short(task)}", task=task)
-    return hex32(task)
+        story.tell("lab", f"asks for {what}: task {_short(story.asked[-1])}", task=story.asked[-1])
+    return story.asked[-1]
 
 
 def _until_over(story: Story, task: Hex32, requester: Requester | None = None) -> Progress:
@@ -351,12 +366,16 @@ def _cells(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 def _correlations(joint: Mapping[str, Any], plain: Mapping[str, Any]) -> Table:
     table = Table(title="correlation: joint | plain", title_justify="left", box=None)
-    names = [each.split(".")[1].split("_in_")[0] for each in joint["correlation"]["columns"]]
-    for name in ("", *(n[:16] for n in names)):
-        table.add_column(name, justify="right" if name else "left")
-    rows = zip(names, joint["correlation"]["matrix"], plain["correlation"]["matrix"], strict=True)
-    for name, one, other in rows:
-        table.add_row(name[:26], *(f"{a:.3f}|{b:.3f}" for a, b in zip(one, other, strict=True)))
+    table.add_column("columns, each pair at the parties named")
+    table.add_column("coefficient", justify="right")
+    names, one, other = (
+        joint["correlation"]["columns"],
+        joint["correlation"]["matrix"],
+        plain["correlation"]["matrix"],
+    )
+    for i, j in combinations(range(len(names)), 2):
+        if names[i].split(".")[0] != names[j].split(".")[0]:
+            table.add_row(f"{names[i]} × {names[j]}", f"{one[i][j]:+.4f} | {other[i][j]:+.4f}")
     return table
 
 
