@@ -74,11 +74,14 @@ def init(
         "directory": str(directory),
         "address": keys.address,
         "encryption_key": keys.encryption_key,
+        "tls_fingerprint": keys.tls_fingerprint,
     }
     if as_json:
         _print_json(made)
     else:
-        _say(f"requester in {directory}\naddress        {keys.address}\nencryption key {keys.encryption_key}")
+        for name, value in made.items():
+            _say(f"{name:<16}{value}")
+        _say("Give all but the directory to the registrar, who admits requesters.")
 
 
 @task_app.command()
@@ -89,13 +92,14 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what would be submitted: protocols, who learns what, what owners would refuse."""
-    planned = Requester.open(directory).plan(file)
+    requester = Requester.open(directory)
+    planned = requester.plan(file)
     if out is not None:
         write_whole(out, planned.spec.canonical())
     if as_json:
         _print_json(_plan_json(planned))
     else:
-        _print_plan(planned)
+        _print_plan(requester, planned)
 
 
 @task_app.command()
@@ -116,7 +120,7 @@ def submit(
     if as_json:
         _print_json({"task": accepted.task, "warnings": warnings, "learns": _learns_json(planned.learns)})
     else:
-        _print_warnings(warnings)
+        _print_warnings(requester, warnings)
         _say(f"task {accepted.task}")
     if watch:
         _watch(requester, accepted.task, timeout, as_json=as_json)
@@ -166,10 +170,8 @@ def list_tasks(directory: Dir, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    table = Table("task", "state", "purpose", "parties")
     for row in rows:
-        table.add_row(row["task"], row["state"], escape(row["purpose"]), ", ".join(row["parties"]))
-    Console().print(table)
+        _say(f"{row['task']}  {row['state']:<13}  {escape(row['purpose'])} ({', '.join(row['parties'])})")
 
 
 @algorithm_app.command()
@@ -220,11 +222,9 @@ def list_algorithms(directory: Dir, as_json: AsJson = False) -> None:
     if as_json:
         _print_json([_bundle_json(each) for each in bundles])
         return
-    table = Table("name", "version", "engine", "digest")
     for each in bundles:
         manifest = each.manifest
-        table.add_row(manifest.name, manifest.version, manifest.engine, each.digest)
-    Console().print(table)
+        _say(f"{each.digest}  {manifest.engine:<5}  {manifest.name} {manifest.version}")
 
 
 def _register(requester: Requester, digest: Hex32) -> str:
@@ -349,13 +349,13 @@ def _learns_json(learns: tuple[Learns, ...]) -> list[dict[str, str]]:
     ]
 
 
-def _print_plan(planned: Plan) -> None:
+def _print_plan(requester: Requester, planned: Plan) -> None:
     table = Table("step", "engine", "protocol", "inputs", "after", title=escape(planned.spec.purpose))
     for step in planned.spec.steps:
         table.add_row(step.id, step.engine, step.protocol, ", ".join(step.inputs), ", ".join(step.after))
     Console().print(table)
     _print_learns(planned.learns)
-    _print_warnings(list(planned.warnings))
+    _print_warnings(requester, list(planned.warnings))
     _say(f"would be task {planned.task}")
 
 
@@ -366,8 +366,10 @@ def _print_learns(learns: tuple[Learns, ...]) -> None:
     Console().print(table)
 
 
-def _print_warnings(warnings: list[str]) -> None:
+def _print_warnings(requester: Requester, warnings: list[str]) -> None:
     for each in warnings:
+        for party, name in requester.names.items():
+            each = each.replace(party, name)
         _say(f"[yellow]warning[/] {escape(each)}")
 
 

@@ -150,14 +150,14 @@ class Requester:
 
     def grants(self) -> list[Grant]:
         """The grants that were ever issued to this requester, as they stand now."""
-        at = self.chain.head()
+        at = self.chain.finalized()
         issued = self.chain.events(self.chain.deployed_at, at.number, names={"GrantIssued"})
         mine = [hex32(each.args["grant"]) for each in issued if each.args["requester"] == self.address]
         return [grant for grant in (self.chain.grant(id, at=at) for id in mine) if grant is not None]
 
     def algorithm(self, digest: Hex32) -> Algorithm | None:
         """An algorithm as the chain has it now."""
-        return self.chain.algorithm(digest, at=self.chain.head())
+        return self.chain.algorithm(digest, at=self.chain.finalized())
 
     def send(self, intent: str, call: calls.Call) -> None:
         """Send one transaction under the requester's key, once for each ``intent``."""
@@ -191,14 +191,14 @@ class Requester:
             TaskUnknown: there is no such task.
             Reverted: it is over already, or another requester's.
         """
-        if self.chain.task(task, at=self.chain.head()) is None:
+        if self.chain.task(task, at=self.chain.finalized()) is None:
             raise TaskUnknown(task)
         self._sender.send(f"task.cancel:{task}", calls.cancel(task))
 
     # Watching
 
     def look(self, task: Hex32) -> Progress:
-        """The task at the chain's newest block.
+        """The task at the chain's newest final block.
 
         Raises:
             TaskUnknown: there is no such task.
@@ -299,7 +299,7 @@ class Requester:
         return found
 
     def _look(self, task: Hex32, spec: TaskSpec) -> Progress:
-        at = self.chain.head()
+        at = self.chain.finalized()
         record = self.chain.task(task, at=at)
         if record is None:
             raise TaskUnknown(task)
@@ -311,7 +311,7 @@ class Requester:
         return Progress(seen.task, seen.state, seen.block, seen.deadline, seen.parties, seen.result, ending)
 
     def _create(self, task: Hex32, spec: TaskSpec) -> None:
-        if self.chain.task(task, at=self.chain.head()) is not None:
+        if self.chain.task(task, at=self.chain.finalized()) is not None:
             return
         try:
             self._sender.send(f"task.create:{task}", calls.create(spec.terms()))
@@ -328,7 +328,7 @@ class Requester:
     def _require_own(self, spec: TaskSpec) -> None:
         if spec.requester != self.address:
             raise WrongKey(f"the specification is {spec.requester}'s, the key here is {self.address}'s")
-        on_chain = self.chain.node(self.address, at=self.chain.head()).encryption_key
+        on_chain = self.chain.node(self.address, at=self.chain.finalized()).encryption_key
         if not spec.requester_key == self.keys.encryption_key == on_chain:
             raise WrongKey(
                 f"results would be sealed to {spec.requester_key}; hpke.key here is "

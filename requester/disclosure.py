@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sealtrace.algorithms.bundles import Bundle
@@ -32,4 +33,12 @@ def disclosure(spec: TaskSpec, find: Callable[[Hex32], Bundle]) -> Iterator[Lear
             yield Learns(step.id, step.algorithm, step.protocol, "anybody", unknown)
             continue
         for role, what in manifest.learns.items():
+            if not _applies(role, step.protocol, manifest.protocols):
+                continue
             yield Learns(step.id, f"{manifest.name} {manifest.version}", step.protocol, role, what)
+
+
+def _applies(role: str, protocol: str, protocols: Sequence[str]) -> bool:
+    """Whether a sentence about ``role`` concerns ``protocol``: one that names protocols must name this one."""
+    named = [each for each in protocols if re.search(rf"\b{re.escape(each)}\b", role)]
+    return not named or protocol in named

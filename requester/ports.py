@@ -65,9 +65,6 @@ class Chain(Protocol):
     def deployed_at(self) -> int:
         """The block from which events are of interest."""
 
-    def head(self) -> BlockRef:
-        """The last block."""
-
     def finalized(self) -> BlockRef:
         """The last block that cannot be undone."""
 

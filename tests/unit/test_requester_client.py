@@ -245,6 +245,8 @@ def test_a_plan_says_who_learns_what(world):
     learns = world.requester.plan(words()).learns
     assert {"party", "requester", "scheduler"} <= {each.role for each in learns}
     assert all(each.step == "align" and each.protocol == "ECDH" for each in learns)
+    assert any("ECDH" in each.role for each in learns)
+    assert not any("RR22" in each.role for each in learns)
 
 
 def test_a_plan_that_changes_what_was_asked_is_not_believed(world):
