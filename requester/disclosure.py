@@ -39,6 +39,6 @@ def disclosure(spec: TaskSpec, find: Callable[[Hex32], Bundle]) -> Iterator[Lear
 
 
 def _applies(role: str, protocol: str, protocols: Sequence[str]) -> bool:
-    """Whether a sentence about ``role`` concerns ``protocol``: one that names protocols must name this one."""
+    """Whether a sentence about ``role`` concerns ``protocol``: if it names protocols, then this one."""
     named = [each for each in protocols if re.search(rf"\b{re.escape(each)}\b", role)]
     return not named or protocol in named
