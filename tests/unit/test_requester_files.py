@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from scheduler_fakes import LAB, NOW, PARTIES, h
@@ -224,3 +226,12 @@ def test_a_damaged_key_is_named(tmp_path):
     (tmp_path / "hpke.key").write_text("12")
     with pytest.raises(NoDirectory, match=r"hpke\.key"):
         directory.keys()
+
+
+def test_the_task_in_the_documents_is_one():
+    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    draft = draft_of(example, book={})
+    assert [each.get("protocol") for each in draft["steps"]] == [None, "CHEETAH"]
+    draft["steps"][0]["protocol"] = "RR22"
+    assert specification(draft).steps[1].after == ["align"]
