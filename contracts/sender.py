@@ -268,12 +268,7 @@ class Sender:
         if reason := receipt.get("revertReason"):
             return read_revert(content(reason), row.contract).mined_as(row.hash)
         transaction = read_transaction(row.raw)
-        call = {
-            "from": self.address,
-            "to": transaction["to"].lower(),
-            "data": transaction["data"],
-            "gas": hexadecimal(transaction["gas"]),
-        }
+        call = {"from": self.address, "to": transaction["to"], "data": transaction["data"]}
         for at in (height - 1, height):
             answer = self._link.attempt("eth_call", call, hexadecimal(at))
             if isinstance(answer, Failure) and answer.data:

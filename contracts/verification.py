@@ -61,20 +61,21 @@ def examine(link: Link, directory: Address, look_back: int = LOOK_BACK_BLOCKS) -
     addresses = {**seven, "Directory": directory}
     wrong = why_not_ours(link, addresses) or why_not_one_set(link, addresses)
     first = max(0, deployed_at - look_back)
+    span = f"the blocks {first} to {deployed_at}, the one the directory says it was made in"
     found = _creations(link, {where: name for name, where in addresses.items()}, deployed_at, first)
     officers = _officers(found.get("Consortium", {}))
     for name, transaction in found.items():
         if problem := _why_other_creation(name, transaction, addresses, officers):
             wrong.setdefault(name, problem)
     examined = (
-        Examined(name, addresses[name], _hash(found.get(name)), wrong.get(name, _missing(name, found, first)))
+        Examined(name, addresses[name], _hash(found.get(name)), wrong.get(name, _missing(name, found, span)))
         for name in ORDER
     )
     return Examination(tuple(examined), officers, first, deployed_at)
 
 
-def _missing(name: str, found: Mapping[str, Any], first: int) -> str | None:
-    return None if name in found else f"its creation is not in the blocks from {first} on"
+def _missing(name: str, found: Mapping[str, Any], span: str) -> str | None:
+    return None if name in found else f"its creation is not in {span}"
 
 
 def _creations(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import eth_tester.backends.pyevm.main as pyevm_main
+from eth.exceptions import HeaderNotFound
+from eth.exceptions import TransactionNotFound as UnknownTransaction
 from eth_keys.datatypes import PrivateKey
 from eth_tester import EthereumTester
 from eth_tester.backends.pyevm import PyEVMBackend
@@ -52,10 +54,12 @@ def _find_transaction(chain: Any, wanted: bytes) -> Any:
             return head, transaction, i
     try:
         number, i = chain.chaindb.get_transaction_index(wanted)
-    except Exception:
-        raise TransactionNotFound("0x" + bytes(wanted).hex()) from None
-    block = chain.get_canonical_block_by_number(number)
-    return block, block.transactions[i], i
+        block = chain.get_canonical_block_by_number(number)
+        if number < head.number and block.transactions[i].hash == wanted:
+            return block, block.transactions[i], i
+    except (KeyError, IndexError, LookupError, HeaderNotFound, UnknownTransaction):
+        pass  # the index keeps what a snapshot took back
+    raise TransactionNotFound("0x" + bytes(wanted).hex())
 
 
 pyevm_main._get_transaction_by_hash = _find_transaction

@@ -1,0 +1,325 @@
+"""The sender: one intent is one transaction, whoever asks again and wherever the process dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from chain_world import RESULT, World, h
+
+from sealtrace.contracts import calls
+from sealtrace.contracts.client import Chain
+from sealtrace.contracts.errors import ChainUnreachable, NonceTaken, NotAccepted, NotMined, Reverted
+from sealtrace.contracts.link import Failure, Link
+from sealtrace.contracts.outbox import State
+from sealtrace.contracts.sender import Sender
+from sealtrace.protocol.outcome import Denial
+
+
+class Between:
+    """A link in whose way a test can stand: ``rules`` answer in the endpoint's place, by method."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.rules: dict[str, Callable[..., Any]] = {}
+        self.sent: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    def attempt(self, method: str, *params: Any) -> Any:
+        if method == "eth_sendRawTransaction":
+            self.sent.append(params[0])
+        if method in self.rules:
+            return self.rules[method](*params)
+        return self._link.attempt(method, *params)
+
+    def request(self, method: str, *params: Any) -> Any:
+        answer = self.attempt(method, *params)
+        if isinstance(answer, Failure):
+            raise answer.error()
+        return answer
+
+    def batch(self, asks: Any) -> list[Any]:
+        return [self.attempt(ask.method, *ask.params) for ask in asks]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    made = sa.create_engine(f"sqlite:///{tmp_path / 'outbox.db'}")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def between(world: World) -> Between:
+    return Between(world.link)
+
+
+@pytest.fixture
+def sender(world: World, between: Between, engine: sa.Engine) -> Sender:
+    return make(world, between, engine)
+
+
+def make(world: World, between: Between, engine: sa.Engine, name: str = "alice") -> Sender:
+    chain = Chain(between, world.chain.settings, world.chain.addresses, world.chain.deployed_at)  # type: ignore[arg-type]
+    return Sender(chain, world.keys[name], engine)
+
+
+def rows(engine: sa.Engine) -> list[tuple[str, str]]:
+    with engine.connect() as db:
+        return [(i, s) for i, s in db.execute(sa.text("select intent, state from outbox order by nonce"))]
+
+
+def refusing(message: str) -> Callable[..., Failure]:
+    return lambda *_: Failure("eth_sendRawTransaction", -32000, message, None)
+
+
+def unreachable(*_: Any) -> Any:
+    raise ChainUnreachable("http://nowhere", "connection refused")
+
+
+def root(n: int) -> calls.Call:
+    return calls.anchor(n, h(f"root {n}"))
+
+
+def test_a_transaction_is_sent_mined_and_told(sender: Sender, engine: sa.Engine) -> None:
+    mined = sender.send("anchor:1", root(1))
+    assert [event.name for event in mined.events] == ["CheckpointAnchored"]
+    assert mined.events[0].block_hash == mined.block.hash
+    assert mined.gas_used > 21_000
+    assert rows(engine) == [("anchor:1", State.MINED)]
+
+
+def test_the_same_intent_is_sent_once(sender: Sender, between: Between) -> None:
+    first = sender.submit("anchor:1", root(1))
+    assert sender.submit("anchor:1", root(1)) == first
+    assert sender.wait("anchor:1").transaction == sender.wait("anchor:1").transaction == first
+    sender.pump()
+    assert len(between.sent) == 1
+
+
+def test_what_the_contract_would_refuse_is_not_stored(sender: Sender, engine: sa.Engine) -> None:
+    with pytest.raises(Reverted, match="LogDidNotGrow"):
+        sender.submit("anchor:0", root(0))
+    assert rows(engine) == []
+
+
+def test_a_crash_between_storing_and_sending_is_repaired(
+    sender: Sender, between: Between, world: World, engine: sa.Engine
+) -> None:
+    between.rules["eth_sendRawTransaction"] = unreachable
+    with pytest.raises(ChainUnreachable):
+        sender.submit("anchor:1", root(1))
+    assert rows(engine) == [("anchor:1", State.QUEUED)]
+
+    del between.rules["eth_sendRawTransaction"]
+    again = make(world, between, engine)  # another process, the same database
+    again.pump()
+    again.wait("anchor:1")
+    assert rows(engine) == [("anchor:1", State.MINED)]
+    assert len(set(between.sent)) == 1  # the same bytes
+
+
+def test_an_answer_lost_on_the_way_does_not_send_another(
+    sender: Sender, between: Between, world: World, engine: sa.Engine
+) -> None:
+    def lost(raw: str) -> Any:
+        world.link.attempt("eth_sendRawTransaction", raw)
+        return unreachable()
+
+    between.rules["eth_sendRawTransaction"] = lost
+    with pytest.raises(ChainUnreachable):
+        sender.submit("anchor:1", root(1))
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too low: next nonce 9, tx nonce 8")
+    mined = sender.send("anchor:1", root(1))
+    assert mined.events[0].args["size"] == 1
+    assert rows(engine) == [("anchor:1", State.MINED)]
+    assert sender.replaced() == []
+
+
+@pytest.mark.parametrize("words", ["already known", "Known transaction", "tx already imported"])
+def test_an_endpoint_that_has_it_already_is_no_error(
+    sender: Sender, between: Between, world: World, words: str
+) -> None:
+    def twice(raw: str) -> Any:
+        world.link.attempt("eth_sendRawTransaction", raw)
+        return refusing(words)()
+
+    between.rules["eth_sendRawTransaction"] = twice
+    assert sender.send("anchor:1", root(1)).events
+
+
+def test_a_nonce_that_another_program_used_is_replaced_and_recorded(
+    sender: Sender, between: Between, world: World, engine: sa.Engine
+) -> None:
+    between.rules["eth_sendRawTransaction"] = unreachable
+    with pytest.raises(ChainUnreachable):
+        sender.submit("dataset", root(2))
+    del between.rules["eth_sendRawTransaction"]
+    stored = between.sent[0]
+    world.do(root(1), "alice")  # the same key in another program's hands
+
+    sender.pump()
+
+    mined = sender.wait("dataset")
+    assert mined.events[0].args["size"] == 2
+    (lost,) = sender.replaced()
+    assert lost.intent == "dataset"
+    taken_by = world.chain.events(0, world.chain.head().number, names={"CheckpointAnchored"})[0].transaction
+    assert lost.taken_by == taken_by
+    assert between.sent[-1] != stored
+    assert rows(engine) == [("dataset", State.MINED)]
+
+
+def test_nothing_is_signed_again_where_the_foreign_transaction_cannot_be_shown(
+    sender: Sender, between: Between, world: World
+) -> None:
+    between.rules["eth_sendRawTransaction"] = unreachable
+    with pytest.raises(ChainUnreachable):
+        sender.submit("grant", calls.issue_grant(world.grant_terms("alice")))
+    del between.rules["eth_sendRawTransaction"]
+    world.do(root(1), "alice")
+    count = world.link.request("eth_getTransactionCount", world.of("alice"), "latest")
+
+    def pruned(_: str, at: str) -> Any:
+        return count if at in ("latest", "pending") else Failure("x", -32000, "missing trie node", None)
+
+    between.rules["eth_getTransactionCount"] = pruned
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too low")
+    with pytest.raises(NonceTaken, match="missing trie node"):
+        sender.pump()
+    assert sender.replaced() == []
+
+
+def test_a_transaction_the_endpoint_refuses_for_good_stays_and_is_named(
+    sender: Sender, between: Between, engine: sa.Engine
+) -> None:
+    between.rules["eth_sendRawTransaction"] = refusing("insufficient funds for gas * price + value")
+    with pytest.raises(NotAccepted, match="insufficient funds"):
+        sender.submit("anchor:1", root(1))
+    assert rows(engine) == [("anchor:1", State.QUEUED)]
+
+
+@pytest.mark.parametrize(
+    "words", ["txpool is full: 10000 wait", "replacement transaction underpriced: this nonce is pending"]
+)
+def test_what_passes_is_waited_for(sender: Sender, between: Between, engine: sa.Engine, words: str) -> None:
+    between.rules["eth_sendRawTransaction"] = refusing(words)
+    sender.submit("anchor:1", root(1))
+    assert rows(engine) == [("anchor:1", State.QUEUED)]
+    del between.rules["eth_sendRawTransaction"]
+    sender.pump()
+    sender.wait("anchor:1")
+    assert rows(engine) == [("anchor:1", State.MINED)]
+
+
+def test_a_transaction_refused_in_its_block_stays_recorded_and_is_never_sent_again(
+    world: World, between: Between, engine: sa.Engine
+) -> None:
+    """Two starts for the last use: both look good when they are sent."""
+    grant = world.issue("alice", uses=1)
+    tasks = []
+    for _ in range(2):
+        terms = world.terms({"alice": grant})
+        tasks.append((world.create(terms), terms))
+    sender = make(world, between, engine)
+    between.rules["eth_sendRawTransaction"] = lambda raw: "0x"  # held back
+    for i, (task, terms) in enumerate(tasks):
+        sender.submit(f"start:{i}", calls.start(task, terms, h("input")))
+    del between.rules["eth_sendRawTransaction"]
+    held = list(between.sent)
+    for raw in held:
+        between.attempt("eth_sendRawTransaction", raw)
+
+    assert [event.name for event in sender.wait("start:0").events] == ["GrantConsumed", "TaskStarted"]
+    for _ in range(2):
+        with pytest.raises(Reverted) as caught:
+            sender.wait("start:1")
+        assert caught.value.denial is Denial.GRANT_EXHAUSTED
+        assert caught.value.transaction is not None
+    assert rows(engine) == [("start:0", State.MINED), ("start:1", State.REVERTED)]
+    sender.submit("start:1", calls.start(*tasks[1], h("input")))
+    sender.pump()
+    assert between.sent == held * 2
+
+
+def test_waiting_ends_and_says_what_it_waited_for(
+    sender: Sender, between: Between, engine: sa.Engine
+) -> None:
+    between.rules["eth_sendRawTransaction"] = lambda raw: "0x"
+    sent = sender.submit("anchor:1", root(1))
+    with pytest.raises(NotMined, match=sent):
+        sender.wait("anchor:1", timeout_s=0.2)
+    assert rows(engine) == [("anchor:1", State.SENT)]
+    del between.rules["eth_sendRawTransaction"]
+    sender.pump()
+    sender.wait("anchor:1")
+
+
+def test_waiting_for_what_was_never_submitted_is_a_mistake(sender: Sender) -> None:
+    with pytest.raises(KeyError, match="nobody"):
+        sender.wait("nobody asked")
+
+
+@pytest.mark.parametrize("intent", ["", "x" * 201])
+def test_an_intent_is_a_short_text(sender: Sender, intent: str) -> None:
+    with pytest.raises(ValueError, match="intent"):
+        sender.submit(intent, root(1))
+
+
+def test_another_process_that_was_faster_is_not_an_error(
+    sender: Sender, between: Between, world: World, engine: sa.Engine
+) -> None:
+    """Both look, both find nothing stored, one sends; the other's simulation then finds it done."""
+    other = make(world, between, engine)
+    real = between.attempt
+
+    def interrupted(*params: Any) -> Any:
+        del between.rules["eth_estimateGas"]
+        other.send("anchor:1", root(1))
+        return real("eth_estimateGas", *params)
+
+    between.rules["eth_estimateGas"] = interrupted
+    assert sender.submit("anchor:1", root(1)) == other.submit("anchor:1", root(1))
+    assert len(between.sent) == 1
+
+
+def test_many_threads_over_one_database_leave_no_gap_and_send_nothing_twice(
+    world: World, engine: sa.Engine
+) -> None:
+    between = Between(world.link)
+    between.rules["eth_sendRawTransaction"] = lambda raw: "0x"
+    between.rules["eth_estimateGas"] = lambda *_: 100_000  # eth-tester is for one thread
+    between.rules["eth_getBlockByNumber"] = lambda *_: {"baseFeePerGas": 0}
+    between.rules["eth_getTransactionCount"] = lambda *_: 7
+    senders = [make(world, between, engine) for _ in range(4)]
+
+    def submit(n: int) -> str:
+        return senders[n % 4].submit(f"intent {n // 2}", calls.anchor(n // 2 + 1, RESULT))
+
+    with ThreadPoolExecutor(8) as pool:
+        hashes = list(pool.map(submit, range(24)))
+    assert hashes[::2] == hashes[1::2]
+    with engine.connect() as db:
+        nonces = [n for (n,) in db.execute(sa.text("select nonce from outbox order by nonce"))]
+    assert nonces == list(range(7, 19))
+
+
+def test_two_keys_share_a_database_without_meeting(world: World, between: Between, engine: sa.Engine) -> None:
+    alice, bob = make(world, between, engine, "alice"), make(world, between, engine, "bob")
+    assert alice.send("anchor", root(1)).transaction != bob.send("anchor", root(1)).transaction
+
+
+def test_fees_are_offered_where_the_network_asks_them(between: Between) -> None:
+    from sealtrace.contracts.sender import Fees, offered
+
+    between.rules["eth_maxPriorityFeePerGas"] = lambda: "0x3"
+    assert offered(between, {"baseFeePerGas": "0x0"}) == Fees(0, 0)  # type: ignore[arg-type]
+    assert offered(between, {"baseFeePerGas": "0x64"}) == Fees(203, 3)  # type: ignore[arg-type]
+    between.rules["eth_maxPriorityFeePerGas"] = refusing("no such method")
+    assert offered(between, {"baseFeePerGas": 100}) == Fees(200, 0)  # type: ignore[arg-type]

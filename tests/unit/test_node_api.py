@@ -1,0 +1,338 @@
+"""The node's API: tokens and roles, problems, documented errors, and what each route does."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+from eth_account import Account
+from fastapi.testclient import TestClient
+from node_world import ALGORITHM, GRANT, LAB, World
+
+from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.contracts.events import ChainEvent
+from sealtrace.contracts.sender import Mined
+from sealtrace.node.api.app import build
+from sealtrace.node.directory import Layout
+from sealtrace.node.errors import ChainUnavailable, NodeError
+from sealtrace.node.evidence import EvidenceLog
+from sealtrace.node.gateway.control import GatewayUnavailable
+from sealtrace.node.operations import Operations, TokenRole
+from sealtrace.node.ports import Done, Reverted
+from sealtrace.node.settings import ChainSection, Settings
+from sealtrace.node.wiring import Node
+from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.identifiers import Address, UnixSeconds
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.records import BlockRef, Checkpoint, GrantStatus
+from sealtrace.protocol.statements import Signed, signer_of
+
+KEY = b"\x02" * 32
+ME = Address(Account.from_key(KEY).address.lower())
+BLOCK = BlockRef(7, sha256(b"7"), UnixSeconds(1_000_000))
+
+
+class FakeChain:
+    def __init__(self, world):
+        self.world, self.down = world, False
+
+    def __getattr__(self, name):
+        if self.down:
+            raise ChainUnavailable("no answer")
+        return getattr(self.world.ledger, name)
+
+    def grant(self, grant, *, at):
+        return self.world.facts.grants[GRANT]
+
+    def checkpoint(self, node, *, at):
+        return Checkpoint(ME, 0, sha256(b""))
+
+    def node(self, node, *, at):
+        return replace(next(iter(self.world.facts.nodes.values())), address=node)
+
+
+class FakeActs:
+    def __init__(self):
+        self.sent, self.error = [], None
+
+    def send(self, intent, call):
+        if self.error is not None:
+            raise self.error
+        self.sent.append(call.function)
+        event = ChainEvent(
+            name="GrantIssued",
+            contract="GrantRegistry",
+            args={"grant": GRANT},
+            block_number=7,
+            block_hash=BLOCK.hash,
+            timestamp=None,
+            transaction=sha256(b"tx"),
+            log_index=0,
+        )
+        return Mined(sha256(b"tx"), BLOCK, 1, [event])
+
+    def stop(self, task, terms):
+        self.sent.append("stop")
+        return Done(sha256(b"tx"), BLOCK)
+
+
+class NoGateway:
+    def close(self, task, *, left=None):
+        raise GatewayUnavailable("not running")
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+@pytest.fixture
+def node(world, tmp_path):
+    settings = Settings(
+        name="bank",
+        address=ME,
+        scheduler_url="http://127.0.0.1:1",
+        redis_url="redis://127.0.0.1:1/0",
+        data_dirs=[tmp_path / "data"],
+        chain=ChainSection(rpc_url="http://127.0.0.1:1", chain_id=1, directory=ME),
+    )
+    (tmp_path / "node").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "node" / "bundles").mkdir()
+    (tmp_path / "node" / "vault").mkdir()
+    found = Node(Layout(tmp_path / "node"), settings)
+    vars(found).update(  # what cached properties would have made
+        key=KEY,
+        store=world.store,
+        chain=FakeChain(world),
+        acts=FakeActs(),
+        gateway=NoGateway(),
+        evidence=EvidenceLog(tmp_path / "log", ME),
+    )
+    return found
+
+
+@pytest.fixture
+def client(node):
+    return TestClient(build(Operations(node)), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def operator(node):
+    return bearer(Operations(node).add_token("ops", TokenRole.OPERATOR))
+
+
+@pytest.fixture
+def reader(node):
+    return bearer(Operations(node).add_token("eyes", TokenRole.READER))
+
+
+def bearer(token):
+    return {"authorization": f"Bearer {token}"}
+
+
+def is_problem(answer, status, name):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail", "next"}
+    assert body["type"] == f"urn:sealtrace:problem:{name}"
+    assert body["next"]
+
+
+def test_health_says_what_does_not_answer_and_needs_no_token(client):
+    body = client.get("/v1/health").json()
+    assert body["status"] == "degraded"
+    assert body["parts"]["redis"] == {"ok": False}
+    assert body["parts"]["chain"] == {"ok": True}
+
+
+def routes(app):
+    for path, methods in app.openapi()["paths"].items():
+        for method, route in methods.items():
+            yield method.upper(), path, route
+
+
+def test_no_route_but_health_answers_without_a_token_or_with_a_wrong_one(client):
+    for method, path, _ in routes(client.app):
+        if path == "/v1/health":
+            continue
+        where = path.replace("{index}", "0").replace("{task}", LAB).replace("{", "").replace("}", "")
+        for headers in ({}, bearer("st_wrong"), {"authorization": "Basic x"}):
+            is_problem(client.request(method, where, headers=headers, json={}), 401, "NotAuthenticated")
+
+
+def test_a_reader_acts_on_nothing(client, reader, world):
+    for method, path, _ in routes(client.app):
+        if method != "GET":
+            where = path
+            for name in ("task", "grant", "dataset"):
+                where = where.replace("{" + name + "}", world.task)
+            is_problem(client.request(method, where, headers=reader, json={}), 403, "NotAllowed")
+
+
+def test_every_route_documents_its_errors_and_every_act_has_an_example(client):
+    for method, path, route in routes(client.app):
+        if path == "/v1/health":
+            continue
+        assert "401" in route["responses"], path
+        for status, answer in route["responses"].items():
+            if status.startswith(("4", "5")) and status != "422":
+                assert "application/problem+json" in answer["content"], (path, status)
+        if method != "GET":
+            assert "403" in route["responses"], path
+    schemas = client.app.openapi()["components"]["schemas"]
+    for name in ("AddDataset", "IssueGrant", "AddAlgorithm"):
+        assert schemas[name]["examples"], name
+
+
+def test_every_error_of_the_node_has_a_status_a_sentence_and_a_next_step():
+    def all_of(kind):
+        yield kind
+        for each in kind.__subclasses__():
+            yield from all_of(each)
+
+    for kind in all_of(NodeError):
+        assert kind.__doc__, kind
+        assert kind.next_step, kind
+        assert 400 <= kind.status < 600, kind
+
+
+def test_a_dataset_is_added_listed_and_withdrawn(client, operator, reader, tmp_path, node):
+    (tmp_path / "data" / "people.csv").write_text("id,age\n1,30\n")
+    body = {"path": str(tmp_path / "data" / "people.csv"), "name": "people", "data_class": "core"}
+    added = client.post("/v1/datasets", json=body, headers=operator)
+    assert added.status_code == 201, added.text
+    assert added.json()["schema"]["columns"][1] == {"name": "age", "kind": "number"}
+    assert added.json()["data_class"] == "core"
+    assert added.json()["id"] in [each["id"] for each in client.get("/v1/datasets", headers=reader).json()]
+    gone = client.delete(f"/v1/datasets/{added.json()['id']}", headers=operator)
+    assert gone.json()["withdrawn"]
+    assert node.acts.sent == ["register", "withdraw"]
+
+
+def test_bad_datasets_are_named(client, operator, tmp_path):
+    (tmp_path / "data" / "bad.csv").write_text("id,id\n1,2\n")
+    for path, status, name in (
+        ("/etc/passwd", 403, "PathNotAllowed"),
+        ("people.csv", 403, "PathNotAllowed"),
+        (str(tmp_path / "data" / "missing.csv"), 422, "DatasetUnreadable"),
+        (str(tmp_path / "data" / "bad.csv"), 422, "DatasetUnreadable"),
+    ):
+        answer = client.post("/v1/datasets", json={"path": path}, headers=operator)
+        is_problem(answer, status, name)
+
+
+def order(world, **changes):
+    return {
+        "dataset": world.dataset,
+        "algorithm": ALGORITHM,
+        "requester": LAB,
+        "purpose": "credit study",
+        "uses": 3,
+        "expires_at": 2_000_000_000,
+        "protections": ["PSI_RR22"],
+    } | changes
+
+
+def test_a_grant_is_issued_recorded_listed_and_revoked(client, operator, reader, world, node):
+    issued = client.post("/v1/grants", json=order(world), headers=operator)
+    assert issued.status_code == 201, issued.text
+    assert issued.json()["id"] == GRANT
+    (listed,) = client.get("/v1/grants", headers=reader).json()
+    assert listed["status"] == GrantStatus.ACTIVE.name.lower()
+    assert client.post(f"/v1/grants/{GRANT}/revoke", headers=operator).status_code == 200
+    assert node.acts.sent == ["issue", "revoke"]
+    assert [node.evidence.record(i).kind for i in (1, 2)] == ["grant.issued", "grant.revoked"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "name"),
+    [
+        ({"protections": ["MAGIC"]}, 422, "UnknownProtection"),
+        ({"protections": []}, 422, "InvalidRequest"),
+        ({"uses": 0}, 422, "InvalidRequest"),
+        ({"requester": "0xABC"}, 422, "InvalidRequest"),
+        ({"more": 1}, 422, "InvalidRequest"),
+        ({"dataset": GRANT}, 404, "DatasetNotFound"),
+    ],
+)
+def test_bad_grants_are_named(client, operator, world, change, status, name):
+    is_problem(client.post("/v1/grants", json=order(world, **change), headers=operator), status, name)
+
+
+def test_what_the_chain_refuses_is_told_with_the_contracts_error(client, operator, world, node):
+    node.acts.error = Reverted("InvalidWindow", "0 to 1")
+    answer = client.post("/v1/grants", json=order(world), headers=operator)
+    is_problem(answer, 409, "ChainRefused")
+    assert "InvalidWindow" in answer.json()["detail"]
+    is_problem(client.post(f"/v1/grants/{GRANT}/revoke", headers=operator), 404, "GrantNotFound")
+
+
+def test_a_chain_that_is_down_is_named(client, reader, node):
+    node.chain.down = True
+    is_problem(client.get("/v1/node", headers=reader), 503, "ChainUnavailable")
+
+
+def test_tasks_are_listed_shown_approved_and_stopped(client, operator, reader, world, node):
+    assert [row["id"] for row in client.get("/v1/tasks", headers=reader).json()] == [world.task]
+    whole = client.get(f"/v1/tasks/{world.task}", headers=reader).json()
+    assert whole["on_chain"]["state"] == "authorized"
+    assert whole["spec"]["purpose"] == "credit study"
+    assert client.post(f"/v1/tasks/{world.task}/approve", headers=operator).json()["approval"] == "given"
+    world.ledger.state = TaskState.RUNNING
+    assert client.post(f"/v1/tasks/{world.task}/stop", headers=operator).status_code == 202
+    assert node.acts.sent == ["stop"]
+    assert world.store.task(world.task).stop_wanted
+
+
+def test_a_task_that_is_unknown_or_over_is_named(client, operator, world):
+    is_problem(client.post(f"/v1/tasks/{GRANT}/stop", headers=operator), 404, "TaskNotFound")
+    world.store.end(world.task, "completed")
+    is_problem(client.post(f"/v1/tasks/{world.task}/stop", headers=operator), 409, "TaskOver")
+
+
+def test_the_evidence_is_exported_with_a_signed_checkpoint_and_the_reading_is_recorded(client, reader, node):
+    answer = client.get("/v1/evidence", headers=reader)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["kind"] for line in lines] == ["node.opened", "evidence.read"]
+    assert lines[1]["body"]["by"] == "eyes"
+    signed = Signed.model_validate_json(base64.urlsafe_b64decode(answer.headers["x-sealtrace-checkpoint"]))
+    assert signer_of(signed) == ME
+    assert signed.statement.body["size"] == 2
+    assert signed.statement.body["root"] == node.evidence.root(2)
+
+
+def test_one_record_is_shown_with_its_proof(client, reader):
+    body = client.get("/v1/evidence/0", headers=reader).json()
+    assert json.loads(body["record"])["index"] == 0
+    assert len(body["inclusion"]) == 1
+    is_problem(client.get("/v1/evidence/99", headers=reader), 404, "RecordNotFound")
+
+
+def test_bundles_are_added_and_listed(client, operator, reader):
+    folder = shipped()["psi"]
+    added = client.post("/v1/algorithms", json={"path": str(folder)}, headers=operator)
+    assert added.status_code == 201, added.text
+    assert added.json()["digest"] == load(folder).digest
+    assert client.get("/v1/algorithms", headers=reader).json()[0]["intact"]
+    bad = client.post("/v1/algorithms", json={"path": str(folder), "digest": GRANT}, headers=operator)
+    is_problem(bad, 422, "BundleInvalid")
+
+
+def test_a_token_is_not_in_the_database(node, world):
+    token = Operations(node).add_token("ops", TokenRole.OPERATOR)
+    with world.store.engine.connect() as connection:
+        rows = connection.exec_driver_sql("select * from tokens").fetchall()
+    assert token not in str(rows)
+
+
+def test_a_body_that_no_route_needs_is_not_read(client, operator):
+    answer = client.post("/v1/grants", content=b"x" * (2 << 20), headers=operator)
+    assert answer.status_code == 413
+
+
+def test_an_unknown_address_is_a_problem_too(client):
+    is_problem(client.get("/v1/nothing"), 404, "NoSuchRoute")
