@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol, Self
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
 
+from sealtrace.auditor.rpc import is_this_machine
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.evidence import MAX_RECORD_BYTES, BadRecord, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, hex32
@@ -325,7 +325,8 @@ def read_url(node: Address, url: str, token: str | None, held: Sequence[Held]) -
     if token and not _is_private(url):
         raise EvidenceUnreadable(f"{url}: a token is sent over https or to this machine only")
     try:
-        with httpx.stream("GET", url, headers=headers, timeout=FETCH_SECONDS) as response:
+        proxies = not is_this_machine(url)
+        with httpx.stream("GET", url, headers=headers, timeout=FETCH_SECONDS, trust_env=proxies) as response:
             if response.status_code != 200:
                 raise EvidenceUnreadable(f"{url} answers {response.status_code}: ask for a reader's token")
             own = signed_checkpoint(node, _header_text(response.headers.get(CHECKPOINT_HEADER, "")))
@@ -342,8 +343,7 @@ def _header_text(value: str) -> bytes:
 
 
 def _is_private(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("127.0.0.1", "::1", "localhost")
+    return url.startswith("https://") or is_this_machine(url)
 
 
 class _Streamed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -41,7 +42,10 @@ class Rpc:
         self, url: str, *, timeout_s: float = 30, transport: httpx.BaseTransport | None = None
     ) -> None:
         try:
-            self._client = httpx.Client(base_url=url, timeout=timeout_s, transport=transport)
+            proxies = not is_this_machine(url)  # a proxy from the environment has no way back to here
+            self._client = httpx.Client(
+                base_url=url, timeout=timeout_s, transport=transport, trust_env=proxies
+            )
         except (httpx.InvalidURL, ValueError) as cause:
             raise EndpointUnreachable(f"{url!r} is no http or https address: {cause}") from cause
         self._url = url
@@ -103,6 +107,11 @@ class Rpc:
         if "result" not in answer:
             raise EndpointTalksNonsense(f"{self._url}: the answer to {method} has no result")
         return answer["result"]
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether ``url`` is on the loopback interface."""
+    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _request(method: str, params: Sequence[object], identity: int) -> dict[str, object]:

@@ -242,7 +242,9 @@ def test_a_log_is_read_from_a_nodes_api(monkeypatch):
     monkeypatch.setattr(
         httpx,
         "stream",
-        lambda method, url, **more: httpx.Client(transport=transport).stream(method, url, **more),
+        lambda method, url, *, trust_env, **more: httpx.Client(transport=transport).stream(
+            method, url, **more
+        ),
     )
     log = read_url(A, "https://node.example/v1/evidence", "secret", story.held(story.world(), A))
     assert log.whole
