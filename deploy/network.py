@@ -26,7 +26,7 @@ from sealtrace.deploy import redis
 from sealtrace.deploy.members import Members
 from sealtrace.deploy.plan import LAB, ORGANISATIONS, Plan
 from sealtrace.deploy.ports import require_free
-from sealtrace.deploy.processes import Processes, Program, Status, wait_until
+from sealtrace.deploy.processes import Processes, Program, Status, undivided, wait_until
 from sealtrace.protocol.records import NodeStatus, Role
 
 START_SECONDS = 120.0
@@ -73,8 +73,9 @@ class Network:
             self._start_roles(report)
 
     def down(self) -> None:
-        """Stop every process. State stays."""
-        self.processes.stop()
+        """Stop every process. State stays. Another Ctrl-C does not leave it half done."""
+        with undivided():
+            self.processes.stop()
 
     def statuses(self) -> list[Status]:
         """Every process that was started."""

@@ -53,6 +53,10 @@ class Operator:
         """End a grant."""
         self._ask("POST", f"/v1/grants/{grant}/revoke")
 
+    def stop(self, task: Hex32) -> None:
+        """End a task on this node's data."""
+        self._ask("POST", f"/v1/tasks/{task}/stop")
+
     def task(self, task: Hex32) -> dict[str, Any]:
         """What the node knows of a task."""
         return dict(self._ask("GET", f"/v1/tasks/{task}"))

@@ -11,8 +11,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +63,7 @@ class Processes:
         """Start ``program`` unless it runs already."""
         if self._process(program.name) is not None:
             return
-        with (self.logs / f"{program.name}.log").open("ab") as log:
+        with undivided(), (self.logs / f"{program.name}.log").open("ab") as log:
             child = subprocess.Popen(
                 program.arguments,
                 stdin=subprocess.DEVNULL,
@@ -70,8 +72,9 @@ class Processes:
                 env={**os.environ, **program.environment},
                 start_new_session=True,
             )
-        created = psutil.Process(child.pid).create_time()
-        self._pid_file(program.name).write_text(json.dumps({"pid": child.pid, "created": created}))
+            created = psutil.Process(child.pid).create_time()
+            known = json.dumps({"pid": child.pid, "created": created})
+            self._pid_file(program.name).write_text(known)
 
     def require_alive(self, name: str) -> None:
         """Raise :class:`ProcessDied` with the end of its log when ``name`` is gone."""
@@ -130,6 +133,26 @@ class Processes:
 
     def _pid_file(self, name: str) -> Path:
         return self.run / f"{name}.pid"
+
+
+@contextmanager
+def undivided() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done, so that no process is started and forgotten."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    kept = {
+        number: signal.signal(number, lambda got, frame: came.append(got))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    for got in came[:1]:
+        signal.raise_signal(got)
 
 
 def wait_until(ready: Mapping[str, object], processes: Processes, *, timeout_s: float) -> None:

@@ -103,9 +103,9 @@ def run(network: Network, data: Path, narrator: Narrator) -> bool:
     """
     rows = samples.read(data)
     network.up(lambda line: narrator.tell("network", line))
-    story = _begin(network, rows, narrator)
-    _register(story)
-    _grant(story, PURPOSE, USES)
+    story = begin(network, rows, narrator)
+    register(story)
+    grant(story, PURPOSE, USES)
     _compute(story)
     _spend(story)
     _refusals(story)
@@ -114,7 +114,8 @@ def run(network: Network, data: Path, narrator: Narrator) -> bool:
     return True
 
 
-def _begin(network: Network, rows: list[dict[str, str]], narrator: Narrator) -> Story:
+def begin(network: Network, rows: list[dict[str, str]], narrator: Narrator) -> Story:
+    """A story on a network that is up."""
     operators = {
         name: Operator(name, network.plan.api_url(name), network.plan.tokens[name]) for name in ORGANISATIONS
     }
@@ -125,7 +126,7 @@ def _begin(network: Network, rows: list[dict[str, str]], narrator: Narrator) -> 
 # --- what is allowed
 
 
-def _register(story: Story) -> None:
+def register(story: Story) -> None:
     """The lab registers the algorithms; every owner adds its table and takes the bundles in."""
     shipped = bundles.shipped()
     for name in ALGORITHMS:
@@ -135,7 +136,7 @@ def _register(story: Story) -> None:
         story.tell("lab", f"registers algorithm {name} {_short(bundle.digest)}", digest=bundle.digest)
     made = samples.split(story.rows, story.network.directory / "split")
 
-    def register(name: str, operator: Operator) -> None:
+    def add(name: str, operator: Operator) -> None:
         story.tables[name] = Path(shutil.copy(made[name], story.network.members.data(name)))
         for algorithm in ALGORITHMS:
             operator.add_algorithm(_handed_over(story, name, shipped[algorithm]))
@@ -143,7 +144,7 @@ def _register(story: Story) -> None:
         held = f"{_lines(story.tables[name])} applicants, {len(samples.COLUMNS[name])} columns"
         story.tell(name, f"registers its table ({held}) as {_short(story.datasets[name])}")
 
-    _each(story, register)
+    _each(story, add)
 
 
 def _handed_over(story: Story, name: str, bundle: Path) -> Path:
@@ -154,8 +155,10 @@ def _handed_over(story: Story, name: str, bundle: Path) -> Path:
     )
 
 
-def _grant(story: Story, purpose: str, uses: int) -> None:
-    def grant(name: str, operator: Operator) -> None:
+def grant(story: Story, purpose: str, uses: int) -> None:
+    """Every owner lets the lab use its table with each algorithm, for one purpose, so many times."""
+
+    def issue(name: str, operator: Operator) -> None:
         for algorithm in ALGORITHMS:
             story.grants[name, algorithm, purpose] = operator.grant(
                 story.datasets[name],
@@ -169,7 +172,7 @@ def _grant(story: Story, purpose: str, uses: int) -> None:
         allowed = " and ".join(ALGORITHMS)
         story.tell(name, f"lets the lab run {allowed} for '{purpose}', {uses} times, {DAYS} day")
 
-    _each(story, grant)
+    _each(story, issue)
 
 
 def _each(story: Story, act: Callable[[str, Operator], None]) -> None:
@@ -181,7 +184,7 @@ def _each(story: Story, act: Callable[[str, Operator], None]) -> None:
 
 def _compute(story: Story) -> None:
     """The joint computation, opened by the lab, beside the plain one."""
-    task = _submit(story, story.lab, "joint statistics", _words(story, PURPOSE, statistics=True))
+    task = submit(story, story.lab, "joint statistics", words(story, PURPOSE, statistics=True))
     seen = _until_over(story, task)
     _require(seen.state is TaskState.COMPLETED, f"the task is {seen.state.name}: {_ending(story, seen)}")
     result = story.lab.result(task, TASK_SECONDS)
@@ -204,7 +207,7 @@ def _compute(story: Story) -> None:
 def _spend(story: Story) -> None:
     """Two more runs: the grants for intersection are used up."""
     for number in (2, 3):
-        task = _submit(story, story.lab, f"intersection, use {number} of {USES}", _words(story, PURPOSE))
+        task = submit(story, story.lab, f"intersection, use {number} of {USES}", words(story, PURPOSE))
         seen = _until_over(story, task)
         _require(
             seen.state is TaskState.COMPLETED, f"use {number} is {seen.state.name}: {_ending(story, seen)}"
@@ -215,17 +218,17 @@ def _spend(story: Story) -> None:
 
 
 def _refusals(story: Story) -> None:
-    _grant(story, REHEARSAL, 9)
-    _refused(story, "a fourth use of a grant for three", Denial.GRANT_EXHAUSTED, _words(story, PURPOSE))
+    grant(story, REHEARSAL, 9)
+    _refused(story, "a fourth use of a grant for three", Denial.GRANT_EXHAUSTED, words(story, PURPOSE))
     _stranger(story)
     bundle = story.network.members.directory("carrier") / "bundles" / story.algorithms["psi"][2:]
     with _altered(next(bundle.rglob("manifest.json"))):
-        _refused(story, "a bundle altered at the carrier", Denial.BUNDLE_ALTERED, _words(story, REHEARSAL))
+        _refused(story, "a bundle altered at the carrier", Denial.BUNDLE_ALTERED, words(story, REHEARSAL))
     with _altered(story.tables["registry"]):
-        _refused(story, "a table altered at the registry", Denial.DATASET_ALTERED, _words(story, REHEARSAL))
+        _refused(story, "a table altered at the registry", Denial.DATASET_ALTERED, words(story, REHEARSAL))
     _suspended(story)
     story.operators["bank"].revoke(story.grants["bank", "psi", REHEARSAL])
-    _refused(story, "a grant the bank revoked", Denial.GRANT_REVOKED, _words(story, REHEARSAL))
+    _refused(story, "a grant the bank revoked", Denial.GRANT_REVOKED, words(story, REHEARSAL))
 
 
 def _stranger(story: Story) -> None:
@@ -235,8 +238,13 @@ def _stranger(story: Story) -> None:
     call = calls.admit(card.address, role, card.tls_fingerprint, card.encryption_key)
     story.network.sender("registrar").send(f"admit:{card.address}", call)
     stranger = Requester.open(story.network.members.directory("stranger"))
-    words = _words(story, REHEARSAL)
-    _refused(story, "a requester without a grant", Denial.WRONG_REQUESTER, words, stranger)
+    _refused(
+        story,
+        "a requester without a grant",
+        Denial.WRONG_REQUESTER,
+        words(story, REHEARSAL),
+        stranger,
+    )
 
 
 def _suspended(story: Story) -> None:
@@ -247,7 +255,7 @@ def _suspended(story: Story) -> None:
     regulator, carrier = story.network.sender("regulator"), story.network.plan.addresses["carrier"]
     reason = sha256(b"under investigation")
     regulator.send(f"suspend:{time.time_ns()}", calls.suspend_node(carrier, reason))
-    spec = story.lab.build_spec(_words(story, REHEARSAL))
+    spec = story.lab.build_spec(words(story, REHEARSAL))
     task = story.lab.chain.task_id(spec.requester, spec.digest())
     story.lab.files.keep(task, spec)
     story.lab.send(f"task.create:{task}", calls.create(spec.terms()))
@@ -256,11 +264,11 @@ def _suspended(story: Story) -> None:
 
 
 def _refused(
-    story: Story, what: str, denial: Denial, words: Mapping[str, Any], requester: Requester | None = None
+    story: Story, what: str, denial: Denial, asked: Mapping[str, Any], requester: Requester | None = None
 ) -> None:
     """Submit a task and require that it is refused for exactly this reason, recorded on chain."""
     asker = requester or story.lab
-    _judged(story, asker, _submit(story, asker, None, words), what, denial)
+    _judged(story, asker, submit(story, asker, None, asked), what, denial)
 
 
 def _judged(story: Story, asker: Requester, task: Hex32, what: str, denial: Denial) -> None:
@@ -292,7 +300,7 @@ def _altered(path: Path) -> Iterator[None]:
 # --- tasks
 
 
-def _words(story: Story, purpose: str, *, statistics: bool = False) -> dict[str, Any]:
+def words(story: Story, purpose: str, *, statistics: bool = False) -> dict[str, Any]:
     """The task as a requester writes it, see ``docs/tasks.md``."""
     grants = {a: {name: story.grants[name, a, purpose] for name in ORGANISATIONS} for a in ALGORITHMS}
     steps: dict[str, Any] = {"align": {"algorithm": "psi", "protocol": "RR22", "grants": grants["psi"]}}
@@ -321,8 +329,9 @@ def _parameters(story: Story) -> dict[str, Any]:
     }
 
 
-def _submit(story: Story, requester: Requester, what: str | None, words: Mapping[str, Any]) -> Hex32:
-    spec = requester.build_spec(words)
+def submit(story: Story, requester: Requester, what: str | None, task: Mapping[str, Any]) -> Hex32:
+    """Hand a task in and return its id; ``what`` is told, if anything is to be told."""
+    spec = requester.build_spec(task)
     story.asked.append(hex32(requester.submit(spec).task))
     if what:
         story.tell("lab", f"asks for {what}: task {_short(story.asked[-1])}", task=story.asked[-1])

@@ -1,0 +1,150 @@
+"""The demo, as a new user runs it: whole, interrupted, and where it cannot run."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sealtrace.deploy.network import Network
+from sealtrace.deploy.plan import Plan
+from sealtrace.deploy.processes import Processes, Program
+from sealtrace.protocol.outcome import Denial
+from tests.e2e.conftest import DATA, command, interrupted, left_behind, wait_for
+
+pytestmark = pytest.mark.timeout(420)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The lines of one whole demo, and its directory."""
+    directory = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        command("demo", "--dir", str(directory), "--json"), capture_output=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    return [json.loads(line) for line in done.stdout.splitlines()], directory
+
+
+def test_the_joint_result_is_the_plain_result(told):
+    lines, _ = told
+    (opened,) = (line for line in lines if "difference" in line)
+    assert opened["difference"] < 1e-6
+    assert opened["joint"]["rows"] == opened["plain"]["rows"] > 600
+    assert len(opened["joint"]["correlation"]["columns"]) == 5
+
+
+def test_each_refusal_is_recorded_on_chain_with_its_reason(told):
+    lines, _ = told
+    assert [Denial(line["denial"]) for line in lines if "denial" in line] == [
+        Denial.GRANT_EXHAUSTED,
+        Denial.WRONG_REQUESTER,
+        Denial.BUNDLE_ALTERED,
+        Denial.DATASET_ALTERED,
+        Denial.PARTY_NOT_ACTIVE,
+        Denial.GRANT_REVOKED,
+    ]
+
+
+def test_the_audit_has_no_findings_until_a_byte_is_flipped(told):
+    lines, directory = told
+    (counts,) = (line["counts"] for line in lines if "counts" in line)
+    assert (counts["tasks"], counts["ran"], counts["states"]["refused"], counts["findings"]) == (9, 3, 6, 0)
+    assert [line["rule"] for line in lines if "rule" in line] == ["EV-L01"]
+    report = json.loads((directory / "report" / "report.json").read_text())
+    assert report["proof"]["level"] == 2
+    page = (directory / "report" / "report.html").read_text()
+    assert "http://" not in page.replace("http://127.0.0.1", "")
+    assert "src=" not in page
+
+
+def test_nothing_runs_after_the_demo(told):
+    _, directory = told
+    assert left_behind(directory) == []
+
+
+def test_no_share_and_no_result_lies_open_on_any_disk(told):
+    """A mean that only the opened result holds must not be found outside what the lab was shown."""
+    lines, directory = told
+    (opened,) = (line for line in lines if "difference" in line)
+    mean = opened["joint"]["groups"][0]["means"]["bank.credit_amount"]
+    for path in directory.rglob("*"):
+        if path.is_file() and path.stat().st_size < 64 << 20:
+            assert str(mean).encode() not in path.read_bytes(), path
+    assert list((directory / "nodes").rglob("output.sealed")) == []
+
+
+def test_ctrl_c_stops_everything_that_was_started(tmp_path):
+    with (tmp_path / "out").open("wb") as out:
+        demo = subprocess.Popen(
+            command("demo", "--dir", str(tmp_path / "net")), stdout=out, stderr=out, start_new_session=True
+        )
+    wait_for(lambda: b"starting three nodes" in (tmp_path / "out").read_bytes(), 60, "the start of the nodes")
+    assert interrupted(demo, 60) != 0
+    assert left_behind(tmp_path) == []
+
+
+def test_a_demo_without_its_table_says_so_and_starts_nothing(tmp_path):
+    missing = str(tmp_path / "nothing.csv")
+    demo = subprocess.run(
+        command("demo", "--dir", str(tmp_path / "net"), "--data", missing, "--json"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert demo.returncode == 1
+    assert json.loads(demo.stdout.splitlines()[-1])["error"] == "SampleMissing"
+    assert left_behind(tmp_path) == []
+
+
+def test_a_port_that_another_program_holds_is_named(tmp_path):
+    plan = Plan.fresh(None)
+    plan.save(tmp_path)
+    with socket.create_server(("127.0.0.1", plan.scheduler_port)):
+        up = subprocess.run(
+            command("net", "up", "--dir", str(tmp_path), "--json"),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert up.returncode == 1
+    said = json.loads(up.stdout.splitlines()[-1])
+    assert said["error"] == "PortTaken"
+    assert str(plan.scheduler_port) in said["message"]
+    assert left_behind(tmp_path) == []
+
+
+def test_a_directory_without_a_network_is_no_network(tmp_path):
+    for verb in ("status", "down"):
+        done = subprocess.run(
+            command("net", verb, "--dir", str(tmp_path), "--json"),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert json.loads(done.stdout.splitlines()[-1])["error"] == "NotANetwork"
+        assert done.returncode == 1
+
+
+def test_what_is_left_behind_would_be_seen(tmp_path):
+    sleeper = subprocess.Popen(["/bin/sh", "-c", "sleep 30", str(tmp_path)])
+    try:
+        assert len(left_behind(tmp_path)) == 1
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_process_that_dies_at_once_is_shown_with_the_end_of_its_log(tmp_path):
+    Plan.fresh(None).save(tmp_path)
+    network = Network(tmp_path)
+    network.processes.start(Program("chain", ("/bin/sh", "-c", "echo no such chain; exit 3"), {}))
+    wait_for(lambda: not any(each.alive for each in network.statuses()), 10, "the death")
+    assert "no such chain" in Processes(tmp_path).tail("chain")
+
+
+def test_the_table_of_the_demo_is_the_real_one():
+    assert len(Path(DATA).read_text().splitlines()) == 1_001
