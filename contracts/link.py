@@ -6,6 +6,7 @@ no batch (eth-tester, in process) is asked one by one.
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,6 +194,8 @@ def _hidden_data(cause: BaseException | None) -> bytes | None:
     while cause is not None and seen < 8:
         for argument in cause.args:
             found = argument.args[0] if isinstance(argument, Exception) and argument.args else argument
+            if isinstance(found, str) and found[:2] in ("b'", 'b"'):
+                found = ast.literal_eval(found)  # bytes, as a text shows them
             if isinstance(found, bytes):
                 return found
         cause = cause.__cause__ or cause.__context__
