@@ -18,8 +18,8 @@ from sealtrace.node.directory import Layout, load_key
 from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.errors import BadSettings, ChainUnavailable
 from sealtrace.node.evidence import EvidenceLog
-from sealtrace.node.gate import Ports
 from sealtrace.node.gateway.control import GatewayControl
+from sealtrace.node.hold import Ports
 from sealtrace.node.preparing import Holdings
 from sealtrace.node.runner import EngineProcesses
 from sealtrace.node.scheduling import SchedulerClient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections import Counter
@@ -15,7 +16,8 @@ from sealtrace.node import terms as stored_terms
 from sealtrace.node.errors import ChainUnavailable
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.fingerprints import fingerprint_file
-from sealtrace.node.gate import Ports, run_task
+from sealtrace.node.gate import run_task
+from sealtrace.node.hold import Ports
 from sealtrace.node.introduction import to_stored
 from sealtrace.node.ports import (
     Done,
@@ -322,6 +324,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.now, self.runs = folder, float(NOW), []
+        self.full_at: str | None = None  # the kind of record for which there is no room
         self.mine = 0b01
         self.table = folder / "table.csv"
         self.table.write_text("id,age\n1,30\n2,40\n")
@@ -364,7 +367,13 @@ class World:
         self.store.introduce(self.task, spec, json.dumps(stored))
 
     def log(self) -> EvidenceLog:
-        return EvidenceLog(self.folder / "evidence", ME, clock=lambda: self.now)
+        return EvidenceLog(self.folder / "evidence", ME, clock=lambda: self.now, write=self._write)
+
+    def _write(self, file: Any, line: bytes) -> None:
+        if self.full_at is not None and f'"kind":"{self.full_at}"'.encode() in line:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file.write(line)
+        file.flush()
 
     def kinds(self) -> Counter[str]:
         return Counter(record.kind for record in self.log().of_task(self.task))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from node_world import ALGORITHM, GRANT, KEY, ME, OTHER, Fuse, Killed, World
 
-from sealtrace.node.errors import ChainUnavailable, SchedulerUnavailable
+from sealtrace.node.errors import ChainUnavailable, DiskFull, SchedulerUnavailable
 from sealtrace.node.ports import Reverted, RunFailed, Undeliverable
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind
@@ -370,3 +372,42 @@ def test_an_act_that_comes_too_late_closes_the_task_as_expired(world):
     world.deliver()
     assert world.store.task(world.task).stage == "expired"
     assert world.kinds()["task.wiped"] == 1
+
+
+# --- a full disk
+
+
+def test_a_judgement_that_cannot_be_recorded_starts_nothing(world):
+    world.full_at = "task.judged"
+    with pytest.raises(DiskFull):
+        world.deliver()
+    assert world.ledger.acts == []
+    assert "DiskFull" in world.store.task(world.task).note
+    world.full_at = None
+    world.deliver_until_over()
+    assert world.ledger.state is TaskState.COMPLETED
+
+
+@pytest.mark.parametrize("kind", ["task.started", "task.ran"])
+def test_a_run_that_cannot_be_recorded_fails_openly(world, kind):
+    world.full_at = kind
+    for _ in range(2):  # the first may end before it is known that all have started
+        world.now += 30
+        with suppress(DiskFull):
+            world.deliver()
+    assert world.ledger.state is TaskState.FAILED
+    world.full_at = None
+    world.deliver_until_over()
+    assert Failure(world.last(Kind.TASK_FAILED)["reason"]) is Failure.DISK_FULL
+    assert world.scheduler.outputs == {}
+
+
+@pytest.mark.parametrize("kind", ["task.finished", "task.wiped"])
+def test_a_result_that_is_on_chain_is_recorded_once_there_is_room(world, kind):
+    world.full_at = kind
+    with pytest.raises(DiskFull):
+        world.deliver()
+    world.full_at = None
+    world.deliver_until_over()
+    assert world.ledger.state is TaskState.COMPLETED
+    assert world.kinds() == {f"task.{each}": 1 for each in ("judged", "started", "ran", "finished", "wiped")}
