@@ -247,6 +247,9 @@ ERROR_HELP: Mapping[str, str] = {
     "EmptyPurpose": "Give the hash of the purpose.",
     "OnlyTaskLedger": "Uses are spent by the start of a task and in no other way.",
     "Denied": "The grant does not cover this start: ask its owner for one that does, or correct the task.",
+    # evidence
+    "LogDidNotGrow": "Anchor a larger size: what is anchored stays, and a log only grows.",
+    "EmptyRoot": "Give the root of the log.",
     # tasks
     "TaskAlreadyKnown": "This specification is on chain: follow that task, or ask anew with another nonce.",
     "UnknownTask": "Check the task's id, the requester and the chain.",

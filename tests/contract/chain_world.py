@@ -35,6 +35,7 @@ PEOPLE = ("deployer", "registrar", "regulator", "alice", "bob", "carol", "lab", 
 OWNERS = ("alice", "bob", "carol")
 DAY = 86_400
 GAS = 6_000_000
+GENESIS_TIME = 4_000_000_000  # beyond any clock, so that every run has the same blocks to the byte
 
 
 def h(words: str) -> Hex32:
@@ -241,7 +242,8 @@ class World:
 
 def bare() -> tuple[EthereumTester, Link, Web3, dict[str, bytes]]:
     """An empty chain without fees, and keys."""
-    parameters = {**PyEVMBackend.generate_genesis_params(), "base_fee_per_gas": 0}
+    usual = PyEVMBackend.generate_genesis_params()
+    parameters = {**usual, "base_fee_per_gas": 0, "timestamp": GENESIS_TIME}
     keys = {name: hashlib.sha256(name.encode()).digest() for name in PEOPLE}
     rich = {"balance": 10**30, "nonce": 0, "code": b"", "storage": {}}
     state = {PrivateKey(key).public_key.to_canonical_address(): dict(rich) for key in keys.values()}
