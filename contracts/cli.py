@@ -16,6 +16,7 @@ from sealtrace.contracts import compiler
 from sealtrace.contracts.deployment import deploy as put_on_chain
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.contracts.link import Link, number
+from sealtrace.contracts.options import Contracts, Rpc
 from sealtrace.contracts.verification import Examination, examine
 from sealtrace.protocol.identifiers import address
 
@@ -25,8 +26,6 @@ PASSWORD_VARIABLE = "SEALTRACE_KEY_PASSWORD"  # noqa: S105
 """The environment variable with the password of an encrypted key file."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Rpc = Annotated[str, typer.Option("--rpc", help="The chain's JSON-RPC URL.")]
-DirectoryAddress = Annotated[str, typer.Option("--directory", help="The address of the directory contract.")]
 KeyPath = Annotated[
     Path, typer.Option("--key", help=f"Key file to sign with; {PASSWORD_VARIABLE} opens an encrypted one.")
 ]
@@ -85,9 +84,9 @@ def deploy(
 
 
 @app.command()
-def verify(rpc: Rpc, directory: DirectoryAddress, as_json: Json = False) -> None:
+def verify(rpc: Rpc, contracts: Contracts, as_json: Json = False) -> None:
     """Prove that the code on a chain is ours and that our constructors made it. Exit code 1 if not."""
-    found = examine(Link.http(rpc, TIMEOUT_S), address(directory))
+    found = examine(Link.http(rpc, TIMEOUT_S), address(contracts))
     if as_json:
         typer.echo(json.dumps({"proven": found.proven, **asdict(found)}))
     else:

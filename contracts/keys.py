@@ -59,7 +59,8 @@ class KeyFile:
             key = cls._of(path, _hex_key(path, content))
         else:
             key = cls._of(path, _decrypted(path, content, password))
-        if content.get("address") not in (None, key.address, key.address[2:]):
+        named = str(content.get("address", key.address)).lower().removeprefix("0x")
+        if named != key.address[2:]:
             raise KeyUnusable(str(path), "its address is not its key's: restore it from a copy")
         return key
 

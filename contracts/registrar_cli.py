@@ -14,13 +14,21 @@ from rich.table import Table
 
 from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
-from sealtrace.contracts.cli import TIMEOUT_S, DirectoryAddress, Json, KeyPath, Rpc, signing_key
+from sealtrace.contracts.cli import TIMEOUT_S, Json, KeyPath, signing_key
 from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.link import Link, number
+from sealtrace.contracts.options import Contracts, Rpc
 from sealtrace.contracts.sender import Mined, Sender
-from sealtrace.protocol.canonical import sha256
-from sealtrace.protocol.identifiers import address, hex32
+from sealtrace.protocol.canonical import NotCanonical, parse, sha256
+from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, address, hex32
 from sealtrace.protocol.records import Node, Role
+
+MAX_CARD_BYTES = 64 << 10
+
+
+class CardUnreadable(ValueError):
+    """A file is not the card of a member: the member makes it with ``node card`` or ``task init``."""
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +36,9 @@ app = typer.Typer(
 )
 
 NodeAddress = Annotated[str, typer.Argument(help="The node's address.")]
+CardFile = Annotated[
+    Path, typer.Argument(help="The member's card: what node card --json or task init --json printed.")
+]
 Algorithm = Annotated[str, typer.Argument(help="The algorithm's digest.")]
 Reason = Annotated[
     str, typer.Option("--reason", help="Why, in words. The chain holds their SHA-256: keep the words.")
@@ -36,78 +47,73 @@ Reason = Annotated[
 
 @app.command()
 def admit(
-    node: NodeAddress,
+    card: CardFile,
     rpc: Rpc,
-    directory: DirectoryAddress,
+    contracts: Contracts,
     key: KeyPath,
     roles: Annotated[
         str, typer.Option(help="owner, compute, requester, provider, scheduler; comma-separated.")
     ],
-    tls: Annotated[str, typer.Option(help="SHA-256 of the TLS certificate (DER).")],
-    encryption_key: Annotated[str, typer.Option(help="X25519 public key.")],
     as_json: Json = False,
 ) -> None:
-    """Admit an organisation for good under one address."""
-    call = calls.admit(address(node), read_roles(roles), hex32(tls), hex32(encryption_key))
-    _act(call, rpc, directory, key, as_json=as_json)
+    """Admit an organisation for good under one address, by the card it made itself."""
+    node, tls, encryption_key = read_card(card)
+    call = calls.admit(node, read_roles(roles), tls, encryption_key)
+    _act(call, rpc, contracts, key, as_json=as_json)
 
 
 @app.command()
 def suspend(
     node: NodeAddress,
     rpc: Rpc,
-    directory: DirectoryAddress,
+    contracts: Contracts,
     key: KeyPath,
     reason: Reason,
     as_json: Json = False,
 ) -> None:
     """Take a node out of all use until it is reinstated."""
     call = calls.suspend_node(address(node), sha256(reason.encode()))
-    _act(call, rpc, directory, key, as_json=as_json)
+    _act(call, rpc, contracts, key, as_json=as_json)
 
 
 @app.command()
-def reinstate(
-    node: NodeAddress, rpc: Rpc, directory: DirectoryAddress, key: KeyPath, as_json: Json = False
-) -> None:
+def reinstate(node: NodeAddress, rpc: Rpc, contracts: Contracts, key: KeyPath, as_json: Json = False) -> None:
     """End a node's suspension. What the regulator suspended only the regulator reinstates."""
-    _act(calls.reinstate_node(address(node)), rpc, directory, key, as_json=as_json)
+    _act(calls.reinstate_node(address(node)), rpc, contracts, key, as_json=as_json)
 
 
 @app.command()
-def retire(
-    node: NodeAddress, rpc: Rpc, directory: DirectoryAddress, key: KeyPath, as_json: Json = False
-) -> None:
+def retire(node: NodeAddress, rpc: Rpc, contracts: Contracts, key: KeyPath, as_json: Json = False) -> None:
     """End a node's membership for good."""
-    _act(calls.retire_node(address(node)), rpc, directory, key, as_json=as_json)
+    _act(calls.retire_node(address(node)), rpc, contracts, key, as_json=as_json)
 
 
 @app.command("suspend-algorithm")
 def suspend_algorithm(
     digest: Algorithm,
     rpc: Rpc,
-    directory: DirectoryAddress,
+    contracts: Contracts,
     key: KeyPath,
     reason: Reason,
     as_json: Json = False,
 ) -> None:
     """Take an algorithm out of use until it is reinstated."""
     call = calls.suspend_algorithm(hex32(digest), sha256(reason.encode()))
-    _act(call, rpc, directory, key, as_json=as_json)
+    _act(call, rpc, contracts, key, as_json=as_json)
 
 
 @app.command("reinstate-algorithm")
 def reinstate_algorithm(
-    digest: Algorithm, rpc: Rpc, directory: DirectoryAddress, key: KeyPath, as_json: Json = False
+    digest: Algorithm, rpc: Rpc, contracts: Contracts, key: KeyPath, as_json: Json = False
 ) -> None:
     """End an algorithm's suspension."""
-    _act(calls.reinstate_algorithm(hex32(digest)), rpc, directory, key, as_json=as_json)
+    _act(calls.reinstate_algorithm(hex32(digest)), rpc, contracts, key, as_json=as_json)
 
 
 @app.command()
-def show(node: NodeAddress, rpc: Rpc, directory: DirectoryAddress, as_json: Json = False) -> None:
+def show(node: NodeAddress, rpc: Rpc, contracts: Contracts, as_json: Json = False) -> None:
     """Show a node's record at the newest final block."""
-    chain = _connect(rpc, directory)
+    chain = _connect(rpc, contracts)
     at = chain.finalized()
     record = shown(chain.node(address(node), at=at)) | {"block": at.number}
     if as_json:
@@ -117,6 +123,21 @@ def show(node: NodeAddress, rpc: Rpc, directory: DirectoryAddress, as_json: Json
     for name, value in record.items():
         table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
     Console().print(table)
+
+
+def read_card(path: Path) -> tuple[Address, Hex32, Hex32]:
+    """Address, TLS fingerprint (zero for who opens no port) and encryption key of a member.
+
+    Raises:
+        CardUnreadable: the file is not a card.
+    """
+    try:
+        card = parse(path.read_bytes(), limit_bytes=MAX_CARD_BYTES)
+        return address(card["address"]), hex32(card["tls_fingerprint"]), hex32(card["encryption_key"])
+    except OSError as cause:
+        raise CardUnreadable(f"{path}: {cause.strerror}") from cause
+    except (NotCanonical, MalformedIdentifier, KeyError, TypeError, AttributeError) as cause:
+        raise CardUnreadable(f"{path} is not a member's card ({cause}): have it made anew") from cause
 
 
 def read_roles(words: str) -> Role:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.node import directory as directories
 from sealtrace.node import processes
@@ -92,11 +93,11 @@ def _say(text: str) -> None:
 def init(
     directory: Dir,
     name: Annotated[str, typer.Option(help="A short name, such as bank.")],
-    rpc_url: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
-    chain_id: Annotated[int, typer.Option()],
-    contracts: Annotated[str, typer.Option(help="Address of the Directory contract.")],
-    scheduler_url: Annotated[str, typer.Option()],
-    redis_url: Annotated[str, typer.Option()] = "redis://127.0.0.1:6379/0",
+    rpc: Rpc,
+    chain_id: ChainId,
+    contracts: Contracts,
+    scheduler: Scheduler,
+    redis: Annotated[str, typer.Option(help="A Redis database of this organisation's own.")] = "redis://127.0.0.1:6379/0",
     gateway_host: Annotated[str, typer.Option(help="Where peers reach the gateway.")] = "127.0.0.1",
     gateway_port: Annotated[int, typer.Option()] = 8610,
     local_port: Annotated[int, typer.Option(help="The gateway's port for own engines.")] = 8611,
@@ -112,10 +113,10 @@ def init(
     settings = Settings(
         name=name,
         address=directories.address_of(fresh),
-        scheduler_url=scheduler_url,
-        redis_url=redis_url,
+        scheduler_url=scheduler,
+        redis_url=redis,
         data_dirs=[each.resolve() for each in data_dir or []],
-        chain=ChainSection(rpc_url=rpc_url, chain_id=chain_id, directory=address(contracts)),
+        chain=ChainSection(rpc_url=rpc, chain_id=chain_id, directory=address(contracts)),
         api=ApiSection(port=api_port),
         gateway=GatewaySection(host=gateway_host, port=gateway_port, local_port=local_port),
     )

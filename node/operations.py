@@ -154,9 +154,9 @@ class Operations:
 
     # --- tasks
 
-    def tasks(self, *, open_only: bool = False) -> list[dict[str, Any]]:
-        """Tasks that the chain names this node for, the newest first."""
-        return [_task(row) for row in self.node.store.tasks(open_only=open_only)]
+    def tasks(self, *, open_only: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest tasks that the chain names this node for, the newest first."""
+        return [_task(row) for row in self.node.store.tasks(open_only=open_only, limit=limit)]
 
     def task(self, task: Hex32) -> dict[str, Any]:
         """One task: where it stands here and on the chain, and every record of it in the evidence log.

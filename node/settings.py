@@ -83,7 +83,6 @@ class Limits(_Section):
     anchor_every_s: float = Field(default=300, gt=0, le=86_400)
     heartbeat_s: float = Field(default=5, gt=0, le=60)
     requeue_s: float = Field(default=10, gt=0, le=600)
-    output_mib: int = Field(default=64, gt=0, le=1024)
     free_mib: int = Field(default=256, ge=0)
 
 

@@ -200,9 +200,9 @@ class Store:
             raise TaskNotFound(f"this node knows no task {task}")
         return TaskRow(**row)
 
-    def tasks(self, *, open_only: bool = False) -> list[TaskRow]:
-        """All tasks, the newest first."""
-        query = select(_tasks).order_by(_tasks.c.seen_at.desc())
+    def tasks(self, *, open_only: bool = False, limit: int | None = None) -> list[TaskRow]:
+        """The newest ``limit`` tasks (default: all), the newest first."""
+        query = select(_tasks).order_by(_tasks.c.seen_at.desc()).limit(limit)
         query = query.where(_tasks.c.over.is_(False)) if open_only else query
         return [TaskRow(**row) for row in self._rows(query)]
 

@@ -6,6 +6,7 @@ the watcher queues again whatever is open and held by nobody. Losing Redis loses
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,12 @@ def run_worker(directory: Path) -> None:
 
     Raises:
         QueueUnavailable: Redis does not answer at the start; later the worker waits for it.
+        WrongNetwork, EvidenceTampered, WrongKey: nothing can be run here until that is repaired.
     """
     node = Node.open(directory)
     ping(node.settings)
+    with suppress(Unavailable):  # connect now rather than at the first task; what is wrong for good ends us
+        wiring(node)
     concurrency = str(node.settings.engine.concurrency)
     options = ["--pool=threads", f"--concurrency={concurrency}", "--loglevel=INFO"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]

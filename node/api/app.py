@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -148,9 +148,14 @@ def revoke_grant(grant: Hex32Field, operations: OperationsDep, _: OperatorDep) -
 
 
 @router.get("/tasks", tags=["tasks"], responses=problems(NotAuthenticated))
-def list_tasks(operations: OperationsDep, _: ReaderDep, open_only: bool = False) -> list[models.Task]:
-    """List the tasks that the chain names this node for, the newest first."""
-    return [models.Task(**each) for each in operations.tasks(open_only=open_only)]
+def list_tasks(
+    operations: OperationsDep,
+    _: ReaderDep,
+    open_only: bool = False,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[models.Task]:
+    """List the newest tasks that the chain names this node for, the newest first."""
+    return [models.Task(**each) for each in operations.tasks(open_only=open_only, limit=limit)]
 
 
 @router.get("/tasks/{task}", tags=["tasks"], responses=problems(*_READ, TaskNotFound))

@@ -1,10 +1,11 @@
-"""Two nodes with all their processes, the embedded chain, Redis and the scheduler: lives and deaths of tasks."""
+"""Two nodes with all their processes, a chain, Redis and the scheduler: lives and deaths of tasks."""
 
 from __future__ import annotations
 
 import csv
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -361,6 +362,9 @@ def test_an_owner_stops_a_task_over_the_api(net):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         net.ask("a", "POST", f"/v1/tasks/{task}/stop")
+        while net.chain.task(task, at=net.chain.head()).state in OPEN_STATES:
+            assert time.monotonic() < deadline, net.story(task)
+            time.sleep(0.1)
     finally:
         os.kill(pid(net, "b-worker"), signal.SIGCONT)
     assert net.wait(task) is TaskState.REFUSED
@@ -377,3 +381,29 @@ def test_the_doctor_finds_nothing_wrong(net):
 def pid(net: Net, name: str) -> int:
     (found,) = [status.pid for status in net.processes.statuses() if status.name == name]
     return int(found)
+
+
+def test_one_command_runs_a_whole_node_and_ends_with_all_of_it(net):
+    net.processes.stop([f"b-{part}" for part in PARTS])
+    net.start_part("b", "run")
+    try:
+        wait_until({"b-run": lambda: net.healthy("b")}, net.processes, timeout_s=60)
+        assert net.wait(net.submit()) is TaskState.COMPLETED
+    finally:
+        net.processes.stop(["b-run"])
+    assert not answers(f"http://127.0.0.1:{net.node_ports['b'][0]}/v1/health")
+
+
+def test_a_log_that_was_rewritten_stops_the_watcher_by_name(net):
+    net.processes.stop(["a-watcher", "a-worker"])
+    path = net.root / "a" / "evidence" / "000000.jsonl"
+    original = path.read_bytes()
+    try:
+        path.write_bytes(original.replace(b'"by"', b'"bz"', 1).replace(b'"rows":', b'"rowz":', 1))
+        for part in ("watcher", "worker"):
+            command = [sys.executable, "-m", "sealtrace", "node", part, "--dir", str(net.root / "a")]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert ended.returncode == 1
+            assert "EvidenceTampered" in ended.stderr
+    finally:
+        path.write_bytes(original)
