@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
 from sealtrace.contracts.keys import KeyFile
+from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
 from sealtrace.node import directory as directories
 from sealtrace.node import processes
 from sealtrace.node.api.app import serve
@@ -97,7 +97,9 @@ def init(
     chain_id: ChainId,
     contracts: Contracts,
     scheduler: Scheduler,
-    redis: Annotated[str, typer.Option(help="A Redis database of this organisation's own.")] = "redis://127.0.0.1:6379/0",
+    redis: Annotated[
+        str, typer.Option(help="A Redis database of this organisation's own.")
+    ] = "redis://127.0.0.1:6379/0",
     gateway_host: Annotated[str, typer.Option(help="Where peers reach the gateway.")] = "127.0.0.1",
     gateway_port: Annotated[int, typer.Option()] = 8610,
     local_port: Annotated[int, typer.Option(help="The gateway's port for own engines.")] = 8611,
