@@ -10,7 +10,7 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.demo  ## install, run a joint computation on this machine, audit it
-	$(BIN)/sealtrace demo
+	$(BIN)/sealtrace demo $(ARGS)
 
 dev: $(VENV)/.dev  ## install everything the checks need
 

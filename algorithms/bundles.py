@@ -174,6 +174,14 @@ def shipped() -> dict[str, Path]:
     return {entry.name: entry for entry in found}
 
 
+def located(source: Path) -> Path:
+    """The folder of a bundle, given as a folder or as the name of one that ships with us.
+
+    A folder comes first. The path is returned unchanged where it is neither: who reads it will say so.
+    """
+    return source if source.exists() else shipped().get(str(source), source)
+
+
 def _members(folder: Path) -> Iterator[Member]:
     if not folder.is_dir():
         raise BundleMissing(f"{folder}: there is no such folder")

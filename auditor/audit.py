@@ -107,7 +107,7 @@ def _finding(case: Case, check: Check, thing: str, violation: Violation) -> Find
 def _recheck(case: Case, check: Check, thing: str) -> str:
     """The command that looks at this one thing again; where the chain answers is left to the reader."""
     parts = [
-        f'sealtrace audit run --rpc "$RPC" --chain-id {case.chain_id} --directory {case.directory}',
+        f'sealtrace audit run --rpc "$RPC" --chain-id {case.chain_id} --contracts {case.directory}',
         f"--from {case.first} --to {case.last.number}",
         *_evidence_arguments(case.logs if Need.LOGS in check.needs else {}),
         f"--rule {check.rule} --object '{thing}' --out recheck",

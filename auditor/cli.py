@@ -33,6 +33,7 @@ from sealtrace.auditor.settings import (
 )
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
+from sealtrace.contracts.options import ChainId, Contracts, Rpc
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
 
 ERROR = 3
@@ -69,9 +70,9 @@ Folder = Annotated[Path, typer.Option("--dir", help="The auditor's folder, with 
 
 @app.command()
 def run(
-    rpc: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
-    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
-    directory: Annotated[str, typer.Option(help="The address of the Directory contract.")],
+    rpc: Rpc,
+    chain_id: ChainId,
+    contracts: Contracts,
     out: Annotated[Path, typer.Option(help="The folder that report.html and report.json are written to.")],
     first: Annotated[int | None, typer.Option("--from", help="The first block to judge.", min=0)] = None,
     last: Annotated[int | None, typer.Option("--to", help="The last block to look at.", min=0)] = None,
@@ -98,7 +99,7 @@ def run(
     """
     with _explained(as_json):
         inquiry = Inquiry(
-            ChainSettings(rpc, chain_id, address(directory), confirmations=confirmations, timeout_s=30),
+            ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
             last,
             _sources(evidence or [], evidence_token or []),
@@ -140,14 +141,14 @@ def checks(
 @app.command()
 def init(
     folder: Folder,
-    rpc: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
-    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
-    directory: Annotated[str, typer.Option(help="The address of the Directory contract.")],
+    rpc: Rpc,
+    chain_id: ChainId,
+    contracts: Contracts,
     as_json: AsJson = False,
 ) -> None:
     """Make an auditor's folder, and the token with which a regulator uses its service."""
     with _explained(as_json):
-        token = create(folder, ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(directory)))
+        token = create(folder, ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(contracts)))
     if as_json:
         typer.echo(json.dumps({"dir": str(folder), "token": token}))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -85,6 +86,14 @@ def status(directory: DirectoryOption = None, as_json: JsonOption = False) -> No
     network = Network(directory or _state() / "network")
     _print_statuses(network, as_json=as_json)
     raise typer.Exit(0 if all(each.alive for each in network.statuses()) else 1)
+
+
+@net_app.command()
+def env(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
+    """Print what other commands need to use this network, for eval in a shell."""
+    values = Network(directory or _state() / "network").environment()
+    lines = (f"export {name}={shlex.quote(value)}" for name, value in values.items())
+    typer.echo(json.dumps(values) if as_json else "\n".join(lines))
 
 
 @net_app.command()

@@ -52,7 +52,7 @@ class Members:
 
     def outbox(self, officer: str) -> sqlalchemy.Engine:
         """Where an officer's transactions are kept until they are mined."""
-        return sqlalchemy.create_engine(f"sqlite:///{self.root / 'consortium' / f'{officer}.db'}")
+        return sqlalchemy.create_engine(f"sqlite:///{self.root / 'consortium' / f'{officer}.outbox.db'}")
 
     def card(self, name: str, chain: ChainSettings) -> Card:
         """The card of a member, whose directory is made when there is none."""

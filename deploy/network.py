@@ -92,6 +92,22 @@ class Network:
         others |= {"scheduler-api": self.plan.scheduler_url, "auditor": self.plan.auditor_url}
         return others.get(process)
 
+    def environment(self) -> dict[str, str]:
+        """The environment variables by which commands find this network and its keys."""
+        if self.plan.directory is None:
+            raise plans.NotANetwork("the contracts are not deployed yet: sealtrace net up")
+        return {
+            "SEALTRACE_RPC": self.plan.rpc_url,
+            "SEALTRACE_CHAIN_ID": str(self.plan.chain_id),
+            "SEALTRACE_CONTRACTS": self.plan.directory,
+            "SEALTRACE_SCHEDULER": self.plan.scheduler_url,
+            "SEALTRACE_AUDITOR": self.plan.auditor_url,
+            "SEALTRACE_REDIS": self.plan.broker(redis.DATABASES - 1),
+            "SEALTRACE_REGISTRAR_KEY": str(self._key("registrar")),
+            "SEALTRACE_REGULATOR_KEY": str(self._key("regulator")),
+            "SEALTRACE_REQUESTER_DIR": str(self.members.directory(LAB)),
+        }
+
     def chain(self) -> Chain:
         """A client of this network's chain and contracts."""
         if self.plan.directory is None:

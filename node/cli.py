@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sealtrace.algorithms.bundles import located
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
 from sealtrace.node import directory as directories
@@ -49,6 +50,7 @@ for name, group in {
 
 Dir = Annotated[Path, typer.Option("--dir", help="The node's directory.", envvar="SEALTRACE_NODE_DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OnlyId = Annotated[bool, typer.Option("--id", help="Print the id alone, for scripts.")]
 HERE = Path()
 
 
@@ -67,6 +69,10 @@ def _show(found: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
         for each in found:
             table.add_row(*(_cell(each.get(column)) for column in columns))
         Console().print(table)
+
+
+def _made(found: Mapping[str, Any], identifier: str, only_id: bool, as_json: bool) -> None:
+    typer.echo(identifier) if only_id else _show(found, as_json)
 
 
 def _fields(found: Mapping[str, Any]) -> None:
@@ -126,10 +132,15 @@ def init(
 
 
 @app.command()
-def card(directory: Dir = HERE, as_json: Json = False) -> None:
+def card(
+    directory: Dir = HERE,
+    as_json: Json = False,
+    only_address: Annotated[bool, typer.Option("--address", help="Print the address alone.")] = False,
+) -> None:
     """Print what the registrar needs to admit this node. Nothing secret."""
     node = Node.open(directory)
-    _show(asdict(directories.card(node.layout, node.settings.address)), as_json)
+    found = directories.card(node.layout, node.settings.address)
+    _made(asdict(found), found.address, only_address, as_json)
 
 
 @app.command()
@@ -203,12 +214,13 @@ def dataset_add(
     copy: Annotated[bool, typer.Option(help="Copy the file into the node's directory.")] = False,
     directory: Dir = HERE,
     as_json: Json = False,
+    only_id: OnlyId = False,
 ) -> None:
     """Fingerprint a table and put its salted commitment on the chain."""
     if data_class.upper() not in DataClass.__members__:
         raise typer.BadParameter("general, important or core", param_hint="--data-class")
     row = _operations(directory).add_dataset(path, name, DataClass[data_class.upper()], copy=copy)
-    _show(row, as_json)
+    _made(row, row["id"], only_id, as_json)
 
 
 @dataset_app.command("list")
@@ -245,6 +257,7 @@ def grant_issue(
     reference: Annotated[str | None, typer.Option(help="The same one again is the same grant.")] = None,
     directory: Dir = HERE,
     as_json: Json = False,
+    only_id: OnlyId = False,
 ) -> None:
     """Let a requester use a dataset with an algorithm, for one purpose, so often and so long."""
     now = int(time.time())
@@ -259,7 +272,8 @@ def grant_issue(
         protections=tuple(protection),
         approval_required=approval,
     )
-    _show(_operations(directory).issue_grant(order, reference), as_json)
+    issued = _operations(directory).issue_grant(order, reference)
+    _made(issued, issued["id"], only_id, as_json)
 
 
 @grant_app.command("list")
@@ -316,14 +330,18 @@ def task_stop(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
 
 @algorithm_app.command("add")
 def algorithm_add(
-    path: Annotated[Path, typer.Argument(help="A bundle's folder, or a tar of it.")],
+    path: Annotated[
+        Path, typer.Argument(help="A bundle's folder, a tar of it, or the name of one that ships with us.")
+    ],
     digest: Annotated[str | None, typer.Option(help="The digest it must have.")] = None,
     directory: Dir = HERE,
     as_json: Json = False,
+    only_id: OnlyId = False,
 ) -> None:
     """Take in an algorithm bundle."""
     expected = hex32(digest) if digest else None
-    _show(asdict(_operations(directory).add_algorithm(path, expected)), as_json)
+    held = asdict(_operations(directory).add_algorithm(located(path), expected))
+    _made(held, held["digest"], only_id, as_json)
 
 
 @algorithm_app.command("list")

@@ -13,16 +13,18 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from sealtrace.algorithms.bundles import Bundle, load
+from sealtrace.algorithms.bundles import Bundle, load, located
 from sealtrace.contracts import calls
+from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
 from sealtrace.protocol.canonical import canonical
-from sealtrace.protocol.identifiers import Hex32, address, hex32
+from sealtrace.protocol.identifiers import NOTHING, Hex32, address, hex32
 from sealtrace.protocol.records import Algorithm
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.client import Plan, Requester
 from sealtrace.requester.directory import (
     DIRECTORY_VARIABLE,
     Directory,
+    Keys,
     checked,
     default_directory,
 )
@@ -42,6 +44,7 @@ Dir = Annotated[
                  help="The requester's directory.", show_default="~/.local/state/sealtrace/requester"),
 ]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OnlyId = Annotated[bool, typer.Option("--id", help="Print the id alone, for scripts.")]
 TaskFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The task in YAML or JSON.")]
 TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 Timeout = Annotated[float | None, typer.Option(help="Give up waiting after so many seconds.")]
@@ -49,10 +52,10 @@ Timeout = Annotated[float | None, typer.Option(help="Give up waiting after so ma
 
 @task_app.command()
 def init(
-    rpc_url: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
-    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
-    contracts: Annotated[str, typer.Option(help="Address of the Directory contract.")],
-    scheduler: Annotated[str, typer.Option(help="URL of the scheduler.")],
+    rpc: Rpc,
+    chain_id: ChainId,
+    contracts: Contracts,
+    scheduler: Scheduler,
     directory: Dir,
     party: Annotated[
         list[str] | None, typer.Option(help="NAME=ADDRESS for the address book. Repeatable.")
@@ -62,26 +65,27 @@ def init(
 ) -> None:
     """Make the requester's directory and keys; print what the registrar needs to admit them."""
     chain = {
-        "rpc_url": rpc_url,
+        "rpc_url": rpc,
         "chain_id": chain_id,
         "directory": address(contracts),
         "confirmations": confirmations,
     }
     values = {"scheduler_url": scheduler, "chain": chain, "parties": _book(party or [])}
     settings = checked(values, "the command line")
-    keys = Directory(directory).create(settings)
-    made = {
-        "directory": str(directory),
-        "address": keys.address,
-        "encryption_key": keys.encryption_key,
-        "tls_fingerprint": keys.tls_fingerprint,
-    }
+    made = {"directory": str(directory), **_card(Directory(directory).create(settings))}
     if as_json:
         _print_json(made)
     else:
         for name, value in made.items():
             _say(f"{name:<16}{value}")
         _say("Give all but the directory to the registrar, who admits requesters.")
+
+
+@task_app.command()
+def whoami(directory: Dir, as_json: AsJson = False) -> None:
+    """Print the requester's address; with --json the card that the registrar admits it by."""
+    keys = Directory(directory).keys()
+    _print_json(_card(keys)) if as_json else _say(keys.address)
 
 
 @task_app.command()
@@ -109,16 +113,19 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the task until it is over.")] = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
+    only_id: OnlyId = False,
 ) -> None:
     """Submit a task. The same specification (see ``plan --out``) submitted again is the same task."""
     requester = Requester.open(directory)
     planned = requester.plan(file)
-    if not as_json:
+    if not (as_json or only_id):
         _print_learns(planned.learns)
     accepted = requester.submit(planned.spec)
     warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))
     if as_json:
         _print_json({"task": accepted.task, "warnings": warnings, "learns": _learns_json(planned.learns)})
+    elif only_id:
+        _say(accepted.task)
     else:
         _print_warnings(requester, warnings)
         _say(f"task {accepted.task}")
@@ -176,19 +183,23 @@ def list_tasks(directory: Dir, as_json: AsJson = False) -> None:
 
 @algorithm_app.command()
 def add(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The bundle's folder.")],
+    source: Annotated[Path, typer.Argument(help="A bundle's folder, or the name of one that ships with us.")],
     directory: Dir,
     local: Annotated[
         bool, typer.Option("--local", help="Remember it here only, do not register it.")
     ] = False,
     as_json: AsJson = False,
+    only_id: OnlyId = False,
 ) -> None:
     """Compute a bundle's digest, register it on the chain unless it is, and remember where it is."""
+    folder = located(source)
     bundle = load(folder)
     Directory(directory).settings()
     Directory(directory).add_bundle(bundle.digest, folder)
     status = "local" if local else _register(Requester.open(directory), bundle.digest)
-    if as_json:
+    if only_id:
+        _say(bundle.digest)
+    elif as_json:
         _print_json({**_bundle_json(bundle), "status": status})
     else:
         _say(f"{bundle.manifest.name} {bundle.manifest.version}  {bundle.digest}  {status}")
@@ -247,6 +258,11 @@ def _status(known: Algorithm | None) -> str:
 def _known(directory: Path, which: str) -> Bundle:
     known = KnownAlgorithms(Directory(directory).bundles())
     return known.bundle(known.find(which).digest)
+
+
+def _card(keys: Keys) -> dict[str, str]:
+    """What the registrar admits a requester by: it opens no port, so it has no certificate."""
+    return {"address": keys.address, "encryption_key": keys.encryption_key, "tls_fingerprint": NOTHING}
 
 
 def _book(entries: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.contracts.keys import KeyFile
-from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
+from sealtrace.protocol.canonical import NotCanonical, canonical, parse
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, MalformedIdentifier, hex32
 from sealtrace.protocol.spec import MAX_SPEC_BYTES, InvalidSpec, Name, TaskSpec, read_spec
 from sealtrace.requester.errors import NoDirectory, SettingsInvalid
@@ -64,11 +64,6 @@ class Keys:
     def encryption_key(self) -> Hex32:
         """The public key that the chain holds for the requester."""
         return hex32(self.hpke.public_key().public_bytes_raw())
-
-    @property
-    def tls_fingerprint(self) -> Hex32:
-        """What a requester without a node is admitted with: no certificate has this fingerprint."""
-        return sha256(b"sealtrace.requester/1 without TLS " + self.address.encode())
 
 
 def checked(values: Mapping[str, object], source: str) -> Settings:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sealtrace.contracts.options import ChainId, Contracts, Rpc
 from sealtrace.protocol.identifiers import address
 from sealtrace.scheduler.errors import SettingsInvalid
 from sealtrace.scheduler.settings import FILE_NAME, checked, load, save
@@ -26,10 +27,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def init(
     directory: Directory,
-    rpc_url: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
-    chain_id: Annotated[int, typer.Option(help="The chain's id.")],
-    contracts: Annotated[str, typer.Option(help="Address of the Directory contract.")],
-    redis_url: Annotated[
+    rpc: Rpc,
+    chain_id: ChainId,
+    contracts: Contracts,
+    redis: Annotated[
         str, typer.Option(help="A Redis database of the scheduler's own.")
     ] = "redis://127.0.0.1:6379/0",
     database_url: Annotated[str, typer.Option(help="SQLAlchemy URL; empty means SQLite in --dir.")] = "",
@@ -40,12 +41,12 @@ def init(
 ) -> None:
     """Write scheduler.toml; refuse to overwrite another one."""
     chain = {
-        "rpc_url": rpc_url,
+        "rpc_url": rpc,
         "chain_id": chain_id,
         "directory": address(contracts),
         "confirmations": confirmations,
     }
-    values = {"redis_url": redis_url, "database_url": database_url, "host": host, "port": port}
+    values = {"redis_url": redis, "database_url": database_url, "host": host, "port": port}
     settings = checked({"chain": chain, **values}, "the command line")
     if (directory / FILE_NAME).exists() and load(directory) != settings:
         raise SettingsInvalid(f"{directory / FILE_NAME} exists and says otherwise; edit it instead")

@@ -269,8 +269,8 @@ def _founded(folder: Path, programs: Programs) -> Network:
     parties.sort(key=lambda each: each.address)
     redis_port = _free_port()
     made = run(
-        "scheduler", "init", "--dir", str(folder / "scheduler"), "--rpc-url", rpc_url, "--chain-id",
-        str(CHAIN_ID), "--contracts", deployment.directory, "--port", "0", "--redis-url",
+        "scheduler", "init", "--dir", str(folder / "scheduler"), "--rpc", rpc_url, "--chain-id",
+        str(CHAIN_ID), "--contracts", deployment.directory, "--port", "0", "--redis",
         f"redis://127.0.0.1:{redis_port}/3",
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

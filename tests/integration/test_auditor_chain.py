@@ -193,7 +193,7 @@ def network(tmp_path_factory):
 
 def run(network, out, *more):
     arguments = ["run", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
-    result = CliRunner().invoke(app, [*arguments, "--directory", network.deployed.directory, *more])
+    result = CliRunner().invoke(app, [*arguments, "--contracts", network.deployed.directory, *more])
     return result.exit_code, json.loads(result.output)
 
 
@@ -225,7 +225,7 @@ def test_a_person_sees_a_table_the_findings_and_where_the_report_is(network, tmp
     flip = lambda text: text.replace(b'"files":2', b'"files":3', 1)  # noqa: E731
     logs = network.handed_over(tmp_path / "logs", flip)
     fixed = ["run", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, [*fixed, "--directory", network.deployed.directory, *logs])
+    result = CliRunner().invoke(app, [*fixed, "--contracts", network.deployed.directory, *logs])
     assert result.exit_code == 1
     assert "tasks" in result.output
     assert "EV-L01 The log of node" in result.output
@@ -356,7 +356,7 @@ def test_an_endpoint_without_receipts_is_trusted_and_said_to_be(network):
 
 def test_a_dead_endpoint_ends_the_audit_with_its_own_exit_code(network, tmp_path):
     arguments = ["run", "--rpc", "http://127.0.0.1:1", "--chain-id", "77", "--out", str(tmp_path), "--json"]
-    result = CliRunner().invoke(app, [*arguments, "--directory", network.deployed.directory])
+    result = CliRunner().invoke(app, [*arguments, "--contracts", network.deployed.directory])
     assert result.exit_code == 3
     assert json.loads(result.output)["error"] == "ChainUnreachable"
     with pytest.raises(EndpointUnreachable), Rpc("http://127.0.0.1:1") as rpc:
@@ -377,7 +377,7 @@ def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
 
 def test_a_settings_folder_makes_a_service(network, tmp_path):
     options = ["--rpc", network.url, "--chain-id", str(CHAIN_ID), "--json"]
-    chosen = ["--dir", str(tmp_path / "auditor"), "--directory", network.deployed.directory]
+    chosen = ["--dir", str(tmp_path / "auditor"), "--contracts", network.deployed.directory]
     made = CliRunner().invoke(app, ["init", *options, *chosen])
     token = json.loads(made.output)["token"]
     assert token not in Path(tmp_path / "auditor/auditor.toml").read_text()

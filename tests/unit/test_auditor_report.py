@@ -106,7 +106,7 @@ def test_checks_are_listed_by_the_command():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        (["--directory", "0x12"], "MalformedIdentifier"),
+        (["--contracts", "0x12"], "MalformedIdentifier"),
         (["--evidence", "nonsense"], "WrongArgument"),
         (["--evidence", f"{OWNERS[0]}=a", "--evidence", f"{OWNERS[0]}=b"], "WrongArgument"),
         (["--evidence", f"{OWNERS[0]}=a", "--evidence-token", f"{OWNERS[0]}=/none"], "TokenUnreadable"),
@@ -115,7 +115,7 @@ def test_checks_are_listed_by_the_command():
 )
 def test_a_wrong_option_is_an_error_and_no_result(tmp_path, arguments, name):
     fixed = ["run", "--rpc", "http://127.0.0.1:1", "--chain-id", "7", "--out", str(tmp_path), "--json"]
-    result = CliRunner().invoke(app, [*fixed, "--directory", DIRECTORY, *arguments])
+    result = CliRunner().invoke(app, [*fixed, "--contracts", DIRECTORY, *arguments])
     assert result.exit_code == 3
     assert json.loads(result.output)["error"] == name
 

@@ -369,9 +369,9 @@ def run(*arguments):
 
 
 def test_a_node_is_made_from_the_command_line(tmp_path):
-    words = ["--name", "bank", "--rpc-url", "http://127.0.0.1:1", "--chain-id", 7, "--contracts", ME]
+    words = ["--name", "bank", "--rpc", "http://127.0.0.1:1", "--chain-id", 7, "--contracts", ME]
     made = json.loads(
-        run("init", "--dir", tmp_path / "n", *words, "--scheduler-url", "http://127.0.0.1:2", "--json")
+        run("init", "--dir", tmp_path / "n", *words, "--scheduler", "http://127.0.0.1:2", "--json")
     )
     assert json.loads(run("card", "--dir", tmp_path / "n", "--json")) == made
     assert read_settings(tmp_path / "n").address == made["address"]

@@ -9,7 +9,7 @@ from sealtrace.scheduler.limits import Bucket, Buckets, take
 from sealtrace.scheduler.settings import ChainSection, Settings, load, save
 
 CHAIN = ChainSection(rpc_url="http://x", chain_id=1, directory="0x" + "12" * 20)
-INIT = ["init", "--rpc-url", "http://x", "--chain-id", "1", "--contracts", CHAIN.directory]
+INIT = ["init", "--rpc", "http://x", "--chain-id", "1", "--contracts", CHAIN.directory]
 
 
 def test_settings_are_read_as_they_were_written(tmp_path):
