@@ -22,7 +22,7 @@ from sealtrace.contracts.errors import (
     WrongContracts,
 )
 from sealtrace.contracts.events import ChainEvent, Query, queries, read_log
-from sealtrace.contracts.link import Ask, Failure, Link, content, hexadecimal, number
+from sealtrace.contracts.link import Ask, Failure, Link, ProviderLink, content, hexadecimal, number
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds, address, hex32, raw
@@ -156,7 +156,7 @@ class Chain:
     @classmethod
     def over(cls, w3: Web3, settings: ChainSettings) -> Self:
         """The same over a provider of the caller's, such as eth-tester's. Raises as :meth:`connect`."""
-        return cls._checked(Link(w3), settings)
+        return cls._checked(ProviderLink(w3), settings)
 
     @classmethod
     def _checked(cls, link: Link, settings: ChainSettings) -> Self:

@@ -1,30 +1,37 @@
-"""JSON-RPC to one endpoint: single requests and batches, with a deadline, and errors of ours.
+"""JSON-RPC to one endpoint: single requests and batches, bounded in time, size and depth.
 
-Answers are raw JSON: decoding is done once, by those who know what they asked for. A provider that takes
-no batch (eth-tester, in process) is asked one by one.
+web3's own provider waits for an endpoint that trickles, holds whatever it sends, and parses it under a
+recursion limit that its libraries raise so far that a deeply nested answer overflows the C stack and takes
+the process with it. So the few lines that post and parse are ours. Answers are raw JSON: decoding is done
+once, by those who know what they asked for.
 """
 
 from __future__ import annotations
 
 import ast
 import itertools
+import json
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from web3 import Web3
-from web3.exceptions import Web3Exception
-from web3.providers.rpc import HTTPProvider
-from web3.types import RPCEndpoint
 
 from sealtrace.contracts.abi import plain
+from sealtrace.contracts.embedded import shallow_json
 from sealtrace.contracts.errors import ChainUnreachable, MalformedAnswer, RequestRefused
 
 MAX_BATCH = 200
+MAX_ANSWER_BYTES = 64 << 20
+MAX_DEPTH = 16
 POOL_SIZE = 32
+_READ_BYTES = 1 << 16
 _IN_PROCESS = "the chain in this process"
 
 
@@ -49,30 +56,17 @@ class Failure:
         return RequestRefused(self.method, self.code, self.message)
 
 
-class Link:
-    """A connection to an endpoint. Safe to use from several threads."""
+class Link(ABC):
+    """A connection to an endpoint."""
 
-    def __init__(self, w3: Web3, url: str = _IN_PROCESS) -> None:
-        self.w3 = w3
-        self.url = _without_password(url)
-        self.by_hash = isinstance(w3.provider, HTTPProvider)
-        """Whether a state can be named by its block's hash (EIP-1898)."""
+    url: str
+    by_hash: bool
+    """Whether a state can be named by its block's hash (EIP-1898)."""
 
-    @classmethod
-    def http(cls, url: str, timeout_s: float) -> Link:
-        """A link over HTTP that keeps its connections. No request takes longer than ``timeout_s``."""
-        session = requests.Session()
-        # A proxy or a netrc of the environment has no business between a node and its own chain.
-        session.trust_env = url.startswith("https:")
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE))
-        provider = HTTPProvider(
-            url,
-            request_kwargs={"timeout": timeout_s, "allow_redirects": False},
-            session=session,
-            exception_retry_configuration=None,
-        )
-        return cls(Web3(provider, middleware=[]), url)
+    @staticmethod
+    def http(url: str, timeout_s: float) -> Link:
+        """A link over HTTP that keeps its connections. No answer takes longer than ``timeout_s``."""
+        return HttpLink(url, timeout_s)
 
     def request(self, method: str, *params: Any) -> Any:
         """The result of one request.
@@ -92,62 +86,101 @@ class Link:
         Raises:
             ChainUnreachable, MalformedAnswer: no answer, or no JSON-RPC.
         """
-        if self.by_hash:
-            return _result(method, self._posted([Ask(method, params)])[0])
-        return self._in_process(Ask(method, params))
+        return self.batch([Ask(method, params)])[0]
 
+    @abstractmethod
     def batch(self, asks: Sequence[Ask]) -> list[Any]:
         """The results of many requests, in order, each a result or a :class:`Failure`.
 
         Raises:
             ChainUnreachable, MalformedAnswer: no answer, or no JSON-RPC.
         """
-        if not self.by_hash:
-            return [self._in_process(ask) for ask in asks]
-        return [result for chunk in _chunks(asks) for result in self._batched(chunk)]
 
-    def _batched(self, asks: Sequence[Ask]) -> list[Any]:
-        answers = self._posted(asks)
-        return [_result(ask.method, answer) for ask, answer in zip(asks, answers, strict=True)]
 
-    def _posted(self, asks: Sequence[Ask]) -> Sequence[Any]:
+class HttpLink(Link):
+    """A link over HTTP. Safe to use from several threads."""
+
+    by_hash = True
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self.url = _without_password(url)
+        self._url = url
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        # A proxy or a netrc of the environment has no business between a node and its own chain.
+        self._session.trust_env = url.startswith("https:")
+        self._session.headers.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE))
+
+    def batch(self, asks: Sequence[Ask]) -> list[Any]:
+        """See :meth:`Link.batch`; at most 200 requests go in one post."""
+        return [result for chunk in _chunks(asks) for result in self._answered(chunk)]
+
+    def _answered(self, asks: Sequence[Ask]) -> list[Any]:
+        said = [
+            {"jsonrpc": "2.0", "id": i, "method": ask.method, "params": list(ask.params)}
+            for i, ask in enumerate(asks)
+        ]
+        body = json.dumps(said if len(said) > 1 else said[0]).encode()
+        return _in_order(asks, self._parsed(self._posted(body)))
+
+    def _posted(self, body: bytes) -> bytes:
         try:
-            return self._post(asks)
+            return self._post(body)
         except requests.ConnectionError:
             pass  # a kept connection that the endpoint closed meanwhile: a fresh one, once
-        except (requests.RequestException, Web3Exception, OSError) as cause:
+        except _TROUBLE as cause:
             raise ChainUnreachable(self.url, _reason(cause)) from cause
         try:
-            return self._post(asks)
-        except (requests.RequestException, Web3Exception, OSError) as cause:
+            return self._post(body)
+        except _TROUBLE as cause:
             raise ChainUnreachable(self.url, _reason(cause)) from cause
 
-    def _post(self, asks: Sequence[Ask]) -> Sequence[Any]:
-        provider = self.w3.provider
-        assert isinstance(provider, HTTPProvider)  # noqa: S101
-        try:
-            if len(asks) == 1:
-                return [provider.make_request(RPCEndpoint(asks[0].method), asks[0].params)]
-            answer: Any = provider.make_batch_request([(RPCEndpoint(a.method), a.params) for a in asks])
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
-            if isinstance(cause, requests.RequestException | OSError):
-                raise
-            raise MalformedAnswer(asks[0].method, f"not JSON-RPC: {cause}") from cause
-        if not isinstance(answer, list) or len(answer) != len(asks):
-            error = answer.get("error") if isinstance(answer, dict) else None
-            raise MalformedAnswer(f"a batch of {len(asks)}", str(error or "another number of answers"))
-        return answer
+    def _post(self, body: bytes) -> bytes:
+        until = time.monotonic() + self._timeout_s
+        with self._session.post(
+            self._url, data=body, timeout=self._timeout_s, stream=True, allow_redirects=False
+        ) as response:
+            response.raise_for_status()
+            if response.status_code != requests.codes.ok:
+                raise requests.HTTPError(f"HTTP status {response.status_code}")
+            return _read(response.raw, until)
 
-    def _in_process(self, ask: Ask) -> Any:
-        """eth-tester raises where an endpoint answers with an error, and hides revert data in causes."""
+    def _parsed(self, body: bytes) -> Any:
+        try:
+            return shallow_json.loads(body, MAX_DEPTH)
+        except ValueError as cause:
+            raise ChainUnreachable(self.url, f"it is no JSON-RPC endpoint ({str(cause)[:120]})") from cause
+
+
+class ProviderLink(Link):
+    """A link over a web3 provider of the caller's, asked one by one. As safe as the provider.
+
+    For eth-tester in process: it raises where an endpoint answers with an error, and hides revert data.
+    """
+
+    by_hash = False
+
+    def __init__(self, w3: Web3, url: str = _IN_PROCESS) -> None:
+        self.w3 = w3
+        self.url = url
+
+    def batch(self, asks: Sequence[Ask]) -> list[Any]:
+        """See :meth:`Link.batch`."""
+        return [self._one(ask) for ask in asks]
+
+    def _one(self, ask: Ask) -> Any:
         provider: Any = self.w3.provider
         try:
             send = provider.request_func(self.w3, self.w3.middleware_onion)
-            return _result(ask.method, send(ask.method, list(ask.params)))
-        except Exception as cause:
-            if type(cause).__module__.startswith("sealtrace."):
-                raise
+            answer = send(ask.method, list(ask.params))
+        except Exception as cause:  # eth-tester raises a dozen kinds
             return Failure(ask.method, 3, str(cause), _hidden_data(cause))
+        return _result(ask.method, answer)
+
+
+_TROUBLE = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
 def hexadecimal(number: int) -> str:
@@ -165,15 +198,39 @@ def content(value: Any) -> bytes:
     return bytes.fromhex(plain(value).removeprefix("0x"))
 
 
+def _read(raw: urllib3.BaseHTTPResponse, until: float) -> bytes:
+    """The whole body, unless it takes too long, however steadily it trickles, or is too much."""
+    body = bytearray()
+    while chunk := raw.read1(_READ_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise requests.RequestException(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > until:
+            raise requests.Timeout("the answer did not end in time")
+    return bytes(body)
+
+
+def _in_order(asks: Sequence[Ask], answer: Any) -> list[Any]:
+    """The results in the order of the requests, whatever order the endpoint took."""
+    if len(asks) == 1:
+        return [_result(asks[0].method, answer)]
+    if not isinstance(answer, list):
+        return [_result(ask.method, answer) for ask in asks]  # one error for the whole batch
+    by_id = {each.get("id"): each for each in answer if isinstance(each, Mapping)}
+    return [_result(ask.method, by_id.get(i)) for i, ask in enumerate(asks)]
+
+
 def _result(method: str, answer: Any) -> Any:
-    if not isinstance(answer, Mapping) or ("result" not in answer and "error" not in answer):
+    if not isinstance(answer, Mapping) or not {"result", "error"} & set(answer):
         raise MalformedAnswer(method, "neither a result nor an error")
     error = answer.get("error")
     if error is None:
         return answer["result"]
     if not isinstance(error, Mapping):
         return Failure(method, 0, str(error), None)
-    return Failure(method, int(error.get("code", 0)), str(error.get("message", "")), _revert_data(error))
+    code = error.get("code")
+    words = str(error.get("message", ""))
+    return Failure(method, code if isinstance(code, int) else 0, words, _revert_data(error))
 
 
 def _revert_data(error: Mapping[str, Any]) -> bytes | None:

@@ -25,7 +25,7 @@ from sealtrace.contracts.client import Chain, ChainSettings, TaskRecord
 from sealtrace.contracts.deployment import deploy_over
 from sealtrace.contracts.errors import Reverted
 from sealtrace.contracts.events import ChainEvent, read_log
-from sealtrace.contracts.link import Link
+from sealtrace.contracts.link import ProviderLink
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, hex32, raw
@@ -89,7 +89,7 @@ class World:
 
     tester: EthereumTester
     chain: Chain
-    link: Link
+    link: ProviderLink
     keys: dict[str, bytes]
     grants: dict[str, Hex32] = field(default_factory=dict)
     asked: int = 0
@@ -240,7 +240,7 @@ class World:
         return [self.do(calls.finish(id, terms, h(f"receipt {n}"), result), n) for n in self.ranks]
 
 
-def bare() -> tuple[EthereumTester, Link, Web3, dict[str, bytes]]:
+def bare() -> tuple[EthereumTester, ProviderLink, Web3, dict[str, bytes]]:
     """An empty chain without fees, and keys."""
     usual = PyEVMBackend.generate_genesis_params()
     parameters = {**usual, "base_fee_per_gas": 0, "timestamp": GENESIS_TIME}
@@ -250,7 +250,7 @@ def bare() -> tuple[EthereumTester, Link, Web3, dict[str, bytes]]:
     state[bytes(20)] = dict(rich)  # eth-tester charges for calls
     tester = EthereumTester(PyEVMBackend(parameters, state))
     w3 = Web3(EthereumTesterProvider(tester))
-    return tester, Link(w3), w3, keys
+    return tester, ProviderLink(w3), w3, keys
 
 
 def build() -> World:
