@@ -495,8 +495,9 @@ def test_the_commands_deploy_verify_admit_suspend_and_show(network: Network, tmp
 
     node = somebody(tmp_path).address
     by = [*where, "--key", key["registrar"]]
-    keys = ["--tls", h("tls"), "--encryption-key", h("key")]
-    code, admitted = command("registrar", "admit", node, *by, "--roles", "owner,compute", *keys)
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"address": node, "tls_fingerprint": h("tls"), "encryption_key": h("key")}))
+    code, admitted = command("registrar", "admit", str(card), *by, "--roles", "owner,compute")
     assert (code, admitted["events"][0]["name"]) == (0, "NodeAdmitted")
     code, _ = command("registrar", "suspend", node, *by, "--reason", "lost its key")
     assert code == 0
