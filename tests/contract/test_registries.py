@@ -82,6 +82,19 @@ def test_a_node_without_keys_is_refused(world: World) -> None:
         assert world.refused(calls.rotate_keys(tls, key), "alice").name == "EmptyKey"
 
 
+@pytest.mark.parametrize("roles", [Role.REQUESTER, Role.PROVIDER, Role.REQUESTER | Role.PROVIDER])
+def test_who_opens_no_port_needs_no_certificate(world: World, roles: Role) -> None:
+    world.do(calls.admit(world.of("outsider"), roles, NOTHING, h("key")), "registrar")
+    world.do(calls.rotate_keys(NOTHING, h("new key")), "outsider")
+    assert world.refused(calls.rotate_keys(h("tls"), NOTHING), "outsider").name == "EmptyKey"
+
+
+@pytest.mark.parametrize("role", [Role.OWNER, Role.COMPUTE])
+def test_who_listens_to_peers_has_a_certificate(world: World, role: Role) -> None:
+    call = calls.admit(world.of("outsider"), role | Role.REQUESTER, NOTHING, h("key"))
+    assert world.refused(call, "registrar").name == "EmptyKey"
+
+
 def test_a_suspension_ends_by_reinstatement(world: World) -> None:
     world.do(calls.suspend_node(world.of("alice"), REASON), "registrar")
     assert node_status(world, "alice") is NodeStatus.SUSPENDED
