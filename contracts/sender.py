@@ -182,7 +182,7 @@ class Sender:
         if _says(reason, _LATER):
             return row  # it stays queued, and is sent again
         if _says(reason, _NONCE_USED) and self._nonce(self.address, "latest") > row.nonce:
-            return self._push(self._renumbered(row))
+            return self._numbered_anew(row)
         raise NotAccepted(row.hash, reason)
 
     def _is_known(self, row: Stored) -> bool:
@@ -191,16 +191,17 @@ class Sender:
         )
         return any(answer is not None and not isinstance(answer, Failure) for answer in found)
 
-    def _renumbered(self, row: Stored) -> Stored:
+    def _numbered_anew(self, row: Stored) -> Stored:
         """Sign again under another nonce, once it is proven which foreign transaction took ours."""
         taken_by = self._holder_of(row.nonce)
-        if taken_by == row.hash:
-            return row  # it was ours after all, and the endpoint's index was behind
+        if taken_by == row.hash:  # it was ours after all, and the endpoint's index is behind
+            self._outbox.mark(row, State.SENT)
+            return row
         transaction = read_transaction(row.raw)
         fees = offered(self._link, self._link.request("eth_getBlockByNumber", "latest", False))
         said = {"to": transaction["to"], "data": transaction["data"], "gas": transaction["gas"]}
         nonce = self._nonce(self.address, "pending")
-        return self._outbox.renumber(row, taken_by, nonce, self._signer(said, fees))
+        return self._push(self._outbox.renumber(row, taken_by, nonce, self._signer(said, fees)))
 
     def _holder_of(self, nonce: int) -> Hex32:
         """The transaction of this account with ``nonce``, found by halving on the account's count."""

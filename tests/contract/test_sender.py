@@ -176,6 +176,21 @@ def test_a_nonce_that_another_program_used_is_replaced_and_recorded(
     assert rows(engine) == [("dataset", State.MINED)]
 
 
+def test_an_endpoint_whose_index_is_behind_makes_nothing_be_sent_twice(
+    sender: Sender, between: Between, world: World, engine: sa.Engine
+) -> None:
+    """The account's count is ahead, the receipt not there yet; the block shows that it was ours."""
+    sender.submit("anchor:1", root(1))
+    with engine.begin() as db:
+        db.execute(sa.text("update outbox set state = 'queued'"))
+    between.rules["eth_getTransactionReceipt"] = lambda _: None
+    between.rules["eth_getTransactionByHash"] = lambda _: None
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too low")
+    sender.pump()
+    assert sender.replaced() == []
+    assert rows(engine) == [("anchor:1", State.SENT)]
+
+
 def test_nothing_is_signed_again_where_the_foreign_transaction_cannot_be_shown(
     sender: Sender, between: Between, world: World
 ) -> None:
