@@ -174,9 +174,18 @@ def run(directory: Dir = HERE) -> None:
 
 
 @app.command()
-def doctor(directory: Dir = HERE, as_json: Json = False) -> None:
+def doctor(
+    directory: Dir = HERE,
+    as_json: Json = False,
+    wait: Annotated[float, typer.Option(help="Look again for so many seconds, until all is well.")] = 0,
+) -> None:
     """Look at everything the node needs, and say what to do. Exit code 1 where something is wrong."""
-    found = [asdict(each) for each in examine(Node.open(directory))]
+    give_up = time.monotonic() + wait
+    while True:
+        found = [asdict(each) for each in examine(Node.open(directory))]
+        if all(each["ok"] for each in found) or time.monotonic() >= give_up:
+            break
+        time.sleep(1)
     _show(found, as_json, ("name", "ok", "seen", "todo"))
     if not all(each["ok"] for each in found):
         raise typer.Exit(1)
