@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
-
-from web3 import Web3
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sealtrace.contracts import abi, terms
 from sealtrace.contracts.errors import (
@@ -42,6 +40,9 @@ from sealtrace.protocol.records import (
     Role,
     TaskTerms,
 )
+
+if TYPE_CHECKING:
+    from web3 import Web3
 
 ENDPOINT_FINALIZED = -1
 """For ``ChainSettings.confirmations``: take the endpoint's own ``finalized`` block."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import rlp
-from eth_account import Account
 from eth_hash.auto import keccak
 
 from sealtrace.contracts import abi
@@ -16,6 +15,7 @@ from sealtrace.contracts.client import require_chain
 from sealtrace.contracts.errors import DeploymentFailed
 from sealtrace.contracts.link import Failure, Link, number
 from sealtrace.contracts.sender import Fees, offered
+from sealtrace.protocol.accounts import Account
 from sealtrace.protocol.identifiers import Address, address, raw
 
 GAS_PER_BYTE = 600

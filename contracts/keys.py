@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from eth_account import Account
-
 from sealtrace.contracts.errors import KeyExists, KeyUnusable
+from sealtrace.protocol.accounts import Account
 from sealtrace.protocol.identifiers import Address, address
 
 VERSION = "sealtrace.key/1"

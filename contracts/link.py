@@ -15,17 +15,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from web3 import Web3
 
 from sealtrace.contracts.abi import plain
 from sealtrace.contracts.embedded import shallow_json
 from sealtrace.contracts.errors import ChainUnreachable, MalformedAnswer, RequestRefused
+
+if TYPE_CHECKING:
+    from web3 import Web3
 
 MAX_BATCH = 200
 MAX_ANSWER_BYTES = 64 << 20

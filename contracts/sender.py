@@ -14,7 +14,6 @@ from typing import Any
 
 import rlp
 import sqlalchemy
-from eth_account import Account
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
@@ -26,6 +25,7 @@ from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.link import Ask, Failure, Link, content, hexadecimal, number
 from sealtrace.contracts.outbox import Outbox, Replaced, State, Stored
 from sealtrace.contracts.reverts import read_revert, unexplained
+from sealtrace.protocol.accounts import Account
 from sealtrace.protocol.identifiers import Hex32, address, hex32
 from sealtrace.protocol.records import BlockRef
 

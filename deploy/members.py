@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy
-from eth_account import Account
 
 from sealtrace.auditor import settings as auditor_settings
 from sealtrace.contracts.client import ChainSettings
@@ -16,6 +15,7 @@ from sealtrace.node import directory as node_directory
 from sealtrace.node import settings as node_settings
 from sealtrace.node.operations import Operations, TokenRole
 from sealtrace.node.wiring import Node
+from sealtrace.protocol.accounts import Account
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
 from sealtrace.requester import directory as requester_directory
 from sealtrace.scheduler import settings as scheduler_settings

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from eth_account import Account
 
 from sealtrace.contracts.errors import KeyUnusable
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.node.errors import BadSettings, DirectoryInUse, WrongKey
 from sealtrace.node.gateway.certificates import create_certificate, fingerprint, pem_to_der
 from sealtrace.node.settings import FILE, Settings, to_toml
+from sealtrace.protocol.accounts import Account
 from sealtrace.protocol.identifiers import Address, Hex32, address, hex32
 
 PASSWORD = "SEALTRACE_KEY_PASSWORD"  # noqa: S105 - the name of the variable that holds it

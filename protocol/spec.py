@@ -160,10 +160,24 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
     for each in spec.inputs:
         if each.party not in spec.parties:
             yield f"input {each.name}: its party is not among the parties"
+    yield from _shared_grants(spec)
     done: set[str] = set()
     for step in spec.steps:
         yield from _step_contradictions(step, set(names), done)
         done.add(step.id)
+
+
+def _shared_grants(spec: TaskSpec) -> Iterator[str]:
+    """A grant is for one dataset and one algorithm; the ledger refuses a task that names it for two."""
+    named: dict[str, tuple[str, str]] = {}
+    for step in spec.steps:
+        for each in spec.inputs:
+            grant = step.grants.get(each.name)
+            if grant and named.setdefault(grant, (each.dataset, step.algorithm)) != (
+                each.dataset,
+                step.algorithm,
+            ):
+                yield f"step {step.id}: grant {grant} is named for two datasets or two algorithms"
 
 
 def _step_contradictions(step: Step, names: set[str], done: set[str]) -> Iterator[str]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eth_account import Account
-from eth_account.messages import encode_defunct
 from pydantic import BaseModel, ConfigDict, Field
 
+from sealtrace.protocol.accounts import Account, encode_defunct
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Address, AddressField, UnixSeconds, address
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from sealtrace.deploy.network import Network
 from sealtrace.deploy.plan import Plan
 from sealtrace.deploy.processes import Processes, Program
 from sealtrace.protocol.outcome import Denial
-from tests.e2e.conftest import DATA, command, interrupted, left_behind, wait_for
+from tests.e2e.conftest import DATA, ROOT, command, interrupted, left_behind, wait_for
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -59,6 +60,20 @@ def test_the_audit_has_no_findings_until_a_byte_is_flipped(told):
     page = (directory / "report" / "report.html").read_text()
     assert "http://" not in page.replace("http://127.0.0.1", "")
     assert "src=" not in page
+
+
+def test_the_first_screen_of_the_readme_is_what_the_demo_says(told):
+    """Identifiers, block numbers and which of several refusing nodes was first differ from run to run."""
+    lines, _ = told
+    said = {shape(line["what"]) for line in lines}
+    block = re.findall(r"```console\n\$ make demo\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    shown = [match[1] for match in re.findall(r"^([a-z]+) {2,}(.+)$", block, re.MULTILINE)]
+    assert len(shown) > 15
+    assert [words for words in shown if shape(words) not in said] == []
+
+
+def shape(words: str) -> str:
+    return re.sub(r"0x[0-9a-f]{40}|\b[0-9a-f]{8}\b|\b\d+(\.\d+)?(e-\d+)?\b", "#", words)
 
 
 def test_nothing_runs_after_the_demo(told):

@@ -116,6 +116,7 @@ def test_an_algorithm_used_twice_on_one_dataset_under_one_grant_is_one_use():
         ("steps.1.inputs", ["bank", "bank"], "given twice"),
         ("steps.0.after", ["sum"], "does not come before"),
         ("steps.0.grants", {"bank": h(6)}, "grants must name"),
+        ("steps.1.grants", {"bank": h(6), "carrier": h(10)}, "named for two"),
         ("surprise", 1, "surprise"),
     ],
 )
