@@ -30,6 +30,12 @@ def test_a_process_that_reads_foreign_json_keeps_the_default_limit(module):
 
 
 def test_json_of_a_million_brackets_does_not_kill_the_process():
-    program = "import json, sealtrace.node.api.app\ntry:\n json.loads('[' * 1_000_000)\nexcept RecursionError: print('refused')"
+    program = """if True:
+        import json, sealtrace.node.api.app
+        try:
+            json.loads("[" * 1_000_000)
+        except RecursionError:
+            print("refused")
+    """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
     assert done.stdout.strip() == b"refused"
