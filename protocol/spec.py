@@ -160,11 +160,11 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
     for each in spec.inputs:
         if each.party not in spec.parties:
             yield f"input {each.name}: its party is not among the parties"
-    yield from _shared_grants(spec)
     done: set[str] = set()
     for step in spec.steps:
         yield from _step_contradictions(step, set(names), done)
         done.add(step.id)
+    yield from _shared_grants(spec)
 
 
 def _shared_grants(spec: TaskSpec) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from scheduler_fakes import LAB, NOW, PARTIES, h
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import UnixSeconds
 from sealtrace.requester.directory import ChainSection, Directory, Settings
 from sealtrace.requester.drafts import Asker, KnownAlgorithm, read_task, settled, specification
@@ -53,6 +54,11 @@ def find_algorithm(name):
     return KnownAlgorithm(h(1), "psi") if name == "psi" else KnownAlgorithm(h(2), "mpc")
 
 
+def granted(dataset, algorithm):
+    """A grant is for one dataset and one algorithm."""
+    return sha256((dataset + algorithm).encode())
+
+
 def asker(**changes):
     return Asker(
         **{
@@ -62,7 +68,7 @@ def asker(**changes):
             "nonce": h(7),
             "book": BOOK,
             "find_algorithm": find_algorithm,
-            "find_grant": lambda owner, dataset, algorithm, purpose: h(50),
+            "find_grant": lambda owner, dataset, algorithm, purpose: granted(dataset, algorithm),
             **changes,
         }
     )
@@ -92,7 +98,7 @@ def test_a_task_in_words_becomes_a_specification():
     align, stats = spec.steps
     assert (align.engine, align.inputs, align.after) == ("psi", ["p0", "p1", "third"], [])
     assert (stats.engine, stats.after) == ("mpc", ["align"])
-    assert stats.grants == {"p0": h(9), "p1": h(50), "third": h(50)}
+    assert stats.grants == {"p0": h(9), "p1": granted(h(101), h(2)), "third": granted(h(102), h(2))}
     assert stats.params == {"min_group": 5, "share": 0.5, "name": "0x12", "day": "2026-01-01", "no": "no"}
 
 
