@@ -1,0 +1,242 @@
+"""Round trips and bytes a second between two engines through two gateways, against SPU's direct link.
+
+*Through gateways* is what a node's engine has: plain HTTP on loopback to its own gateway, mutual TLS 1.3
+between the gateways, every message counted and digested. *Direct* is SPU's link from process to process over
+plain TCP. A round trip is a message of 32 bytes there and one back; the stream is one way, acknowledged once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from measuring import machine, options, progress, report, table, workplace
+
+from sealtrace.deploy.ports import free_ports
+from sealtrace.node.engines.job import Job, JobInput, JobStep
+from sealtrace.node.engines.link import CHUNK_BYTES, Link, connect
+from sealtrace.node.gateway.authority import Party, Session
+from sealtrace.node.gateway.certificates import create_certificate, fingerprint, pem_to_der
+from sealtrace.node.gateway.control import GatewayControl, Introduction
+from sealtrace.node.gateway.server import Gateway, GatewayConfig, run
+from sealtrace.protocol.identifiers import Address, Hex32
+
+NODES = (Address("0x" + "01" * 20), Address("0x" + "02" * 20))
+TASK = Hex32("0x" + "11" * 32)
+CONTROL = "control-token-of-the-benchmark"
+PING = bytes(32)
+RECEIVE_MS = 120_000
+READY_S = 30.0
+SIDES = ("direct", "gateways")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent: round trips after a warm-up, and a stream of messages of 1 MiB."""
+
+    round_trips: int
+    mebibytes: int
+
+
+class AlwaysRunning:
+    """A chain that knows one task of two parties, which always runs."""
+
+    def __init__(self, fingerprints: tuple[bytes, ...]) -> None:
+        self._session = Session(tuple(map(Party, NODES, fingerprints)), running=True)
+
+    def session(self, task: str) -> Session | None:
+        """The one task's standing."""
+        return self._session if task == TASK else None
+
+
+def main() -> None:
+    """Measure, print, clean up."""
+    parser = options(__doc__)
+    parser.add_argument("--round-trips", type=int, default=2000, help="of one turn (default: 2000)")
+    parser.add_argument("--mib", type=int, default=256, help="MiB streamed in one turn (default: 256)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side (default: 3)")
+    arguments = parser.parse_args()
+    load, about = Load(arguments.round_trips, arguments.mib), machine()
+    with workplace() as folder:
+        turns = [_turn(side, load, folder) for _ in range(arguments.rounds) for side in SIDES]
+    result = summary(turns) | {"machine": about}
+    columns = ["", "round trips/s", "MB/s"]
+    rows = [[side, result[side]["round_trips_s"], result[side]["mb_s"]] for side in SIDES]
+    rows.append(["gateways / direct", result["ratio_round_trips"], result["ratio_mb"]])
+    report(result, [table("between two engines (best of the turns)", columns, rows)], as_json=arguments.json)
+
+
+def summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best of each side, and gateways as a share of direct."""
+    result: dict[str, Any] = {"benchmark": "gateway", "baseline": "SPU's direct link over plain TCP"}
+    for side in SIDES:
+        own = [turn for turn in turns if turn["side"] == side]
+        result[side] = {key: round(max(turn[key] for turn in own), 1) for key in ("round_trips_s", "mb_s")}
+    for name, key in (("ratio_round_trips", "round_trips_s"), ("ratio_mb", "mb_s")):
+        result[name] = round(result["gateways"][key] / result["direct"][key], 3)
+    return result
+
+
+def _turn(side: str, load: Load, folder: Path) -> dict[str, Any]:
+    progress(f"{side}: {load.round_trips} round trips, {load.mebibytes} MiB")
+    if side == "direct":
+        hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        return _measured(side, load, [("", "", hosts)] * 2)
+    with _gateways(folder) as controls:
+        tokens = [_open(controls, me) for me in range(2)]
+        return _measured(side, load, [(c.url, t, []) for (c, _, _), t in zip(controls, tokens, strict=True)])
+
+
+def _measured(side: str, load: Load, ways: list[tuple[str, str, list[str]]]) -> dict[str, Any]:
+    """Two engine processes, the first of which measures."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    started = [
+        context.Process(target=_engine, args=(rank, way, load, answer), daemon=True)
+        for rank, way in enumerate(ways)
+    ]
+    try:
+        for process in started:
+            process.start()
+        round_trips_s, mb_s = answer.get(timeout=300)
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+    return {"side": side, "round_trips_s": round_trips_s, "mb_s": mb_s}
+
+
+def _engine(rank: int, way: tuple[str, str, list[str]], load: Load, answer: Any) -> None:
+    url, token, hosts = way
+    link = _direct(rank, hosts) if hosts else _through_gateway(rank, url, token)
+    peer, piece = 1 - rank, bytes(1 << 20)
+    _round_trips(link, peer, load.round_trips // 10)
+    began = time.perf_counter()
+    _round_trips(link, peer, load.round_trips)
+    between = time.perf_counter()
+    for _ in range(load.mebibytes):
+        link.send(peer, piece) if rank == 0 else link.receive(peer)
+    link.send(peer, PING) if rank == 1 else link.receive(peer)
+    ended = time.perf_counter()
+    if rank == 0:
+        size = load.mebibytes * len(piece) / 1e6
+        answer.put((load.round_trips / (between - began), size / (ended - between)))
+    time.sleep(60)  # an engine's link is not taken down while the other may still use it
+
+
+def _round_trips(link: Link, peer: int, count: int) -> None:
+    for _ in range(count):
+        if link.me == 0:
+            link.send(peer, PING)
+            link.receive(peer)
+        else:
+            link.receive(peer)
+            link.send(peer, PING)
+
+
+def _direct(rank: int, hosts: list[str]) -> Link:
+    import spu
+
+    description = spu.link.Desc()
+    description.recv_timeout_ms = RECEIVE_MS
+    description.http_max_payload_size = CHUNK_BYTES  # as our own links; a larger piece is faster
+    for at, host in enumerate(hosts):
+        description.add_party(str(at), host)
+    return Link(spu.link.create_brpc(description, rank), NODES, (0, 1), rank)
+
+
+def _through_gateway(rank: int, url: str, token: str) -> Link:
+    return connect(_job(rank, url, token), "bench", (0, 1), receive_ms=RECEIVE_MS)
+
+
+def _job(rank: int, url: str, token: str) -> Job:
+    """A job that is never run: a link only takes the parties, the gateway and the time-outs from it."""
+    step = JobStep(
+        id="none",
+        algorithm=Hex32("0x" + "00" * 32),
+        bundle="/",
+        engine="psi",
+        protocol="RR22",
+        inputs=("a", "b"),
+    )
+    inputs = tuple(
+        JobInput(name=name, party=party, id_column="id", path="/" if party == NODES[rank] else None)
+        for name, party in zip(("a", "b"), NODES, strict=True)
+    )
+    return Job(
+        task=TASK,
+        party=NODES[rank],
+        parties=NODES,
+        requester_key=Hex32("0x" + "22" * 32),
+        gateway_url=url,
+        gateway_token=token,
+        inputs=inputs,
+        steps=(step,),
+    )
+
+
+# --- two gateways
+
+Known = tuple[GatewayControl, str, str]
+"""A gateway's control, the address at which peers reach it, its certificate."""
+
+
+@contextmanager
+def _gateways(folder: Path) -> Iterator[list[Known]]:
+    """Two gateways, a process each, that know each other's certificates."""
+    certificates = [_certificate(folder, node) for node in NODES]
+    prints = tuple(fingerprint(pem_to_der(each)) for each in certificates)
+    context = multiprocessing.get_context("spawn")
+    ports = context.Queue()
+    started = [context.Process(target=_serve, args=(folder, me, prints, ports), daemon=True) for me in (0, 1)]
+    try:
+        for process in started:
+            process.start()
+        found = dict(ports.get(timeout=READY_S) for _ in started)
+        yield [_known(found[me], certificates[me]) for me in (0, 1)]
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def _known(ports: tuple[int, int], certificate: str) -> Known:
+    peer_port, local_port = ports
+    control = GatewayControl(f"http://127.0.0.1:{local_port}", CONTROL)
+    return control, f"https://127.0.0.1:{peer_port}", certificate
+
+
+def _open(known: list[Known], me: int) -> str:
+    _, url, certificate = known[1 - me]
+    return known[me][0].open(TASK, [Introduction(NODES[1 - me], url, certificate)])
+
+
+def _certificate(folder: Path, node: Address) -> str:
+    certificate, key = create_certificate(node)
+    (folder / f"{node}.crt").write_bytes(certificate)
+    (folder / f"{node}.key").write_bytes(key)
+    return certificate.decode("ascii")
+
+
+def _serve(folder: Path, me: int, prints: tuple[bytes, ...], ports: Any) -> None:
+    node = NODES[me]
+    config = GatewayConfig(
+        node=node,
+        certificate=folder / f"{node}.crt",
+        private_key=folder / f"{node}.key",
+        control_token=CONTROL,
+    )
+
+    def ready(gateway: Gateway) -> None:
+        ports.put((me, (gateway.peer_port, gateway.local_port)))
+
+    run(config, AlwaysRunning(prints), ready)
+
+
+if __name__ == "__main__":
+    main()

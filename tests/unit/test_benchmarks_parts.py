@@ -1,0 +1,109 @@
+"""What the benchmarks compute, without measuring anything: no test here depends on time."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+pytest.importorskip("spu")
+
+import bench_fingerprint  # noqa: E402
+import bench_gateway  # noqa: E402
+import bench_governance  # noqa: E402
+import milestones  # noqa: E402
+import synthetic  # noqa: E402
+from bare_run import BareRun  # noqa: E402
+
+PROGRAMS = sorted(BENCHMARKS.glob("bench_*.py"))
+
+
+def ids(path: Path) -> set[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row[synthetic.ID] for row in csv.DictReader(file)}
+
+
+def size(rows: int, bare: list[float], governed: list[float]) -> bench_governance.Size:
+    split = dict.fromkeys((name for name, _, _ in milestones.PARTS), 0.5)
+    return bench_governance.Size(
+        rows,
+        [BareRun(seconds, 0.1, 1.0, ()) for seconds in bare],
+        [bench_governance.Governed(seconds, split, (), 3.0, 2.0) for seconds in governed],
+    )
+
+
+def test_nine_ids_of_ten_are_common_to_all_three_tables(tmp_path):
+    tables = synthetic.make(200, tmp_path)
+    held = [ids(path) for path in tables.values()]
+    assert [len(each) for each in held] == [200, 200, 200]
+    assert len(set.intersection(*held)) == 180
+    assert len(held[0] & held[1]) == 180
+
+
+def test_the_same_seed_makes_the_same_bytes(tmp_path):
+    one, other = synthetic.make(50, tmp_path / "one"), synthetic.make(50, tmp_path / "other")
+    assert [path.read_bytes() for path in one.values()] == [path.read_bytes() for path in other.values()]
+
+
+def test_the_tables_hold_no_category_that_the_task_does_not_name(tmp_path):
+    with synthetic.make(300, tmp_path)["registry"].open(newline="", encoding="utf-8") as file:
+        held = {row[synthetic.GROUP] for row in csv.DictReader(file)}
+    assert held <= {row[synthetic.GROUP] for row in synthetic.examples()}
+
+
+def test_the_parts_of_a_run_make_up_the_whole():
+    last = {"asked": 1.0, "checking": 2.0, "task.judged": 2.5, "task.started": 3.5, "engine": 4.0}
+    found = milestones.parts(0.5, 9.0, last | {"task.ran": 7.0, "uploaded": 7.5})
+    assert sum(found.values()) == pytest.approx(8.5)
+    assert found["engine"] == pytest.approx(3.0)
+
+
+def test_a_milestone_that_nobody_saw_takes_no_time():
+    found = milestones.parts(0.0, 3.0, {"asked": 1.0, "task.judged": 2.0})
+    assert found["noticing"] == 0.0
+    assert found["finish"] == pytest.approx(1.0)
+
+
+def test_the_fixed_cost_is_what_governance_adds_at_the_smallest_size():
+    sizes = [size(1_000, [3.0, 2.0], [6.0, 5.0]), size(100_000, [10.0], [14.0])]
+    assert bench_governance.fixed_cost_s(sizes) == pytest.approx(3.0)
+    small, large = bench_governance.as_json(sizes)["sizes"]
+    assert small["share_of_run_beyond_fixed"] == 0.0
+    assert large["cost_s"] == pytest.approx(4.0)
+    assert large["share_of_run_beyond_fixed"] == pytest.approx(1 / 14, abs=1e-4)
+
+
+def test_gateways_are_compared_with_the_direct_link_of_the_same_run():
+    turns = [
+        {"side": "direct", "round_trips_s": 1000.0, "mb_s": 100.0},
+        {"side": "gateways", "round_trips_s": 200.0, "mb_s": 50.0},
+        {"side": "gateways", "round_trips_s": 250.0, "mb_s": 40.0},
+    ]
+    found = bench_gateway.summary(turns)
+    assert (found["ratio_round_trips"], found["ratio_mb"]) == (0.25, 0.5)
+
+
+def test_a_fingerprint_is_compared_with_sha256sum_of_the_same_file(tmp_path):
+    found = bench_fingerprint.measure(bench_fingerprint.make(tmp_path / "table", 3 << 20), rounds=1)
+    assert found["bytes"] == 3 << 20
+    assert found["ratio"] > 0
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_every_benchmark_names_its_baseline(program):
+    assert '"baseline": ' in program.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_every_benchmark_starts_by_one_command(program):
+    done = subprocess.run(
+        [sys.executable, str(program), "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert "--json" in done.stdout
