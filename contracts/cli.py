@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sealtrace.contracts import compiler
 from sealtrace.contracts.deployment import deploy as put_on_chain
@@ -100,7 +100,8 @@ def signing_key(path: Path) -> KeyFile:
 
 
 def _show(found: Examination) -> None:
-    table = Table("contract", "address", "created by", "verdict")
+    identifiers = (Column(name, overflow="fold") for name in ("address", "created by"))
+    table = Table("contract", *identifiers, "verdict")
     for each in found.contracts:
         verdict = f"[red]{each.problem}[/]" if each.problem else "[green]ours[/]"
         table.add_row(each.name, each.address, each.created_by or "not found", verdict)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import sqlalchemy
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
@@ -119,7 +119,7 @@ def show(node: NodeAddress, rpc: Rpc, contracts: Contracts, as_json: Json = Fals
     if as_json:
         typer.echo(json.dumps(record))
         return
-    table = Table("field", "value", show_header=False)
+    table = Table("field", Column("value", overflow="fold"), show_header=False)
     for name, value in record.items():
         table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
     Console().print(table)

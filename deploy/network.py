@@ -45,8 +45,8 @@ class Network:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.plan = plans.load(directory)  # first: nothing is made where no network is
         self.processes = Processes(directory)
-        self.plan = plans.load(directory)
         self.members = Members(directory, self.plan)
 
     @classmethod
@@ -103,9 +103,9 @@ class Network:
             "SEALTRACE_SCHEDULER": self.plan.scheduler_url,
             "SEALTRACE_AUDITOR": self.plan.auditor_url,
             "SEALTRACE_REDIS": self.plan.broker(redis.DATABASES - 1),
-            "SEALTRACE_REGISTRAR_KEY": str(self._key("registrar")),
-            "SEALTRACE_REGULATOR_KEY": str(self._key("regulator")),
-            "SEALTRACE_REQUESTER_DIR": str(self.members.directory(LAB)),
+            "SEALTRACE_REGISTRAR_KEY": str(self._key("registrar").resolve()),
+            "SEALTRACE_REGULATOR_KEY": str(self._key("regulator").resolve()),
+            "SEALTRACE_REQUESTER_DIR": str(self.members.directory(LAB).resolve()),
         }
 
     def chain(self) -> Chain:

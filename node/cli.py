@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sealtrace.algorithms.bundles import located
@@ -23,7 +25,7 @@ from sealtrace.node import directory as directories
 from sealtrace.node import processes
 from sealtrace.node.api.app import serve
 from sealtrace.node.checkpoints import write_checkpoint
-from sealtrace.node.doctor import examine
+from sealtrace.node.doctor import Finding, examine
 from sealtrace.node.operations import GrantOrder, Operations, TokenRole
 from sealtrace.node.settings import ApiSection, ChainSection, GatewaySection, Settings
 from sealtrace.node.wiring import Node
@@ -52,6 +54,11 @@ Dir = Annotated[Path, typer.Option("--dir", help="The node's directory.", envvar
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OnlyId = Annotated[bool, typer.Option("--id", help="Print the id alone, for scripts.")]
 HERE = Path()
+_UNBOUNDED = 10_000
+"""Columns: wider than any table of ours."""
+_TIMES = frozenset(
+    {"at", "seen_at", "created_at", "added_at", "issued_at", "not_before", "expires_at", "deadline"}
+)
 
 
 def _operations(directory: Path) -> Operations:
@@ -65,27 +72,49 @@ def _show(found: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
     elif isinstance(found, Mapping):
         _fields(found)
     else:
-        table = Table(*columns, box=None, header_style="bold")
-        for each in found:
-            table.add_row(*(_cell(each.get(column)) for column in columns))
-        Console().print(table)
+        _rows(found, columns)
 
 
 def _made(found: Mapping[str, Any], identifier: str, only_id: bool, as_json: bool) -> None:
     typer.echo(identifier) if only_id else _show(found, as_json)
 
 
+def _rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """A table where it fits the terminal, else a block for each row: an identifier is never cut off."""
+    table = Table(*columns, box=None, header_style="bold")
+    for each in found:
+        table.add_row(*(escape(_cell(column, each.get(column))) for column in columns))
+    console = Console()
+    if console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum <= console.width:
+        console.print(table)
+        return
+    for each in found:
+        _fields({column: each.get(column) for column in columns})
+        typer.echo()
+
+
 def _fields(found: Mapping[str, Any]) -> None:
-    table = Table(box=None, show_header=False)
+    width = 2 + max(map(len, found), default=0)
     for key, value in found.items():
-        table.add_row(f"[bold]{key}[/]", _cell(value))
-    Console().print(table)
+        typer.echo(f"{key:<{width}}" + _cell(key, value).rstrip().replace("\n", "\n" + " " * width))
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if name in _TIMES and value:
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if isinstance(value, dict | list):
         return json.dumps(value)
     return str(value)
+
+
+def _diagnosis(found: Iterable[Finding]) -> None:
+    """One line for each thing looked at, and what to do below what is wrong."""
+    for each in found:
+        typer.echo(f"{'ok' if each.ok else 'wrong':<7}{each.name:<13}{each.seen}")
+        if each.todo:
+            typer.echo(f"{'':<20}{each.todo}")
 
 
 def _say(text: str) -> None:
@@ -182,12 +211,12 @@ def doctor(
     """Look at everything the node needs, and say what to do. Exit code 1 where something is wrong."""
     give_up = time.monotonic() + wait
     while True:
-        found = [asdict(each) for each in examine(Node.open(directory))]
-        if all(each["ok"] for each in found) or time.monotonic() >= give_up:
+        found = list(examine(Node.open(directory)))
+        if all(each.ok for each in found) or time.monotonic() >= give_up:
             break
         time.sleep(1)
-    _show(found, as_json, ("name", "ok", "seen", "todo"))
-    if not all(each["ok"] for each in found):
+    _show([asdict(each) for each in found], as_json=True) if as_json else _diagnosis(found)
+    if not all(each.ok for each in found):
         raise typer.Exit(1)
 
 
@@ -312,8 +341,14 @@ def task_list(
 
 @task_app.command("show")
 def task_show(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
-    """Show one task with its records."""
-    _show(_operations(directory).task(hex32(task)), as_json)
+    """Show one task and what this node recorded of it; with --json all that the records hold."""
+    found = _operations(directory).task(hex32(task))
+    if as_json:
+        _show(found, as_json)
+        return
+    _fields({key: value for key, value in found.items() if key not in ("spec", "evidence")})
+    typer.echo()
+    _rows(found["evidence"], ("index", "at", "kind"))
 
 
 @task_app.command("approve")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sealtrace.node.directory import card
 from sealtrace.node.errors import NodeError
+from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.control import GatewayRefused
+from sealtrace.node.gateway.wire import Code
 from sealtrace.node.wiring import Node
 from sealtrace.node.worker import ping
-from sealtrace.protocol.identifiers import NOTHING
+from sealtrace.protocol.identifiers import NOTHING, hex32
 from sealtrace.protocol.records import NodeStatus, Role
 
 MAX_SKEW_S = 30
+_ANOTHERS_PORT = "Choose another gateway port in node.toml, or stop the program that holds this one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ def _admitted(node: Node) -> str:
 def _certificate(node: Node) -> str:
     mine = card(node.layout, node.settings.address)
     found = node.chain.node(node.settings.address, at=node.chain.finalized())
+    if found.status is NodeStatus.NONE:
+        return f"{mine.tls_fingerprint}, on the chain once admitted"
     if found.tls_fingerprint != mine.tls_fingerprint:
         todo = "Put back tls.crt and tls.key, or rotate the keys on the chain."
         raise Ill(f"tls.crt is {mine.tls_fingerprint}, the chain says {found.tls_fingerprint}", todo)
@@ -93,22 +99,41 @@ def _redis(node: Node) -> str:
 
 
 def _gateway(node: Node) -> str:
+    url = node.settings.gateway.local_url
     try:
         node.gateway.report(NOTHING)
-    except GatewayRefused:
-        return f"answers at {node.settings.gateway.local_url}"
+    except GatewayRefused as refused:
+        if refused.code != Code.NOT_FOUND:
+            todo = "Choose another local_port in node.toml, or stop what holds this one."
+            raise Ill(f"{url} is not this node's gateway: it does not know our control.token", todo) from None
     except Exception as error:
         raise Ill(str(error), "Start it: sealtrace node gateway.") from error
-    return "answers"
+    return f"answers at {url}"
 
 
 def _peer_port(node: Node) -> str:
     where = node.settings.gateway
     try:
-        socket.create_connection((where.host, where.port), timeout=3).close()
+        shown = _certificate_at(where.host, where.port)
+    except ssl.SSLError as error:
+        raise Ill(f"{where.host}:{where.port} speaks no TLS 1.3: {error}", _ANOTHERS_PORT) from error
     except OSError as error:
         raise Ill(f"{where.host}:{where.port}: {error}", "Start the gateway; open the port.") from error
-    return f"{where.host}:{where.port} is open; peers are told {where.url}"
+    if hex32(fingerprint(shown)) != card(node.layout, node.settings.address).tls_fingerprint:
+        raise Ill(f"{where.host}:{where.port} shows a certificate that is not this node's", _ANOTHERS_PORT)
+    return f"{where.host}:{where.port} shows our certificate; peers are told {where.url}"
+
+
+def _certificate_at(host: str, port: int) -> bytes:
+    """The DER certificate shown there. No chain is verified: the caller compares the fingerprint."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((host, port), timeout=3) as connection,
+        context.wrap_socket(connection) as tls,
+    ):
+        return tls.getpeercert(binary_form=True) or b""
 
 
 def _scheduler(node: Node) -> str:

@@ -178,11 +178,11 @@ class InvalidRequest(Misuse):
 class ChainRefused(Misuse):
     """The chain does not take this act; ``name`` is the contract's error."""
 
-    next_step = "The message has the contract's error and its values."
+    next_step = "The chain was not changed; the message names the contract's error and its values."
     status = 409
 
     def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
+        super().__init__(detail)
         self.name = name
 
 

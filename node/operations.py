@@ -42,7 +42,7 @@ class TokenRole(StrEnum):
 class UnknownProtection(Misuse):
     """There is no protection of this name."""
 
-    next_step = "Use names such as MPC_ABY3 or PSI_RR22; see docs/vocabulary.md."
+    next_step = "Use names such as MPC_ABY3 or PSI_RR22."
     status = 422
 
 

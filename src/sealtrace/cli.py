@@ -97,11 +97,15 @@ def _unloaded() -> None:
 
 
 def _explain(error: Exception, *, as_json: bool) -> None:
-    name = type(error).__name__
+    name, next_step = type(error).__name__, getattr(error, "next_step", "")
     if as_json:
-        typer.echo(json.dumps({"error": name, "message": str(error)}))
+        found = {"error": name, "message": str(error)} | ({"next": next_step} if next_step else {})
+        typer.echo(json.dumps(found))
     else:
-        Console(stderr=True).print(f"[bold red]{escape(name)}[/] {escape(str(error))}")
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[bold red]{escape(name)}[/] {escape(str(error))}")
+        if next_step:
+            console.print(f"  {escape(next_step)}")
 
 
 def _explain_missing(missing: ModuleNotFoundError) -> None:

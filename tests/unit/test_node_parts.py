@@ -6,8 +6,11 @@ import io
 import json
 import os
 import socket
+import ssl
 import tarfile
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from node_world import ALGORITHM, KEY, ME, OTHER, World
@@ -351,6 +354,66 @@ def test_the_doctor_says_what_to_do_about_everything_that_is_wrong(home):
     for name in ("chain", "redis", "gateway", "scheduler", "peer port"):
         assert not found[name].ok, name
         assert found[name].todo, name
+
+
+@contextmanager
+def _listening(answer):
+    """A server on a loopback port of its own; ``answer`` is what it does with each connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(10)
+
+
+def _with_ports(home, **ports):
+    node = Node.open(home)
+    gateway = node.settings.gateway.model_copy(update=ports)
+    return replace(node, settings=node.settings.model_copy(update={"gateway": gateway}))
+
+
+def _shown_by(home):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(home / "tls.crt", home / "tls.key")
+    return lambda connection: context.wrap_socket(connection, server_side=True).close()
+
+
+def _refuse_token(connection):
+    connection.recv(4096)
+    body = b'{"code": "E0000000604", "detail": "this is not this node\'s control token"}'
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    connection.sendall(head % len(body) + body)
+
+
+def test_the_doctor_knows_its_own_certificate_at_the_peer_port(home):
+    with _listening(_shown_by(home)) as port:
+        found = {each.name: each for each in examine(_with_ports(home, port=port))}
+    assert found["peer port"].ok, found["peer port"]
+
+
+def test_the_doctor_says_when_another_node_holds_the_ports(home, tmp_path):
+    words = ["--name", "clinic", "--rpc", "http://127.0.0.1:1", "--chain-id", 7, "--contracts", ME]
+    run("init", "--dir", tmp_path / "clinic", *words, "--scheduler", "http://127.0.0.1:2")
+    with _listening(_shown_by(tmp_path / "clinic")) as port, _listening(_refuse_token) as local:
+        found = {each.name: each for each in examine(_with_ports(home, port=port, local_port=local))}
+    assert "not this node's" in found["peer port"].seen
+    assert "not this node's gateway" in found["gateway"].seen
+    assert "another" in found["gateway"].todo
+
+
+def test_a_narrow_terminal_cuts_no_identifier_off(home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    added = json.loads(run("algorithm", "add", shipped()["psi"], "--dir", home, "--json"))
+    assert added["digest"] in run("algorithm", "list", "--dir", home)
+    made = json.loads(run("card", "--dir", home, "--json"))
+    assert all(line in run("card", "--dir", home) for line in made["certificate_pem"].split())
 
 
 def test_terms_survive_the_store(tmp_path):
