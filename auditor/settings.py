@@ -30,41 +30,55 @@ class TokenUnreadable(ValueError):
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True)
 
 
 class ChainTable(_Table):
     """Where the chain answers. ``confirmations`` as for a node."""
 
     rpc_url: str
+    """The JSON-RPC endpoint that is replayed."""
     chain_id: int = Field(gt=0)
+    """The chain's id; another one at the endpoint is refused."""
     directory: AddressField
+    """Address of the Directory contract."""
     confirmations: int = Field(default=0, ge=-1)
+    """Blocks that must lie on one before it is audited; -1 takes the endpoint's own word."""
 
 
 class ServiceTable(_Table):
     """Where the API listens, and the SHA-256 of each token that may use it."""
 
     host: str = "127.0.0.1"
+    """Interface that the API listens on."""
     port: int = Field(default=0, ge=0, le=65535)
+    """Its port; 0 takes a free one and says which."""
     token_sha256: tuple[Digest, ...] = Field(default=(), strict=False)
+    """SHA-256, in hex, of each token that may use the API."""
 
 
 class EvidenceTable(_Table):
     """A node's log: ``where`` is a path or a URL, ``token_file`` holds the reader's token for the URL."""
 
     node: AddressField
+    """Address of the node whose log it is."""
     where: str
+    """Path of the exported log, or URL of the node's `/v1/evidence/records`."""
     token_file: str | None = None
+    """File that holds the reader's token for the URL, and nothing else."""
 
 
 class Settings(_Table):
     """The whole file."""
 
     chain: ChainTable
+    """See `[chain]`."""
     service: ServiceTable = ServiceTable()
+    """See `[service]`."""
     evidence: tuple[EvidenceTable, ...] = Field(default=(), strict=False)
+    """One `[[evidence]]` for each node whose log is compared."""
     checkpoint_blocks: int = Field(default=100, gt=0)
+    """How many blocks after a task's end a node's log may stay unanchored."""
 
     def inquiry(self, first: int | None, last: int | None) -> Inquiry:
         """One audit under these settings.

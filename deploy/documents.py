@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 import sealtrace
+from sealtrace.auditor import api as auditor_api
+from sealtrace.auditor import settings as auditor_settings
+from sealtrace.auditor.archive import Archive
+from sealtrace.node import settings as node_settings
+from sealtrace.node.api.app import router as node_router
+from sealtrace.protocol.identifiers import address
+from sealtrace.requester import directory as requester_settings
+from sealtrace.scheduler import settings as scheduler_settings
+from sealtrace.scheduler.api import router as scheduler_router
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # Processes and hooks that do something when they are imported.
@@ -58,13 +74,119 @@ def _errors_by_package() -> dict[str, dict[str, str]]:
 
 
 def _sentence(described: object) -> str:
-    text = inspect.getdoc(described) if "__doc__" in vars(described) else None
+    text = vars(described)["__doc__"]  # its own: getdoc would give a base class's
     if not text:
         raise Undescribed(f"{described!r} has no docstring: say what it means and what to do")
-    return " ".join(text.split("\n\n")[0].split()).replace("|", "\\|")
+    return _cell(text)
 
 
-DOCUMENTS: Mapping[str, Callable[[], str]] = {"errors.md": errors}
+def _cell(text: str) -> str:
+    """The first paragraph of ``text``, fit for a table."""
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
+
+
+FILES: Mapping[str, type[BaseModel]] = {
+    node_settings.FILE: node_settings.Settings,
+    scheduler_settings.FILE_NAME: scheduler_settings.Settings,
+    requester_settings.SETTINGS: requester_settings.Settings,
+    auditor_settings.FILE: auditor_settings.Settings,
+}
+
+
+def settings() -> str:
+    """``docs/settings.md``: every key of every settings file."""
+    lines = [
+        "# Settings",
+        "",
+        "Each process reads one TOML file in its directory, which `init` writes. A key that is not listed",
+        "here is an error, and so is a value out of range; the message names the place. Names ending in `_s`",
+        "are in seconds. Private keys are in no settings file.",
+    ]
+    for name, model in FILES.items():
+        lines += ["", f"## {name}", *_settings_of(model)]
+    return "\n".join(lines) + "\n"
+
+
+def _settings_of(model: type[BaseModel]) -> Iterator[str]:
+    schema = model.model_json_schema()
+    yield from _table(schema, "")
+    for name, field in schema["properties"].items():
+        if section := _section(field):
+            yield from ("", f"`[{name}]`" if "$ref" in field else f"`[[{name}]]`")
+            yield from _table(schema["$defs"][section], f"{name}.")
+
+
+def _section(field: Mapping[str, Any]) -> str | None:
+    """The name of the schema of a table, or of each of an array of tables."""
+    reference: str | None = field.get("$ref") or field.get("items", {}).get("$ref")
+    return reference.rsplit("/", 1)[-1] if reference else None
+
+
+def _table(schema: Mapping[str, Any], place: str) -> Iterator[str]:
+    yield from ("", "| key | takes | default | means |", "|---|---|---|---|")
+    for name, field in schema["properties"].items():
+        if _section(field):
+            continue
+        if "description" not in field:
+            raise Undescribed(f"setting {place}{name} has no docstring: say what it means")
+        means = _cell(field["description"])
+        yield f"| `{name}` | {_takes(field)} | {_default(name, field, schema)} | {means} |"
+
+
+def _takes(field: Mapping[str, Any]) -> str:
+    kind = field.get("type") or field["anyOf"][0]["type"]
+    bounds = {"exclusiveMinimum": ">", "minimum": "≥", "maximum": "≤"}
+    return ", ".join([kind, *(f"{sign} {field[key]}" for key, sign in bounds.items() if key in field)])
+
+
+def _default(name: str, field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    if name in schema.get("required", ()):
+        return "required"
+    value = field.get("default")
+    return "" if value in (None, "", []) else f"`{json.dumps(value)}`"
+
+
+def api() -> str:
+    """``docs/api.md``: every endpoint of every service."""
+    lines = [
+        "# HTTP interfaces",
+        "",
+        "Each service describes itself at `/openapi.json`. Errors are `application/problem+json` (RFC 9457)",
+        "with `type`, `title`, `status`, `detail` and `next`, which says what to do; the names are in",
+        "[Errors](errors.md). At a node, what can answer 401 needs a bearer token, and what can answer 403",
+        "one of the role operator. The scheduler takes no tokens: callers sign what they say with their key",
+        "on chain. The auditor answers all but health to the bearers of its tokens only.",
+    ]
+    for name, routes in _services():
+        lines += ["", f"## {name}", "", "| request | does | answers |", "|---|---|---|"]
+        lines += _endpoints(name, routes)
+    return "\n".join(lines) + "\n"
+
+
+def _services() -> Iterator[tuple[str, Sequence[BaseRoute]]]:
+    yield "node", node_router.routes
+    yield "scheduler", scheduler_router.routes
+    chain = auditor_settings.ChainTable(
+        rpc_url="http://127.0.0.1", chain_id=1, directory=address("0x" + "00" * 20)
+    )
+    with TemporaryDirectory() as folder:
+        archive = Archive(Path(folder))
+        yield "auditor", auditor_api.create_app(auditor_settings.Settings(chain=chain), archive).routes
+        archive.close()
+
+
+def _endpoints(service: str, routes: Sequence[BaseRoute]) -> Iterator[str]:
+    described = get_openapi(title=service, version="1", routes=routes)
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            request = f"{method.upper()} {path}"
+            if "description" not in operation:
+                raise Undescribed(f"{service}: {request} has no docstring: say what it does")
+            answers = ", ".join(sorted(operation["responses"]))
+            yield f"| `{request}` | {_cell(operation['description'])} | {answers} |"
+
+
+DOCUMENTS: Mapping[str, Callable[[], str]] = {"errors.md": errors, "settings.md": settings, "api.md": api}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ FILE = "node.toml"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ChainSection(_Section):
@@ -26,28 +26,41 @@ class ChainSection(_Section):
     """
 
     rpc_url: str = Field(pattern=r"^https?://")
+    """The JSON-RPC endpoint that this node reads and sends through."""
     chain_id: int = Field(gt=0)
+    """The chain's id; another one at the endpoint stops the node."""
     directory: AddressField
+    """Address of the Directory contract, which names the others."""
     confirmations: int = Field(default=0, ge=-1, le=1000)
+    """Blocks that must lie on one before it is believed; -1 takes the endpoint's own word."""
     timeout_s: float = Field(default=10, gt=0, le=120)
+    """How long one answer of the endpoint is waited for."""
 
 
 class ApiSection(_Section):
     """Where the REST API listens."""
 
     host: str = "127.0.0.1"
+    """Interface that the REST API listens on."""
     port: int = Field(default=8600, ge=0, le=65535)
+    """Its port; 0 takes a free one."""
 
 
 class GatewaySection(_Section):
     """Where peers reach this node (``public_url``, ``host``, ``port``) and where its own engines do."""
 
     host: str = "127.0.0.1"
+    """Interface that peers reach."""
     port: int = Field(default=8610, ge=0, le=65535)
+    """Mutual-TLS port for peers; 0 takes a free one."""
     local_port: int = Field(default=8611, ge=0, le=65535)
+    """Plain port for this node's own engines, on 127.0.0.1 only."""
     public_url: str | None = Field(default=None, pattern=r"^https://")
+    """What peers are told, where it differs from `https://host:port`."""
     message_mib: int = Field(default=64, gt=0, le=1024)
+    """Largest message taken from a peer or an own engine, in MiB."""
     queue_mib: int = Field(default=256, gt=0, le=16384)
+    """Messages held for the engines of one task, in MiB; more are refused and sent again."""
 
     @property
     def url(self) -> str:
@@ -64,43 +77,70 @@ class EngineSection(_Section):
     """Limits of one run. Times in seconds."""
 
     longest_run_s: int = Field(default=3600, gt=0, le=86_400)
+    """A run is killed after this long."""
     connect_s: int = Field(default=60, gt=0, le=3600)
+    """How long the engines of a job wait for each other to appear."""
     silence_s: int = Field(default=60, gt=0, le=3600)
+    """A peer that says nothing for so long ends the job as failed."""
     concurrency: int = Field(default=2, gt=0, le=64)
+    """Tasks worked on at once."""
     protocols: list[str] = Field(
         default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
     )
+    """Protocols this node is willing to take part in; a task that needs another is refused."""
 
 
 class Limits(_Section):
     """Bounds on waiting and on space. Times in seconds."""
 
     lease_s: float = Field(default=15, gt=0, le=600)
+    """A worker that does not renew its hold on a task for so long has lost it to another."""
     poll_s: float = Field(default=0.5, gt=0, le=60)
+    """How often the chain is asked for news."""
     wait_for_others_s: float = Field(default=60, ge=0, le=3600)
+    """How long a worker waits for the other parties' starts, or for a block to be final, before it turns
+    to other tasks and comes back."""
     introduction_wait_s: float = Field(default=300, gt=0, le=86_400)
+    """A task that no scheduler introduces is refused after this long."""
     act_timeout_s: float = Field(default=60, gt=0, le=600)
+    """How long a transaction may take to be mined before it is looked for again."""
     anchor_every_s: float = Field(default=300, gt=0, le=86_400)
+    """A log that grew is anchored on chain at least this often."""
     heartbeat_s: float = Field(default=5, gt=0, le=60)
+    """How often the scheduler is told that this node is there."""
     requeue_s: float = Field(default=10, gt=0, le=600)
+    """First pause before an open task that nobody holds is queued again; doubles each time, up to 60."""
     free_mib: int = Field(default=256, ge=0)
+    """Free disk space, in MiB, below which no task is started."""
 
 
 class Settings(_Section):
     """Everything in ``node.toml``. ``data_dirs`` are where the API may add datasets from."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    """What this organisation calls its node: small letters, digits and hyphens."""
     address: AddressField
+    """The node's address on chain, that of `key.json`."""
     scheduler_url: str = Field(pattern=r"^https?://")
+    """Where tasks are introduced and sealed outputs delivered."""
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://")
+    """Redis with a logical database for this node alone."""
     queue: str = Field(default="sealtrace", pattern=r"^[a-z][a-z0-9._-]{0,62}$")
+    """Name of the Celery queue."""
     database_url: str | None = None
+    """SQLAlchemy URL of the node's database; SQLite in its directory where none is given."""
     data_dirs: list[Path] = Field(default_factory=list)
+    """Directories that the API may add datasets from."""
     chain: ChainSection
+    """See `[chain]`."""
     api: ApiSection = ApiSection()
+    """See `[api]`."""
     gateway: GatewaySection = GatewaySection()
+    """See `[gateway]`."""
     engine: EngineSection = EngineSection()
+    """See `[engine]`."""
     limits: Limits = Limits()
+    """See `[limits]`."""
 
 
 def read_settings(directory: Path) -> Settings:

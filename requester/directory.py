@@ -27,25 +27,33 @@ DIRECTORY_VARIABLE = "SEALTRACE_REQUESTER_DIR"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ChainSection(_Section):
     """The chain's endpoint and the address of the Directory contract."""
 
     rpc_url: str
+    """The JSON-RPC endpoint that is read and sent through."""
     chain_id: int = Field(gt=0)
+    """The chain's id; another one at the endpoint is refused."""
     directory: AddressField
+    """Address of the Directory contract."""
     confirmations: int = Field(default=0, ge=-1, le=1000)
+    """Blocks that must lie on one before it is believed; -1 takes the endpoint's own word."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10
+    """How long one answer of the endpoint is waited for."""
 
 
 class Settings(_Section):
     """All of ``requester.toml``. ``parties`` is the address book: a name for each organisation."""
 
     scheduler_url: str = Field(pattern=r"^https?://")
+    """The scheduler that introduces the parties and keeps sealed outputs."""
     chain: ChainSection
+    """See `[chain]`."""
     parties: dict[Name, AddressField] = Field(default_factory=dict)
+    """The address book: a name for each organisation's address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ChainSection(_Section):
@@ -28,43 +28,66 @@ class ChainSection(_Section):
     """
 
     rpc_url: str
+    """The JSON-RPC endpoint that the scheduler reads."""
     chain_id: int = Field(gt=0)
+    """The chain's id; another one at the endpoint is refused."""
     directory: AddressField
+    """Address of the Directory contract."""
     confirmations: int = Field(default=0, ge=-1, le=1000)
+    """Blocks that must lie on one before it is believed; -1 takes the endpoint's own `finalized` block."""
     timeout_s: Seconds = 10
+    """How long one answer of the endpoint is waited for."""
 
 
 class Limits(_Section):
     """How much one caller may send, ask for and leave here."""
 
     document_bytes: int = Field(default=512 << 10, ge=1 << 10, le=4 << 20)
+    """Largest JSON document taken."""
     output_bytes: int = Field(default=64 << 20, ge=1 << 10, le=1 << 30)
+    """Largest sealed output taken."""
     body_timeout_s: Seconds = 60
+    """How long a caller may take to send a body."""
     requests_per_second: float = Field(default=100, gt=0)
+    """What one caller's address may ask on average."""
     burst: int = Field(default=400, ge=1)
+    """What it may ask at once."""
     open_tasks_per_requester: int = Field(default=1000, ge=1)
+    """Tasks of one requester that are not over yet."""
 
 
 class Times(_Section):
     """How long things are waited for, and kept. Seconds of this machine's clock."""
 
     presence_s: Seconds = 30
+    """A node counts as there for so long after its last heartbeat."""
     chase_every_s: Seconds = 5
+    """How often open tasks are looked up on the chain."""
     late_after_s: Seconds = 60
+    """A party that has not acted for so long is named as late."""
     keep_fetched_s: Seconds = 86_400
+    """How long outputs are kept after the requester has them all and the task is over."""
     keep_unfetched_s: Seconds = 30 * 86_400
+    """How long outputs are kept that nobody fetched."""
 
 
 class Settings(_Section):
     """All of ``scheduler.toml``. An empty ``database_url`` means SQLite in the directory."""
 
     chain: ChainSection
+    """See `[chain]`."""
     redis_url: str = "redis://127.0.0.1:6379/0"
+    """Redis with a logical database for the scheduler alone."""
     database_url: str = ""
+    """SQLAlchemy URL; empty for SQLite in the scheduler's directory."""
     host: str = "127.0.0.1"
+    """Interface that the API listens on."""
     port: int = Field(default=8500, ge=0, le=65535)
+    """Its port; 0 takes a free one."""
     limits: Limits = Limits()
+    """See `[limits]`."""
     times: Times = Times()
+    """See `[times]`."""
 
     def database(self, directory: Path) -> str:
         """The SQLAlchemy URL of the scheduler's own database."""
