@@ -110,6 +110,9 @@ def _print_statuses(network: Network, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_as_json(network, statuses)))
         return
+    if not statuses:
+        console.print(f"nothing runs; start it: sealtrace net up --dir {network.directory}", soft_wrap=True)
+        return
     table = Table(box=None)
     for column in ("process", "pid", "state", "memory", "address"):
         table.add_column(column, justify="right" if column in ("pid", "memory") else "left")

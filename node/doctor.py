@@ -43,16 +43,26 @@ class Ill(Exception):
 
 
 def examine(node: Node) -> Iterator[Finding]:
-    """Look at everything, one after the other; a failure hides none of the others."""
+    """Look at everything, one after the other; a failure hides none but those that follow from it."""
+    chain_answers = True
     for name, look in _LOOKS.items():
-        try:
-            yield Finding(name, ok=True, seen=look(node))
-        except Ill as ill:
-            yield Finding(name, ok=False, seen=str(ill), todo=ill.todo)
-        except NodeError as error:
-            yield Finding(name, ok=False, seen=str(error), todo=error.next_step)
-        except Exception as error:  # a doctor reports what it does not know, too
-            yield Finding(name, ok=False, seen=f"{type(error).__name__}: {error}", todo="See the node's log.")
+        if name in _NEED_CHAIN and not chain_answers:
+            yield Finding(name, ok=False, seen="cannot be told without the chain")
+            continue
+        found = _looked(name, look, node)
+        chain_answers = chain_answers and (found.ok or name != "chain")
+        yield found
+
+
+def _looked(name: str, look: Callable[[Node], str], node: Node) -> Finding:
+    try:
+        return Finding(name, ok=True, seen=look(node))
+    except Ill as ill:
+        return Finding(name, ok=False, seen=str(ill), todo=ill.todo)
+    except NodeError as error:
+        return Finding(name, ok=False, seen=str(error), todo=error.next_step)
+    except Exception as error:  # a doctor reports what it does not know, too
+        return Finding(name, ok=False, seen=f"{type(error).__name__}: {error}", todo="See the node's log.")
 
 
 def _chain(node: Node) -> str:
@@ -171,6 +181,8 @@ def _bundles(node: Node) -> str:
         raise Ill(f"bundle {altered[0]} was altered", "Add it again: sealtrace node algorithm add.")
     return f"{len(node.bundles.list())} here"
 
+
+_NEED_CHAIN = frozenset({"admitted", "certificate", "clock", "evidence"})
 
 _LOOKS: dict[str, Callable[[Node], str]] = {
     "key": _key,

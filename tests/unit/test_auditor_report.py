@@ -46,6 +46,14 @@ def test_the_sections_come_in_their_order():
     assert places == sorted(places)
 
 
+def test_the_page_says_what_each_task_asked_to_use_and_how_to_read_it():
+    report = document(audit(honest().case()))
+    page = to_html(report)
+    assert all(task["purpose"] in page for task in report["tasks"])
+    assert all(use["grant"] in page for task in report["tasks"] for use in task["uses"])
+    assert page.index('id="reading"') < page.index('id="proof"')
+
+
 def test_a_verdict_counts_what_is_undetermined_apart():
     clean, unsure = document(audit(honest().case())), document(audit(honest().case(nodes=[])))
     assert clean["verdict"]["sentence"].startswith("No finding in 3 tasks up to block")

@@ -392,6 +392,11 @@ def _refuse_token(connection):
     connection.sendall(head % len(body) + body)
 
 
+def test_the_doctor_names_a_chain_that_is_down_once(home):
+    found = [each for each in examine(Node.open(home)) if "http://127.0.0.1:1 does not answer" in each.seen]
+    assert [each.name for each in found] == ["chain"]
+
+
 def test_the_doctor_knows_its_own_certificate_at_the_peer_port(home):
     with _listening(_shown_by(home)) as port:
         found = {each.name: each for each in examine(_with_ports(home, port=port))}
