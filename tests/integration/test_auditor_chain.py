@@ -1,6 +1,7 @@
 """An audit of a real chain: the embedded one, our contracts, two parties that keep evidence logs."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -361,6 +362,35 @@ def test_a_dead_endpoint_ends_the_audit_with_its_own_exit_code(network, tmp_path
     assert json.loads(result.output)["error"] == "ChainUnreachable"
     with pytest.raises(EndpointUnreachable), Rpc("http://127.0.0.1:1") as rpc:
         rpc.ask("eth_chainId")
+
+
+def audit_of(network, tmp_path, *, chain_id=CHAIN_ID, contracts=None):
+    where = ["--rpc", network.url, "--chain-id", str(chain_id), "--out", str(tmp_path / "report"), "--json"]
+    directory = contracts or network.deployed.directory
+    result = CliRunner().invoke(app, ["run", *where, "--contracts", directory])
+    assert result.exit_code == 3
+    assert not list(tmp_path.rglob("*"))
+    return json.loads(result.output)["error"]
+
+
+def test_another_chain_or_another_contract_is_not_audited(network, tmp_path):
+    assert audit_of(network, tmp_path, chain_id=78) == "WrongChain"
+    ledger = network.chain.addresses["TaskLedger"]
+    assert audit_of(network, tmp_path, contracts=ledger) == "WrongContracts"
+
+
+def test_a_service_whose_port_is_taken_says_so(network, tmp_path):
+    folder = tmp_path / "auditor"
+    made = ["init", "--dir", str(folder), "--rpc", network.url, "--chain-id", str(CHAIN_ID)]
+    assert CliRunner().invoke(app, [*made, "--contracts", network.deployed.directory]).exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = folder / "auditor.toml"
+        settings.write_text(settings.read_text().replace("port = 0", f"port = {port}"))
+        result = CliRunner().invoke(app, ["serve", "--dir", str(folder), "--json"])
+    assert result.exit_code == 3
+    assert json.loads(result.output)["error"] == "PortTaken"
+    assert not (folder / "audits").exists()
 
 
 def test_the_receipts_root_is_the_one_of_an_independent_trie(network):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
-from node_world import ALGORITHM, GRANT, KEY, ME, OTHER, Fuse, Killed, World
+from node_world import ALGORITHM, GRANT, KEY, LAB, ME, OTHER, Fuse, Killed, World
 
 from sealtrace.node.errors import ChainUnavailable, DiskFull, SchedulerUnavailable
 from sealtrace.node.ports import Reverted, RunFailed, Undeliverable
@@ -14,7 +15,7 @@ from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.receipt import Receipt
-from sealtrace.protocol.records import NodeStatus
+from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, NodeStatus, Protection
 
 
 @pytest.fixture
@@ -110,6 +111,69 @@ def test_what_the_grant_does_not_allow_is_refused_on_chain_with_the_reason(world
 def test_a_task_with_a_suspended_party_is_refused(world):
     world.set_node(OTHER, NodeStatus.SUSPENDED)
     assert refused(world) is Denial.PARTY_NOT_ACTIVE
+
+
+def with_facts(kind, found):
+    def change(world):
+        world.facts = replace(world.facts, **{kind: found(getattr(world.facts, kind))})
+
+    return change
+
+
+def altered(**changes):
+    return lambda found: {key: replace(each, **changes) for key, each in found.items()}
+
+
+def without(*keys):
+    return lambda found: {key: each for key, each in found.items() if key not in keys}
+
+
+OUT_OF_USE = {
+    "a withdrawn dataset": (
+        with_facts("datasets", altered(status=DatasetStatus.WITHDRAWN)),
+        Denial.DATASET_NOT_ACTIVE,
+    ),
+    "an unknown dataset": (with_facts("datasets", lambda _: {}), Denial.DATASET_NOT_ACTIVE),
+    "a suspended algorithm": (
+        with_facts("algorithms", altered(status=AlgorithmStatus.SUSPENDED)),
+        Denial.ALGORITHM_NOT_ACTIVE,
+    ),
+    "a revoked algorithm": (
+        with_facts("algorithms", altered(status=AlgorithmStatus.REVOKED)),
+        Denial.ALGORITHM_NOT_ACTIVE,
+    ),
+    "an unknown algorithm": (with_facts("algorithms", lambda _: {}), Denial.ALGORITHM_NOT_ACTIVE),
+    "an unknown grant": (with_facts("grants", lambda _: {}), Denial.UNKNOWN_GRANT),
+    "an unknown party": (with_facts("nodes", without(OTHER)), Denial.PARTY_NOT_ACTIVE),
+    "a retired party": (lambda world: world.set_node(OTHER, NodeStatus.RETIRED), Denial.PARTY_NOT_ACTIVE),
+    "a suspended requester": (
+        lambda world: world.set_node(LAB, NodeStatus.SUSPENDED),
+        Denial.REQUESTER_NOT_ACTIVE,
+    ),
+    "a retired requester": (
+        lambda world: world.set_node(LAB, NodeStatus.RETIRED),
+        Denial.REQUESTER_NOT_ACTIVE,
+    ),
+    "a window not yet open": (
+        lambda world: world.set_grant(not_before=world.now + 600),
+        Denial.GRANT_NOT_YET_VALID,
+    ),
+    "a protection not granted": (
+        lambda world: world.set_grant(protections=Protection.PSI_ECDH),
+        Denial.PROTECTION_NOT_ALLOWED,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OUT_OF_USE)
+def test_what_is_unknown_or_out_of_use_is_refused_and_no_use_is_spent(world, what):
+    change, denial = OUT_OF_USE[what]
+    change(world)
+    assert refused(world) is denial
+    assert world.ledger.acts == [f"refuse {denial.name}"]
+    assert all(grant.uses_left == 3 for grant in world.facts.grants.values())
+    assert not (world.folder / "jobs" / world.task[2:]).exists()
+    assert world.scheduler.outputs == {}
 
 
 def test_a_suspended_node_can_refuse_nothing_and_runs_nothing(world):
