@@ -281,9 +281,11 @@ def state_at(chain: Chain, header: Header) -> StateAPI:
 def call(chain: Chain, header: Header, request: CallRequest) -> bytes:
     """Execute a call and return its output; changes nothing.
 
+    Whatever gas was asked for, a call gets no more than a block: it holds up the blocks while it runs.
+
     Raises :class:`RpcError`: code 3 with the revert data, or -32000 for any other failure.
     """
-    return _execute(chain, header, request, request.gas or gas_target(header))[0]
+    return _execute(chain, header, request, _allowance(header, request))[0]
 
 
 def estimate_gas(chain: Chain, header: Header, request: CallRequest) -> int:
@@ -291,7 +293,7 @@ def estimate_gas(chain: Chain, header: Header, request: CallRequest) -> int:
 
     Raises :class:`RpcError` when no limit up to the block's does.
     """
-    high = min(request.gas or gas_target(header), gas_target(header))
+    high = _allowance(header, request)
     _, used = _execute(chain, header, request, high)
     if _succeeds(chain, header, request, used):
         return used
@@ -303,6 +305,10 @@ def estimate_gas(chain: Chain, header: Header, request: CallRequest) -> int:
         else:
             low = middle
     return high
+
+
+def _allowance(header: Header, request: CallRequest) -> int:
+    return min(request.gas or gas_target(header), gas_target(header))
 
 
 def floor_gas(data: bytes) -> int:

@@ -166,6 +166,13 @@ def test_a_revert_keeps_its_data(chain, probe):
     }
 
 
+def test_a_call_gets_no_more_gas_than_a_block(chain):
+    loop = {"data": "0x5b600056", "gas": "0xffffffffffff"}
+    answer = chain.rpc("eth_call", loop, "latest")
+    assert "OutOfGas" in answer["error"]["message"]
+    assert chain.rpc("eth_blockNumber")["result"]
+
+
 def test_a_failed_transaction_is_mined_with_its_revert_data(chain, probe, account):
     sent = chain.send(account, 0, to=probe, data=b"\x01\xde\xad\xbe\xef")
     receipt = chain.receipt(sent)
