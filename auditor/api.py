@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sealtrace import __version__
 from sealtrace.auditor.archive import ARTEFACTS, Archive, AuditNotFound, TooManyAudits
@@ -19,11 +21,23 @@ from sealtrace.auditor.audit import Audit
 from sealtrace.auditor.inquiry import Inquiry, examine
 from sealtrace.auditor.settings import Settings
 
+MAX_BODY_BYTES = 4096
+BODY_SECONDS = 10.0
+"""How long a client may take to send its request."""
+
 _bearer = HTTPBearer(auto_error=False)
 
 
 class NotAdmitted(PermissionError):
     """The request has no token, or one that is not known here: send Authorization: Bearer."""
+
+
+class BodyTooLarge(ValueError):
+    """The request's body is larger than any route needs, or does not say how large it is."""
+
+
+class BodyTooSlow(TimeoutError):
+    """The request's body did not arrive in time."""
 
 
 class Wanted(BaseModel):
@@ -90,13 +104,56 @@ def create_app(settings: Settings, archive: Archive, work: Callable[[Inquiry], A
         return FileResponse(path, media_type=ARTEFACTS[name], headers={"X-Content-Type-Options": "nosniff"})
 
     _answer_problems(app)
+    app.add_middleware(_Bounded)
     return app
+
+
+class _Bounded:
+    """Refuses bodies that no route needs, before they are read, and those that do not come."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            waiting = [await _body(scope, receive)]
+        except (BodyTooLarge, BodyTooSlow) as error:
+            await (await _ours(Request(scope), error))(scope, receive, send)
+            return
+
+        async def next_message() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(scope, next_message, send)
+
+
+async def _body(scope: Scope, receive: Receive) -> Message:
+    """The whole body as one message, or that the client left."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    if b"transfer-encoding" in headers or not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"a body has at most {MAX_BODY_BYTES} bytes, and its length is told")
+    parts: list[bytes] = []
+    message: Message = {"more_body": True}
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+    except TimeoutError as cause:
+        raise BodyTooSlow(f"the body took over {BODY_SECONDS:g} s") from cause
+    return {**message, "body": b"".join(parts)}
 
 
 _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     NotAdmitted: (401, "Send the regulator's token as Authorization: Bearer."),
     AuditNotFound: (404, "List the audits with GET /v1/audits."),
     TooManyAudits: (429, "Wait until some are done."),
+    BodyTooLarge: (413, "Send less, with a Content-Length."),
+    BodyTooSlow: (408, "Send it again over a better connection."),
 }
 
 

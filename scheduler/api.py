@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 from sealtrace.contracts.errors import ChainError
 from sealtrace.protocol.canonical import NotCanonical, parse
@@ -24,6 +25,7 @@ from sealtrace.scheduler import chase, delivery, intake, planning
 from sealtrace.scheduler.errors import (
     ChainUnavailable,
     MalformedRequest,
+    NoSuchRoute,
     PortTaken,
     SchedulerError,
     TooManyRequests,
@@ -342,6 +344,7 @@ def build(scheduler: Scheduler) -> FastAPI:
     app.add_exception_handler(SchedulerError, _on_own)
     app.add_exception_handler(ChainError, _on_chain)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_framework)
     app.include_router(router)
     return app
 
@@ -402,3 +405,10 @@ def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return _problem(MalformedRequest(f"{place}: {first['msg']}"))
+
+
+def _on_framework(_request: Request, error: Exception) -> JSONResponse:
+    """What the framework raises before a route is reached: there is none, or it takes another method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - see above
+    body = {**NoSuchRoute(str(error.detail)).problem(), "status": error.status_code}
+    return JSONResponse(body, error.status_code, headers=error.headers, media_type=PROBLEM)

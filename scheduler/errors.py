@@ -36,6 +36,13 @@ class MalformedRequest(SchedulerError):
     next = "Compare the request with the API's description at /openapi.json."
 
 
+class NoSuchRoute(SchedulerError):
+    """The scheduler has no such address, or does not take this method there."""
+
+    status = 404
+    next = "Compare the address and the method with the API's description at /openapi.json."
+
+
 class RequestTooLarge(SchedulerError):
     """The request's body is larger than allowed here."""
 

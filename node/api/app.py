@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import socket
@@ -12,13 +13,14 @@ from typing import Annotated, Any
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import Field
 
 from sealtrace import __version__
 from sealtrace.algorithms.bundles import SHIPPED
 from sealtrace.node.api import models
-from sealtrace.node.api.problems import install, problems
+from sealtrace.node.api.problems import BodyTooLarge, BodyTooSlow, install, problem, problems
 from sealtrace.node.datasets import allowed
 from sealtrace.node.errors import (
     BundleInvalid,
@@ -44,6 +46,8 @@ from sealtrace.protocol.records import DataClass
 
 CHECKPOINT_HEADER = "X-Sealtrace-Checkpoint"
 MAX_BODY_BYTES = 1 << 20
+BODY_SECONDS = 30.0
+"""How long a client may take to send its request."""
 
 _bearer = HTTPBearer(auto_error=False, description="A token of this node: sealtrace node token add")
 
@@ -76,6 +80,8 @@ def operator(operations: OperationsDep, bearer: BearerDep) -> str:
 
 ReaderDep = Annotated[str, Depends(reader)]
 OperatorDep = Annotated[str, Depends(operator)]
+RecordIndex = Annotated[int, Field(ge=0, lt=2**53)]
+"""A place in the log; the log is canonical JSON, whose integers end there (RFC 8785 §3.2.2.3)."""
 _READ = (NotAuthenticated, ChainUnavailable)
 _ACT = (NotAuthenticated, NotAllowed, InvalidRequest, ChainUnavailable, ChainRefused, DiskFull)
 
@@ -218,13 +224,13 @@ def add_algorithm(body: models.AddAlgorithm, operations: OperationsDep, _: Opera
     response_class=StreamingResponse,
     responses={200: {"content": {"application/jsonl": {}}}, **problems(*_READ, DiskFull)},
 )
-def export_evidence(operations: OperationsDep, name: ReaderDep, first: int = 0) -> StreamingResponse:
+def export_evidence(operations: OperationsDep, name: ReaderDep, first: RecordIndex = 0) -> StreamingResponse:
     """Stream the evidence log, one canonical record a line, from ``first`` on. The reading is recorded.
 
     The header ``X-Sealtrace-Checkpoint`` is the signed checkpoint up to which it goes: base64url of
     canonical JSON.
     """
-    signed, lines = operations.read_evidence(name, max(0, first))
+    signed, lines = operations.read_evidence(name, first)
     text = base64.urlsafe_b64encode(canonical(signed.model_dump(mode="json"))).decode()
     return StreamingResponse(lines, media_type="application/jsonl", headers={CHECKPOINT_HEADER: text})
 
@@ -238,26 +244,59 @@ def show_checkpoint(operations: OperationsDep, _: ReaderDep) -> models.Checkpoin
 
 
 @router.get("/evidence/{index}", tags=["evidence"], responses=problems(*_READ, RecordNotFound, DiskFull))
-def prove_record(index: int, operations: OperationsDep, name: ReaderDep) -> models.RecordProof:
+def prove_record(index: RecordIndex, operations: OperationsDep, name: ReaderDep) -> models.RecordProof:
     """Show one record with the proof that it is in the log, and nothing of the others."""
     return models.RecordProof(**operations.evidence_proof(index, name))
 
 
 class _Bounded:
-    """Refuses bodies that no route needs, before they are read."""
+    """Refuses bodies that no route needs, before they are read, and those that do not come."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = dict(scope.get("headers", ()))
-        length = headers.get(b"content-length", b"0")
-        chunked = b"transfer-encoding" in headers
-        if scope["type"] == "http" and (chunked or not length.isdigit() or int(length) > MAX_BODY_BYTES):
-            detail = {"detail": f"a body has at most {MAX_BODY_BYTES} bytes, and its length is told"}
-            await JSONResponse(detail, 413, media_type="application/problem+json")(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            body = await _body(scope, receive)
+        except (BodyTooLarge, BodyTooSlow) as error:
+            await problem(error)(scope, receive, send)
+            return
+        await self._app(scope, _first(body, receive), send)
+
+
+async def _body(scope: Any, receive: Any) -> Any:
+    """The whole body as one message, or that the client left."""
+    if not _small(dict(scope.get("headers", ()))):
+        raise BodyTooLarge(f"a body has at most {MAX_BODY_BYTES} bytes, and its length is told")
+    parts: list[bytes] = []
+    message: dict[str, Any] = {"more_body": True}
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+    except TimeoutError as cause:
+        raise BodyTooSlow(f"the body took over {BODY_SECONDS:g} s") from cause
+    return {**message, "body": b"".join(parts)}
+
+
+def _first(message: Any, receive: Any) -> Any:
+    """``receive``, with ``message`` before all others."""
+    waiting = [message]
+
+    async def next_message() -> Any:
+        return waiting.pop() if waiting else await receive()
+
+    return next_message
+
+
+def _small(headers: dict[bytes, bytes]) -> bool:
+    length = headers.get(b"content-length", b"0")
+    chunked = b"transfer-encoding" in headers
+    return not chunked and length.isdigit() and int(length) <= MAX_BODY_BYTES
 
 
 def build(operations: Operations) -> FastAPI:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from sealtrace.node.errors import InvalidRequest, NodeError
+from sealtrace.node.errors import InvalidRequest, Misuse, NodeError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -33,18 +34,34 @@ class NoSuchRoute(NodeError):
     status = 404
 
 
-def problem(error: NodeError) -> JSONResponse:
-    """``error`` as an answer."""
-    name = type(error).__name__
+class BodyTooLarge(Misuse):
+    """The request's body is larger than any route needs, or does not say how large it is."""
+
+    next_step = "Send less, with a Content-Length."
+    status = 413
+
+
+class BodyTooSlow(Misuse):
+    """The request's body did not arrive in time."""
+
+    next_step = "Send it again over a better connection."
+    status = 408
+
+
+def problem(
+    error: NodeError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """``error`` as an answer, with its own status unless the framework has a nearer one."""
+    name, status = type(error).__name__, status or error.status
     body = Problem(
         type=f"urn:sealtrace:problem:{name}",
         title=_title(type(error)),
-        status=error.status,
+        status=status,
         detail=str(error),
         next=error.next_step,
     )
-    headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
-    return JSONResponse(body.model_dump(), error.status, headers=headers, media_type=MEDIA_TYPE)
+    headers = {"www-authenticate": "Bearer"} if status == 401 else headers
+    return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def problems(*kinds: type[NodeError]) -> dict[int | str, dict[str, Any]]:
@@ -85,7 +102,10 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _framework(_: Request, error: Exception) -> JSONResponse:
-    return problem(NoSuchRoute(str(getattr(error, "detail", error))))
+    status, detail = getattr(error, "status_code", 404), str(getattr(error, "detail", error))
+    if status == 400:  # a body that is no JSON, or nested without end
+        return problem(InvalidRequest(detail))
+    return problem(NoSuchRoute(detail), status, getattr(error, "headers", None))
 
 
 def _title(kind: type[NodeError]) -> str:

@@ -1,5 +1,6 @@
 """The report, the catalogue, the settings and the service, without a chain."""
 
+import asyncio
 import json
 import re
 import threading
@@ -225,6 +226,26 @@ def test_a_wrong_body_and_a_wrong_token_are_problem_documents(service):
     answer = client.get("/v1/audits", headers={"Authorization": "Bearer wrong"})
     assert (answer.status_code, answer.json()["title"]) == (401, "NotAdmitted")
     assert client.get("/v1/health", headers={"Authorization": ""}).status_code == 200
+
+
+def test_a_body_that_no_route_needs_is_not_read(service):
+    client, _, _ = service
+    for body in (b"x" * 5000, iter([b"x"])):
+        answer = client.post("/v1/audits", content=body)
+        assert (answer.status_code, answer.json()["title"]) == (413, "BodyTooLarge")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(service, monkeypatch):
+    client, _, _ = service
+    monkeypatch.setattr("sealtrace.auditor.api.BODY_SECONDS", 0.05)
+    scope = {"type": "http", "method": "POST", "path": "/v1/audits", "headers": [(b"content-length", b"9")]}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, asyncio.Event().wait, send))
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["title"]) == (408, "BodyTooSlow")
 
 
 def test_audits_waiting_are_bounded(service):

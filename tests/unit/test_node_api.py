@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from dataclasses import replace
@@ -331,8 +332,35 @@ def test_a_token_is_not_in_the_database(node, world):
 
 def test_a_body_that_no_route_needs_is_not_read(client, operator):
     answer = client.post("/v1/grants", content=b"x" * (2 << 20), headers=operator)
-    assert answer.status_code == 413
+    is_problem(answer, 413, "BodyTooLarge")
+    endless = client.post("/v1/grants", content=iter([b"x"]), headers=operator)
+    is_problem(endless, 413, "BodyTooLarge")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(client, monkeypatch):
+    monkeypatch.setattr("sealtrace.node.api.app.BODY_SECONDS", 0.05)
+    scope = {"type": "http", "method": "POST", "path": "/v1/grants", "headers": [(b"content-length", b"9")]}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, asyncio.Event().wait, send))
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["type"] == "urn:sealtrace:problem:BodyTooSlow"
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"1" * 5000])
+def test_a_body_that_is_no_json_is_named_so(client, operator, body):
+    headers = {**operator, "content-type": "application/json"}
+    is_problem(client.post("/v1/grants", content=body, headers=headers), 422, "InvalidRequest")
+
+
+def test_a_record_beyond_every_log_is_not_looked_for(client, reader):
+    is_problem(client.get(f"/v1/evidence?first={10**22}", headers=reader), 422, "InvalidRequest")
+    is_problem(client.get(f"/v1/evidence/{10**22}", headers=reader), 422, "InvalidRequest")
 
 
 def test_an_unknown_address_is_a_problem_too(client):
     is_problem(client.get("/v1/nothing"), 404, "NoSuchRoute")
+    is_problem(client.delete("/v1/health"), 405, "NoSuchRoute")

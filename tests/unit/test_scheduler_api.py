@@ -504,3 +504,14 @@ def test_every_address_is_in_the_description(world):
         "/v1/tasks/{task}/outputs/{party}",
         "/v1/health",
     } <= set(paths)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/tasks/a%2Fb%2Fc%2Fd", 404), ("DELETE", "/v1/health", 405)],
+)
+def test_an_address_or_method_that_is_not_served_is_a_problem(world, method, path, status):
+    answer = world.client.request(method, path)
+    assert problem(answer) == (status, "NoSuchRoute")
+    assert answer.json()["status"] == status
+    assert answer.json()["next"]
