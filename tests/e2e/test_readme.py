@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import ROOT, command, left_behind
@@ -24,7 +26,10 @@ def clean_up(directory: Path) -> None:
     """Whatever the commands left running when one of them failed."""
     down = command("net", "down", "--dir", str(directory / "net"))
     subprocess.run(down, check=False, capture_output=True)
-    subprocess.run(["pkill", "-f", "sealtrace node .*hospital"], check=False)
+    for each in psutil.process_iter():  # the node that joins is named by a path relative to this one
+        with contextlib.suppress(psutil.Error, OSError):
+            if Path(each.cwd()).is_relative_to(directory.resolve()):
+                each.kill()
 
 
 def environment() -> dict[str, str]:

@@ -301,6 +301,7 @@ def test_no_common_row_is_its_own_outcome(net, paths, tmp_path):
     [
         ("duplicate_ids", [ID, *COLUMNS["carrier"]], [["a", "1", "1"], ["a", "2", "2"]]),
         ("missing_column", [ID, COLUMNS["carrier"][0]], [["a", "1"]]),
+        ("malformed_csv", [ID, *COLUMNS["carrier"]], [["a", "1", "1"], ["b", "2"]]),
     ],
 )
 def test_a_table_that_does_not_fit_fails_at_its_owner_by_name(net, paths, tmp_path, reason, header, rows):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from starlette.requests import Request
 from typer.testing import CliRunner
 
 from sealtrace.scheduler.cli import app
-from sealtrace.scheduler.errors import SettingsInvalid
-from sealtrace.scheduler.limits import Bucket, Buckets, take
+from sealtrace.scheduler.errors import BodyTooSlow, SettingsInvalid
+from sealtrace.scheduler.limits import Bucket, Buckets, take, whole
 from sealtrace.scheduler.settings import ChainSection, Settings, load, save
 
 CHAIN = ChainSection(rpc_url="http://x", chain_id=1, directory="0x" + "12" * 20)
@@ -78,3 +81,16 @@ def test_a_clock_set_back_gives_nothing_away():
 def test_each_address_has_its_own_bucket():
     buckets = Buckets(0.001, 1, clock=lambda: 0.0)
     assert [buckets.allow(each) for each in ("a", "a", "b")] == [True, False, True]
+
+
+def test_a_body_that_does_not_end_is_given_up():
+    async def begin_and_wait():
+        if begun:
+            await asyncio.Event().wait()
+        begun.append(True)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    begun: list[bool] = []
+    request = Request({"type": "http", "method": "POST", "headers": []}, begin_and_wait)
+    with pytest.raises(BodyTooSlow, match="1 bytes"):
+        asyncio.run(whole(request, 100, 0.05))
