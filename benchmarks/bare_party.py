@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sealtrace.node.engines import alignment, computation, party
 from sealtrace.node.engines.job import Job
-from sealtrace.node.engines.link import Link, translated
+from sealtrace.node.engines.link import CHUNK_BYTES, Link, translated
 
 HOSTS, CONNECTING = "hosts.json", "connecting.json"
 MEET_EVERY_S = 0.002
@@ -25,13 +25,14 @@ _took: dict[str, float] = {}
 
 
 def direct(job: Job, label: str, ranks: Sequence[int], *, receive_ms: int) -> Link:
-    """Make SPU's direct link among ``ranks``, with SPU's own settings but for the time-outs."""
+    """Make SPU's direct link among ``ranks``, with pieces as large as our own links send."""
     import spu
 
     hosts: dict[str, str] = json.loads((Path(sys.argv[1]) / HOSTS).read_text())[label]
     description = spu.link.Desc()
     description.id = f"{job.task}.{label}"
     description.recv_timeout_ms = receive_ms
+    description.http_max_payload_size = CHUNK_BYTES
     description.connect_retry_times = job.timeouts.connect_ms // description.connect_retry_interval_ms
     for rank in ranks:
         description.add_party(f"{rank}", hosts[str(rank)])

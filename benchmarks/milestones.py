@@ -16,10 +16,11 @@ from pathlib import Path
 
 from sealtrace.node.directory import Layout
 from sealtrace.node.engines.party import JOB
-from sealtrace.protocol.evidence import BadRecord, read_record
+from sealtrace.protocol.evidence import BadRecord, Kind, read_record
 from sealtrace.protocol.identifiers import Hex32
 
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.04
+_ENDS = (Kind.TASK_REFUSED, Kind.TASK_FAILED, Kind.TASK_STOPPED)
 PARTS = (
     ("asking", "asked", "scheduler and requester: the specification taken, the task on chain"),
     ("noticing", "checking", "watcher: block seen, introduction fetched, task queued and picked up"),
@@ -43,6 +44,7 @@ class Milestones:
     seen: dict[tuple[int, str], float] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
     _read: dict[int, int] = field(default_factory=dict)
+    _bases: list[sqlite3.Connection] = field(default_factory=list)
 
     def __enter__(self) -> Milestones:
         self._read = {at: _evidence(node).stat().st_size for at, node in enumerate(self.nodes)}
@@ -61,14 +63,24 @@ class Milestones:
             found[name] = max(at, found.get(name, at))
         return found
 
+    def finished(self) -> bool:
+        """Whether every party has recorded its finish, or one that the task ended otherwise."""
+        kinds = [name for _, name in list(self.seen)]
+        return kinds.count(Kind.TASK_FINISHED) == len(self.nodes) or any(each in kinds for each in _ENDS)
+
     def _follow(self) -> None:
-        while not self._over.wait(LOOK_EVERY_S):
-            self._look()
+        self._bases = [_opened(node) for node in self.nodes]
+        try:
+            while not self._over.wait(LOOK_EVERY_S):
+                self._look()
+        finally:
+            for base in self._bases:
+                base.close()
 
     def _look(self) -> None:
         uploaded = len(list((self.outputs / self.task).glob("*.sealed")))
         for at, node in enumerate(self.nodes):
-            names = {*_stage(node, self.task), *self._kinds(at, node)}
+            names = {*_stage(self._bases[at], self.task), *self._kinds(at, node)}
             if (node.job(self.task) / JOB).exists():
                 names.add("engine")
             if uploaded > at:
@@ -102,12 +114,12 @@ def _evidence(node: Layout) -> Path:
     return max(node.evidence.glob("*.jsonl"))
 
 
-def _stage(node: Layout, task: Hex32) -> Iterator[str]:
+def _opened(node: Layout) -> sqlite3.Connection:
     path = node.database_url.removeprefix("sqlite:///")
-    with suppress(sqlite3.OperationalError):
-        base = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.01)
-        try:
-            for (stage,) in base.execute("SELECT stage FROM tasks WHERE id = ?", (task,)):
-                yield stage
-        finally:
-            base.close()
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.01)
+
+
+def _stage(base: sqlite3.Connection, task: Hex32) -> Iterator[str]:
+    with suppress(sqlite3.OperationalError):  # it is being written to: the next look will do
+        for (stage,) in base.execute("SELECT stage FROM tasks WHERE id = ?", (task,)).fetchall():
+            yield stage

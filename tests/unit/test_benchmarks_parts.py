@@ -34,7 +34,7 @@ def size(rows: int, bare: list[float], governed: list[float]) -> bench_governanc
     return bench_governance.Size(
         rows,
         [BareRun(seconds, 0.1, 1.0, ()) for seconds in bare],
-        [bench_governance.Governed(seconds, split, (), 3.0, 2.0) for seconds in governed],
+        [bench_governance.Governed(seconds, split, (), 3.0, {"engine": 2.0}) for seconds in governed],
     )
 
 
