@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import errno
 import hmac
-import json
 import os
 import re
 import secrets
@@ -36,6 +35,7 @@ from sealtrace.node.gateway.certificates import (
 from sealtrace.node.gateway.forwarding import Forwarder, PeerDown, WrongCertificate
 from sealtrace.node.gateway.sessions import OpenSession, Peer, watch
 from sealtrace.node.gateway.wire import Code, Refused
+from sealtrace.protocol.canonical import NotCanonical, parse
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -377,7 +377,7 @@ def _control(
     expected = f"Bearer {gateway.config.control_token}".encode()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        given = request.headers.get("authorization", "").encode()
+        given = request.headers.get("authorization", "").encode(errors="surrogateescape")
         try:
             if not hmac.compare_digest(given, expected):
                 raise Refused(Code.TOKEN, "this is not this node's control token")
@@ -411,9 +411,9 @@ async def _control_body(request: web.Request) -> object:
     if (request.content_length or 0) > MAX_CONTROL_BYTES:
         raise Refused(Code.BAD_REQUEST, "the request is too large")
     try:
-        return json.loads(await _body(request))
-    except ValueError as error:
-        raise Refused(Code.BAD_REQUEST, "the request is not JSON") from error
+        return parse(await _body(request), limit_bytes=MAX_CONTROL_BYTES)
+    except NotCanonical as error:
+        raise Refused(Code.BAD_REQUEST, f"the request is {error}"[:MAX_REASON_BYTES]) from error
 
 
 def _introduction(body: object) -> tuple[str, list[dict[str, str]]]:

@@ -73,7 +73,7 @@ class OpenSession:
 
     def holds(self, token: str) -> bool:
         """Whether ``token`` is this session's, in constant time."""
-        return hmac.compare_digest(self._token.encode(), token.encode())
+        return hmac.compare_digest(self._token.encode(), token.encode(errors="surrogateescape"))
 
     def standing(self, session: Session | None) -> None:
         """Take in what the chain says now. What ran and runs no more is cut for good."""

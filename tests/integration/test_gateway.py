@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPSConnection
 
+import httpx
 import pytest
 from engine_network import FileAuthority, Network, network
 
@@ -249,7 +250,27 @@ def test_control_needs_the_nodes_token(net):
         stranger.report("0x" + "01" * 32)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"task": 1, "peers": []}', b'{"task": "0x00", "peers": []}'])
+def test_a_token_that_is_not_text_is_refused_like_any_other(net):
+    task, *_ = both_open(net)
+    url = net.nodes[0].control.url
+    control = httpx.get(f"{url}/control/sessions/{task}", headers={"authorization": b"Bearer \xff"})
+    assert (control.status_code, control.json()["code"]) == (401, Code.TOKEN)
+    headers = {wire.SESSION: task, wire.TOKEN: b"\xff"}
+    popped = httpx.post(f"{url}{wire.POP}", headers=headers)
+    assert Code.TOKEN.encode() in popped.content
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"task": 1, "task": 2}',
+        b"",
+        b"[]",
+        b'{"task": 1, "peers": []}',
+        b'{"task": "0x00", "peers": []}',
+    ],
+)
 def test_a_malformed_introduction_is_refused(net, body):
     request = urllib.request.Request(
         net.nodes[0].control.url + "/control/sessions",
