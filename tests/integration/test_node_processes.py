@@ -394,6 +394,22 @@ def test_one_command_runs_a_whole_node_and_ends_with_all_of_it(net):
     assert not answers(f"http://127.0.0.1:{net.node_ports['b'][0]}/v1/health")
 
 
+@pytest.mark.parametrize("wrong", ["chain_id", "directory"])
+def test_a_node_of_another_chain_or_other_contracts_ends_by_name_and_does_nothing(net, tmp_path, wrong):
+    node = net.nodes["a"]
+    values = {"chain_id": CHAIN_ID + 1, "directory": net.chain.addresses["TaskLedger"]}
+    section = node.settings.chain.model_copy(update={wrong: values[wrong]})
+    broker = f"redis://127.0.0.1:{net.redis_port}/9"
+    settings = node.settings.model_copy(update={"chain": section, "redis_url": broker})
+    directories.init(tmp_path / "node", settings, node.key)
+    for part in ("watcher", "worker"):
+        command = [sys.executable, "-m", "sealtrace", "node", part, "--dir", str(tmp_path / "node")]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 1
+        assert "WrongNetwork" in ended.stderr
+    assert not list((tmp_path / "node").glob("evidence/*.jsonl"))
+
+
 def test_a_log_that_was_rewritten_stops_the_watcher_by_name(net):
     net.processes.stop(["a-watcher", "a-worker"])
     path = net.root / "a" / "evidence" / "000000.jsonl"
