@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import tracemalloc
 
 import pytest
 from eth_account import Account
@@ -226,6 +227,16 @@ def test_a_fingerprint_is_the_tree_over_pieces_of_one_mebibyte(pieces, extra):
         4: lambda: node_hash(node_hash(*leaves[:2]), node_hash(*leaves[2:])),
     }[len(leaves)]()
     assert fingerprint.fingerprint(fingerprint.pieces_of(data)) == hex32(expected)
+
+
+def test_a_fingerprint_holds_one_piece_at_a_time():
+    tracemalloc.start()
+    try:
+        fingerprint.fingerprint(bytes(fingerprint.PIECE_BYTES) for _ in range(48))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * fingerprint.PIECE_BYTES
 
 
 def test_a_commitment_hides_its_fingerprint_behind_the_salt():
