@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
@@ -20,6 +21,9 @@ from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.records import BlockRef, Checkpoint, Grant, Node, Protection, TaskTerms, Use
+
+REMEMBERED = 256
+"""How many reads of nodes, and how many of tasks, are kept."""
 
 
 class TermsNotFound(NodeError):
@@ -42,10 +46,16 @@ def named_errors() -> Iterator[None]:
 
 
 class ChainReader:
-    """:class:`sealtrace.node.ports.Chain`, and what the watcher asks besides."""
+    """:class:`sealtrace.node.ports.Chain`, and what the watcher asks besides.
+
+    While no block is made the same is asked of the same block many times a second: what was read of a node or
+    a task at a block stays so, and is read once.
+    """
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._node = lru_cache(REMEMBERED)(client.node)
+        self._task = lru_cache(REMEMBERED)(client.task)
 
     def finalized(self) -> BlockRef:
         """The last block that stays."""
@@ -65,12 +75,12 @@ class ChainReader:
     def node(self, node: Address, *, at: BlockRef) -> Node:
         """The organisation's record."""
         with named_errors():
-            return self.client.node(node, at=at)
+            return self._node(node, at=at)
 
     def task(self, task: Hex32, *, at: BlockRef) -> Standing | None:
         """The task, its state derived at that block's time."""
         with named_errors():
-            found = self.client.task(task, at=at)
+            found = self._task(task, at=at)
         if found is None:
             return None
         return Standing(
