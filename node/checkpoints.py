@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from sealtrace.node.errors import NotAdmitted
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.ports import Reverted
 from sealtrace.node.store import Store
@@ -79,10 +80,13 @@ class Anchorer:
 
         Raises:
             ChainUnavailable: not now.
+            NotAdmitted: not yet.
         """
         try:
             self._send(checkpoint)
         except Reverted as reverted:
+            if reverted.name == "UnknownNode":
+                raise NotAdmitted(str(reverted)) from reverted
             if reverted.name != "LogDidNotGrow":
                 raise
         self._store.set_mark(MARK, str(checkpoint.size))

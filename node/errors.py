@@ -32,6 +32,12 @@ class ChainUnavailable(Unavailable):
     next_step = "See that the chain's endpoint in node.toml runs and is reachable."
 
 
+class NotAdmitted(Unavailable):
+    """The registrar has not admitted this node yet; what it would tell the chain is told once it has."""
+
+    next_step = "Send the card (sealtrace node card) to the registrar; the node goes on by itself."
+
+
 class SchedulerUnavailable(Unavailable):
     """The scheduler does not answer, or not in time."""
 

@@ -125,6 +125,8 @@ def run_all(directory: Path, say: Say) -> None:
         PartEnded: see there.
     """
     over = ending()
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup set it to be ignored: leave it so
+        signal.signal(signal.SIGHUP, lambda *_: over.set())
     children = {part: _child(part, directory) for part in PARTS}
     say(f"running {', '.join(PARTS)}")
     try:
@@ -153,7 +155,9 @@ def _listening(gateway: Gateway, host: str) -> str:
 
 
 def _child(part: str, directory: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "sealtrace", "node", part, "--dir", str(directory)])
+    """Start one process in a group of its own: Ctrl-C reaches us alone, and we end the children in order."""
+    command = [sys.executable, "-m", "sealtrace", "node", part, "--dir", str(directory)]
+    return subprocess.Popen(command, process_group=0)
 
 
 def _stop(children: list[subprocess.Popen[bytes]]) -> None:

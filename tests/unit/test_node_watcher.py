@@ -10,7 +10,7 @@ from node_world import LAB, ME, NOW, OTHER, World
 
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.node.checkpoints import MARK, Anchorer, signed_checkpoint
-from sealtrace.node.errors import ChainRewritten, QueueUnavailable, SchedulerUnavailable
+from sealtrace.node.errors import ChainRewritten, NotAdmitted, QueueUnavailable, SchedulerUnavailable
 from sealtrace.node.gateway.certificates import create_certificate, fingerprint, pem_to_der
 from sealtrace.node.introduction import BadIntroduction, read_introduction
 from sealtrace.node.ports import Reverted
@@ -310,6 +310,17 @@ def test_an_anchor_that_the_chain_has_already_is_taken_as_done(story):
     anchorer = Anchorer(story.evidence, story.world.store, refuse, 0, lambda: story.world.now)
     assert anchorer.anchor_if_due() is not None
     assert anchorer.anchor_if_due() is None
+
+
+def test_a_node_not_yet_admitted_waits_and_anchors_once_it_is(story):
+    def refuse(checkpoint):
+        raise Reverted("UnknownNode", "never admitted")
+
+    anchorer = Anchorer(story.evidence, story.world.store, refuse, 0, lambda: story.world.now)
+    with pytest.raises(NotAdmitted):
+        anchorer.anchor_if_due()
+    anchorer._send = story.anchored.append
+    assert anchorer.anchor_if_due() is not None
 
 
 def test_a_signed_checkpoint_names_the_head_that_the_node_followed(story):
