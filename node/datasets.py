@@ -133,9 +133,15 @@ def allowed(path: Path, directories: Sequence[Path]) -> Path:
     Raises:
         PathNotAllowed: it does not.
     """
-    real = path.resolve()
+    try:
+        real = path.resolve()
+        special = real.exists() and not (real.is_file() or real.is_dir())
+    except (OSError, RuntimeError, ValueError) as cause:  # too long, links in a circle, or a NUL in it
+        raise PathNotAllowed(f"this is no path: {cause}") from cause
     if not path.is_absolute() or not any(real.is_relative_to(each.resolve()) for each in directories):
         raise PathNotAllowed(f"{path} is not under a directory that the API may read")
+    if special:  # opening a pipe waits for whoever writes to it
+        raise PathNotAllowed(f"{path} is neither a file nor a directory")
     return real
 
 

@@ -177,3 +177,11 @@ def test_the_api_reads_no_path_outside_its_directories_not_even_by_a_link(tmp_pa
     for bad in (inside / "link.csv", inside / ".." / "secret.csv", tmp_path / "secret.csv"):
         with pytest.raises(PathNotAllowed):
             allowed(bad, [inside])
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for bad in (tmp_path / "pipe.csv", tmp_path / "\0", tmp_path / ("a" * 5000), tmp_path / "circle"):
+        with pytest.raises(PathNotAllowed):
+            allowed(bad, [tmp_path])
