@@ -53,6 +53,9 @@ for name, group in {
 Dir = Annotated[Path, typer.Option("--dir", help="The node's directory.", envvar="SEALTRACE_NODE_DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OnlyId = Annotated[bool, typer.Option("--id", help="Print the id alone, for scripts.")]
+DatasetId = Annotated[str, typer.Argument(help="The dataset's id.")]
+GrantId = Annotated[str, typer.Argument(help="The grant's id.")]
+TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 HERE = Path()
 _UNBOUNDED = 10_000
 """Columns: wider than any table of ours."""
@@ -136,9 +139,9 @@ def init(
         str, typer.Option(help="A Redis database of this organisation's own.")
     ] = "redis://127.0.0.1:6379/0",
     gateway_host: Annotated[str, typer.Option(help="Where peers reach the gateway.")] = "127.0.0.1",
-    gateway_port: Annotated[int, typer.Option()] = 8610,
+    gateway_port: Annotated[int, typer.Option(help="The gateway's port for peers.")] = 8610,
     local_port: Annotated[int, typer.Option(help="The gateway's port for own engines.")] = 8611,
-    api_port: Annotated[int, typer.Option()] = 8600,
+    api_port: Annotated[int, typer.Option(help="The REST API's port, on loopback.")] = 8600,
     key: Annotated[Path | None, typer.Option(help="Use this key file instead of a new key.")] = None,
     data_dir: Annotated[list[Path] | None, typer.Option(help="The API may add datasets from here.")] = None,
     as_json: Json = False,
@@ -226,7 +229,7 @@ def doctor(
 @token_app.command("add")
 def token_add(
     name: Annotated[str, typer.Argument(help="Whose it is.")],
-    role: Annotated[TokenRole, typer.Option()] = TokenRole.READER,
+    role: Annotated[TokenRole, typer.Option(help="An operator may act, a reader look.")] = TokenRole.READER,
     directory: Dir = HERE,
     as_json: Json = False,
 ) -> None:
@@ -246,7 +249,7 @@ def token_list(directory: Dir = HERE, as_json: Json = False) -> None:
 
 @dataset_app.command("add")
 def dataset_add(
-    path: Path,
+    path: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")],
     name: Annotated[str | None, typer.Option(help="For people; default: the file's name.")] = None,
     data_class: Annotated[str, typer.Option(help="general, important or core (GB/T 43697).")] = "general",
     copy: Annotated[bool, typer.Option(help="Copy the file into the node's directory.")] = False,
@@ -268,13 +271,13 @@ def dataset_list(directory: Dir = HERE, as_json: Json = False) -> None:
 
 
 @dataset_app.command("withdraw")
-def dataset_withdraw(dataset: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def dataset_withdraw(dataset: DatasetId, directory: Dir = HERE, as_json: Json = False) -> None:
     """Withdraw a dataset: no task starts on it from then on."""
     _show(_operations(directory).withdraw_dataset(hex32(dataset)), as_json)
 
 
 @dataset_app.command("open")
-def dataset_open(dataset: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def dataset_open(dataset: DatasetId, directory: Dir = HERE, as_json: Json = False) -> None:
     """Print the salt that opens one dataset's commitment, for a regulator."""
     _show(_operations(directory).salt(hex32(dataset)), as_json)
 
@@ -284,12 +287,12 @@ def dataset_open(dataset: str, directory: Dir = HERE, as_json: Json = False) -> 
 
 @grant_app.command("issue")
 def grant_issue(
-    dataset: Annotated[str, typer.Option()],
-    algorithm: Annotated[str, typer.Option()],
-    requester: Annotated[str, typer.Option()],
+    dataset: Annotated[str, typer.Option(help="The dataset's id.")],
+    algorithm: Annotated[str, typer.Option(help="The algorithm's digest.")],
+    requester: Annotated[str, typer.Option(help="The requester's address.")],
     purpose: Annotated[str, typer.Option(help="In words; the chain gets its hash.")],
     protection: Annotated[list[str], typer.Option(help="Such as MPC_ABY3; give each that is allowed.")],
-    uses: Annotated[int, typer.Option()] = 1,
+    uses: Annotated[int, typer.Option(help="How many task starts it is good for.")] = 1,
     hours: Annotated[float, typer.Option(help="Valid from now on for this long.")] = 24.0,
     approval: Annotated[bool, typer.Option(help="Ask the operator for each task.")] = False,
     reference: Annotated[str | None, typer.Option(help="The same one again is the same grant.")] = None,
@@ -322,7 +325,7 @@ def grant_list(directory: Dir = HERE, as_json: Json = False) -> None:
 
 
 @grant_app.command("revoke")
-def grant_revoke(grant: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def grant_revoke(grant: GrantId, directory: Dir = HERE, as_json: Json = False) -> None:
     """End a grant at once."""
     _show(_operations(directory).revoke_grant(hex32(grant)), as_json)
 
@@ -332,7 +335,9 @@ def grant_revoke(grant: str, directory: Dir = HERE, as_json: Json = False) -> No
 
 @task_app.command("list")
 def task_list(
-    open_only: Annotated[bool, typer.Option("--open")] = False, directory: Dir = HERE, as_json: Json = False
+    open_only: Annotated[bool, typer.Option("--open", help="Only those not over.")] = False,
+    directory: Dir = HERE,
+    as_json: Json = False,
 ) -> None:
     """List tasks, the newest first."""
     columns = ("id", "stage", "approval", "requester", "note")
@@ -340,7 +345,7 @@ def task_list(
 
 
 @task_app.command("show")
-def task_show(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def task_show(task: TaskId, directory: Dir = HERE, as_json: Json = False) -> None:
     """Show one task and what this node recorded of it; with --json all that the records hold."""
     found = _operations(directory).task(hex32(task))
     if as_json:
@@ -352,19 +357,19 @@ def task_show(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
 
 
 @task_app.command("approve")
-def task_approve(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def task_approve(task: TaskId, directory: Dir = HERE, as_json: Json = False) -> None:
     """Let a waiting task run."""
     _show(_operations(directory).approve(hex32(task)), as_json)
 
 
 @task_app.command("refuse")
-def task_refuse(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def task_refuse(task: TaskId, directory: Dir = HERE, as_json: Json = False) -> None:
     """Refuse a task that has not begun."""
     _show(_operations(directory).refuse(hex32(task)), as_json)
 
 
 @task_app.command("stop")
-def task_stop(task: str, directory: Dir = HERE, as_json: Json = False) -> None:
+def task_stop(task: TaskId, directory: Dir = HERE, as_json: Json = False) -> None:
     """End a task on this node's data now."""
     _show(_operations(directory).stop(hex32(task)), as_json)
 
