@@ -45,11 +45,14 @@ def init(
     chain_id: ChainId = None,
     alloc: Alloc = None,
     genesis: GenesisFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Create a chain's directory and its genesis file, and print the genesis hash."""
     try:
         _create(directory, chain_id, alloc, genesis)
-        typer.echo(_genesis_hash(genesis_file.read(directory)))
+        made = genesis_file.read(directory)
+        found = {"chain_id": made.chain_id, "genesis_hash": _genesis_hash(made)}
+        typer.echo(json.dumps(found) if as_json else found["genesis_hash"])
     except EmbeddedChainError as error:
         _fail(error)
 
