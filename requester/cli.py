@@ -222,7 +222,7 @@ def show(
     _say(f"digest     {bundle.digest}\noci        {bundle.packed.oci_digest}\nchain      {shown['chain']}")
     _say(f"engine     {manifest.engine} ({', '.join(manifest.protocols)})")
     for role, what in manifest.learns.items():
-        _say(f"[bold]{escape(role)}[/] learns: {escape(what)}")
+        _say(f"[bold]{escape(role)}[/]: {escape(what)}")
 
 
 @algorithm_app.command(name="list")
