@@ -26,6 +26,7 @@ from sealtrace.deploy import auditing, comparison, samples
 from sealtrace.deploy.network import Network
 from sealtrace.deploy.operator import Operator
 from sealtrace.deploy.plan import LAB, ORGANISATIONS
+from sealtrace.node.engines.loading import load_engine
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Hex32, hex32
 from sealtrace.protocol.lifecycle import TaskState
@@ -100,8 +101,10 @@ def run(network: Network, data: Path, narrator: Narrator) -> bool:
 
     Raises:
         StoryFailed: a step came out otherwise.
+        EngineMissing: SPU, or a library it needs, is not installed.
     """
     rows = samples.read(data)
+    load_engine()
     network.up(lambda line: narrator.tell("network", line))
     story = begin(network, rows, narrator)
     register(story)

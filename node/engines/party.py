@@ -31,13 +31,13 @@ from sealtrace.node.engines.errors import (
     DiskFull,
     EmptyIntersection,
     EngineError,
-    EngineMissing,
     ProgramMismatch,
     ProtocolViolated,
     to_report,
 )
 from sealtrace.node.engines.job import Job, JobStep, own_inputs, read_job
 from sealtrace.node.engines.link import Link, connect
+from sealtrace.node.engines.loading import load_engine
 from sealtrace.node.engines.tables import Table, load_table
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import canonical, sha256
@@ -166,10 +166,7 @@ def _table(job: Job, name: str, bundles: dict[str, Bundle]) -> Table:
 
 
 def _require_engine(folder: Path) -> None:
-    try:
-        from spu import libspu
-    except ImportError as error:
-        raise EngineMissing("the engine is not installed: pip install 'sealtrace[mpc]'") from error
+    libspu = load_engine()
     options = libspu.logging.LogOptions()
     options.log_level = libspu.logging.LogLevel.WARN  # it reports each empty second otherwise
     options.enable_console_logger = True
