@@ -188,9 +188,11 @@ class Operations:
         return self.stop(task)
 
     def stop(self, task: Hex32) -> dict[str, Any]:
-        """End a task on this node's data now: traffic is cut, the engine killed, the chain told.
+        """End a task on this node's data now: the chain told, traffic cut, the engine killed.
 
-        A running task is stopped on the chain from here, so that a stop needs no worker.
+        A running task is stopped on the chain from here, so that a stop needs no worker. The chain comes
+        first: peers that see us go before it knows why would report a failure. Whatever it answers, nothing
+        goes on here.
 
         Raises:
             TaskNotFound, TaskOver: there is nothing to stop.
@@ -198,9 +200,11 @@ class Operations:
         """
         row = self._open(task)
         self.node.store.want_stop(task)
-        with suppress(Unavailable):  # no gateway, no traffic
-            GatewaySessions(self.node.gateway).close(task, left="stopped by its owner")
-        self._stop_on_chain(row)
+        try:
+            self._stop_on_chain(row)
+        finally:
+            with suppress(Unavailable):  # no gateway, no traffic
+                GatewaySessions(self.node.gateway).close(task, left="stopped by its owner")
         return _task(self.node.store.task(task))
 
     # --- algorithms

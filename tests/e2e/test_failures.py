@@ -76,7 +76,10 @@ def test_an_owner_stops_a_run_on_its_data(world):
     running(world, task)
     world.operators["registry"].stop(task)
     seen = ended(world, task)
-    assert seen.state in (TaskState.CANCELLED, TaskState.COMPLETED)
+    if seen.state is TaskState.FAILED:  # a peer saw the engine go before the block with the stop was made
+        assert seen.ending.args["blamed"] == world.network.plan.addresses["registry"]
+    else:
+        assert seen.state in (TaskState.CANCELLED, TaskState.COMPLETED)
     assert list(world.network.members.directory("registry").glob("jobs/*/output.sealed")) == []
 
 
