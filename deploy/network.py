@@ -77,6 +77,11 @@ class Network:
         with undivided():
             self.processes.stop()
 
+    def require_alive(self) -> None:
+        """Raise :class:`ProcessDied`, with the end of its log, when a process that was started is gone."""
+        for status in self.statuses():
+            self.processes.require_alive(status.name)
+
     def statuses(self) -> list[Status]:
         """Every process that was started."""
         return self.processes.statuses()
@@ -193,6 +198,7 @@ class Network:
             well = partial(_answers, f"{self.plan.api_url(name)}/v1/health", ok=True)
             ready |= {f"{name}-{process}": well for process in NODE_PROCESSES}
         wait_until(ready, self.processes, timeout_s=START_SECONDS)
+        self.require_alive()
 
     def _start(self, name: str, arguments: list[str]) -> None:
         environment = {"ETH_HASH_BACKEND": "pysha3", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}

@@ -335,6 +335,7 @@ def _parameters(story: Story) -> dict[str, Any]:
 def submit(story: Story, requester: Requester, what: str | None, task: Mapping[str, Any]) -> Hex32:
     """Hand a task in and return its id; ``what`` is told, if anything is to be told."""
     spec = requester.build_spec(task)
+    story.network.require_alive()
     story.asked.append(hex32(requester.submit(spec).task))
     if what:
         story.tell("lab", f"asks for {what}: task {_short(story.asked[-1])}", task=story.asked[-1])
