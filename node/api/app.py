@@ -193,7 +193,7 @@ def refuse_task(task: Hex32Field, operations: OperationsDep, _: OperatorDep) -> 
     "/tasks/{task}/stop", status_code=202, tags=["tasks"], responses=problems(*_ACT, TaskNotFound, TaskOver)
 )
 def stop_task(task: Hex32Field, operations: OperationsDep, _: OperatorDep) -> models.Task:
-    """End a task on this node's data now: traffic is cut, the engine killed, the chain told."""
+    """End a task on this node's data now: the chain told, traffic cut, the engine killed."""
     return models.Task(**operations.stop(task))
 
 

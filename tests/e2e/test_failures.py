@@ -15,7 +15,6 @@ from sealtrace.protocol.outcome import Blame, Failure
 from tests.e2e.conftest import wait_for
 
 pytestmark = pytest.mark.timeout(300)
-SLOW = {"purpose": story.PURPOSE}
 
 
 def asked(world: story.Story) -> Hex32:
