@@ -1,0 +1,138 @@
+"""The pinned compiler kept running: many compilations of the contracts, each with the sources it is given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sealtrace.contracts import compiler
+
+SOURCES = compiler.HERE / "src"
+Node = Mapping[str, Any]
+
+_SERVER = """
+const fs = require("fs"), path = require("path");
+const real = process.stdout.write.bind(process.stdout);
+process.stdout.write = () => true;
+const solc = require(process.argv[2] + "/solc");
+function load(name) {
+  const file = path.join(process.argv[2], name);
+  if (file.startsWith(process.argv[2] + "/") && fs.existsSync(file))
+    return { contents: fs.readFileSync(file, "utf8") };
+  return { error: "not found: " + name };
+}
+require("readline").createInterface({ input: process.stdin }).on("line", (line) =>
+  real(JSON.stringify(JSON.parse(solc.compile(line, { import: load }))) + "\\n"));
+"""
+
+
+class DoesNotCompile(ValueError):
+    """The compiler refused the sources: its first error."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of a source, in bytes of UTF-8."""
+
+    file: str
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    def holds(self, other: Place) -> bool:
+        return self.file == other.file and self.start <= other.start and other.end <= self.end
+
+
+class Compiler:
+    """One process of ``solc`` under ``node``, told its input line by line."""
+
+    def __enter__(self) -> Self:
+        node = shutil.which("node", path=compiler._search_path())
+        modules = compiler.HERE / "node_modules"
+        if node is None or not (modules / "solc").is_dir():
+            raise compiler.CompilerMissing("solc is not installed: run make contracts")
+        command = [node, "-e", _SERVER, "--", "server", str(modules)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def compile(
+        self, sources: Mapping[str, str], wanted: Sequence[str], *, optimize: bool = True, ast: bool = False
+    ) -> Mapping[str, Any]:
+        """The standard output for our contracts, each with what is ``wanted``.
+
+        Raises:
+            DoesNotCompile: there is an error.
+        """
+        selection: dict[str, Any] = {f"{name}.sol": {name: list(wanted)} for name in compiler.CONTRACTS}
+        if ast:
+            for name in sources:
+                selection.setdefault(name, {})[""] = ["ast"]
+        settings = {
+            "evmVersion": compiler.EVM_VERSION,
+            "optimizer": {"enabled": optimize, "runs": 200},
+            "metadata": {"bytecodeHash": "none", "appendCBOR": False},
+            "outputSelection": selection,
+        }
+        contents = {name: {"content": text} for name, text in sources.items()}
+        output = self._said({"language": "Solidity", "sources": contents, "settings": settings})
+        if errors := [each for each in output.get("errors", ()) if each["severity"] == "error"]:
+            raise DoesNotCompile(errors[0]["formattedMessage"])
+        return output
+
+    def _said(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
+        self._process.stdin.flush()
+        answer: Mapping[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+def read_sources(root: Path = SOURCES) -> dict[str, str]:
+    """Every source of ours by its name below ``root``."""
+    return {str(file.relative_to(root)): file.read_text() for file in sorted(root.rglob("*.sol"))}
+
+
+def artifacts(output: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Artifacts as ``contracts/artifacts`` holds them."""
+    return {
+        name: compiler._artifact(name, output["contracts"][f"{name}.sol"][name])
+        for name in compiler.CONTRACTS
+    }
+
+
+def walk(node: Any, above: tuple[Node, ...] = ()) -> Iterator[tuple[Node, tuple[Node, ...]]]:
+    """Every node of a syntax tree with those above it, the nearest last."""
+    if isinstance(node, list):
+        for each in node:
+            yield from walk(each, above)
+    elif isinstance(node, dict):
+        if "nodeType" in node:
+            yield node, above
+            above = (*above, node)
+        for each in node.values():
+            if isinstance(each, dict | list):
+                yield from walk(each, above)
+
+
+def place(node: Node, file: str) -> Place:
+    start, length, _ = map(int, node["src"].split(":"))
+    return Place(file, start, length)
