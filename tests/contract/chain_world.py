@@ -171,7 +171,6 @@ class World:
         return refusal
 
     def _events(self, logs: Sequence[Any], transaction: bytes) -> list[ChainEvent]:
-        contracts = {found: name for name, found in self.chain.addresses.items()}
         head = self._evm.get_canonical_head()
         shown = (
             {
@@ -185,7 +184,7 @@ class World:
             }
             for i, log in enumerate(logs)
         )
-        return [event for one in shown if (event := read_log(one, contracts)) is not None]
+        return [event for one in shown if (event := read_log(one, self.chain.contracts)) is not None]
 
     # the usual story
 
@@ -212,6 +211,7 @@ class World:
         grants = self.grants | (grants or {})
         uses = tuple(Use(i, self.dataset(name), ALGORITHM, grants[name]) for i, name in enumerate(self.ranks))
         usual = TaskTerms(
+            requester=self.of("lab"),
             spec=h(f"spec {self.asked}"),
             purpose=PURPOSE,
             protections=Protection.MPC_ABY3,
@@ -223,7 +223,7 @@ class World:
 
     def create(self, terms: TaskTerms) -> Hex32:
         self.do(calls.create(terms), "lab")
-        return self.chain.task_id(self.of("lab"), terms.spec)
+        return self.chain.task_id(terms)
 
     def task(self, id: Hex32) -> TaskRecord | None:
         return self.chain.task(id, at=self.chain.head())
@@ -233,11 +233,11 @@ class World:
         assert found is not None
         return found.uses_left
 
-    def start_all(self, id: Hex32, terms: TaskTerms) -> list[Done]:
-        return [self.do(calls.start(id, terms, h("input")), name) for name in self.ranks]
+    def start_all(self, terms: TaskTerms) -> list[Done]:
+        return [self.do(calls.start(terms, h("input")), name) for name in self.ranks]
 
-    def finish_all(self, id: Hex32, terms: TaskTerms, result: Hex32 = RESULT) -> list[Done]:
-        return [self.do(calls.finish(id, terms, h(f"receipt {n}"), result), n) for n in self.ranks]
+    def finish_all(self, terms: TaskTerms, result: Hex32 = RESULT) -> list[Done]:
+        return [self.do(calls.finish(terms, h(f"receipt {n}"), result), n) for n in self.ranks]
 
 
 def bare() -> tuple[EthereumTester, ProviderLink, Web3, dict[str, bytes]]:
