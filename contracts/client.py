@@ -168,6 +168,7 @@ class Chain:
     def __init__(self, link: Link, settings: ChainSettings, named: Named) -> None:
         self.link = link
         self.settings = settings
+        self.named = named
         self.addresses = dict(named.current)
         self.contracts = dict(named.every)
         self.deployed_at = named.generations[0].since
@@ -196,6 +197,16 @@ class Chain:
         if wrong := why_not_ours(link, named.current) or why_not_one_set(link, named.current):
             raise WrongContracts(wrong)
         return cls(link, settings, named)
+
+    def generations(self) -> list[Self]:
+        """The same chain as each generation's contracts have it, the one in use last.
+
+        What a former generation recorded is read from its contracts; events are read from all at once.
+        """
+        return [
+            type(self)(self.link, self.settings, Named(self.named.generations[: i + 1]))
+            for i in range(len(self.named.generations))
+        ]
 
     # blocks
 

@@ -23,6 +23,7 @@ class ChainEvent:
 
     name: str
     contract: str
+    address: Address
     args: Mapping[str, JsonValue]
     block_number: int
     block_hash: Hex32
@@ -82,6 +83,7 @@ def read_log(log: Mapping[str, Any], contracts: Mapping[Address, str]) -> ChainE
     return ChainEvent(
         name=event.name,
         contract=contract,
+        address=Address(str(log["address"]).lower()),
         args=_args(event, topics[1:], _bytes(log["data"])),
         block_number=_int(log["blockNumber"]),
         block_hash=hex32(_bytes(log["blockHash"])),
