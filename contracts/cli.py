@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from sealtrace.contracts import compiler
 from sealtrace.contracts.deployment import deploy as put_on_chain
+from sealtrace.contracts.governance import Rules
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.contracts.link import Link, number
 from sealtrace.contracts.options import Contracts, Rpc
@@ -60,7 +61,13 @@ def deploy(
     key: KeyPath,
     registrar: Annotated[str, typer.Option(help="Address that admits members.")],
     regulator: Annotated[str, typer.Option(help="Address that supervises.")],
-    admin: Annotated[str | None, typer.Option(help="Address that appoints officers; the key's.")] = None,
+    member: Annotated[
+        list[str] | None, typer.Option(help="Address that votes, repeated; the registrar alone.")
+    ] = None,
+    quorum: Annotated[int, typer.Option(help="Per cent of the members that must be exceeded.")] = 50,
+    voting_hours: Annotated[int, typer.Option(help="How long a vote is open.")] = 168,
+    execution_hours: Annotated[int, typer.Option(help="How long after it a decision may be carried out.")] = 168,
+    reviews: Annotated[int, typer.Option(help="Reviewers that an algorithm needs.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the deployment to this JSON file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +82,8 @@ def deploy(
         private_key,
         address(registrar),
         address(regulator),
-        admin=None if admin is None else address(admin),
+        members=[address(each) for each in member or ()],
+        rules=Rules(quorum, voting_hours * 3600, execution_hours * 3600, reviews),
     )
     if out is not None:
         out.write_text(json.dumps(done.to_json(), indent=1) + "\n")
@@ -101,16 +109,19 @@ def signing_key(path: Path) -> KeyFile:
 
 def _show(found: Examination) -> None:
     identifiers = (Column(name, overflow="fold") for name in ("address", "created by"))
-    table = Table("contract", *identifiers, "verdict")
+    table = Table("generation", "contract", *identifiers, "verdict")
     for each in found.contracts:
         verdict = f"[red]{each.problem}[/]" if each.problem else "[green]ours[/]"
-        table.add_row(each.name, each.address, each.created_by or "not found", verdict)
+        table.add_row(str(each.generation), each.name, each.address, each.created_by or "not found", verdict)
     console = Console()
     console.print(table)
-    for office, holder in found.officers.items():
-        console.print(f"{office:<10} {holder}, from the beginning", highlight=False)
-    scope = f"looked for creations in the blocks {found.first_block} to {found.last_block}"
-    console.print(f"{scope}; offices given later are in the events RoleGranted", highlight=False)
+    if found.founding is None:
+        return
+    for office in ("registrar", "regulator"):
+        console.print(f"{office:<10} {getattr(found.founding, office)}, from the beginning", highlight=False)
+    for member in found.founding.members:
+        console.print(f"{'member':<10} {member}, from the beginning", highlight=False)
+    console.print("what changed since: sealtrace consortium show", highlight=False)
 
 
 def _say(content: dict[str, Any], words: str, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sealtrace.contracts import abi, terms
+from sealtrace.contracts import abi
 from sealtrace.contracts.errors import (
     ChainUnreachable,
     MalformedAnswer,
@@ -20,8 +20,10 @@ from sealtrace.contracts.errors import (
     WrongContracts,
 )
 from sealtrace.contracts.events import ChainEvent, Query, queries, read_log
+from sealtrace.contracts.governance import Consortium, Proposal, ProposalStatus, Rules
 from sealtrace.contracts.link import Ask, Failure, Link, ProviderLink, content, hexadecimal, number
 from sealtrace.contracts.reverts import read_revert
+from sealtrace.contracts.terms import grant_id, task_id
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds, address, hex32, raw
 from sealtrace.protocol.lifecycle import TaskState, at_time
@@ -34,6 +36,7 @@ from sealtrace.protocol.records import (
     Dataset,
     DatasetStatus,
     Grant,
+    GrantTerms,
     Node,
     NodeStatus,
     Protection,
@@ -47,23 +50,24 @@ if TYPE_CHECKING:
 ENDPOINT_FINALIZED = -1
 """For ``ChainSettings.confirmations``: take the endpoint's own ``finalized`` block."""
 
-CONFLICT = Hex32("0x" + "ff" * 32)
-"""``TaskRecord.result`` once two parties reported different digests."""
+CONFLICT = "0x" + "ff" * 20
+"""``TaskRecord.agreed`` once two parties reported different digests."""
 
 MAX_BLOCKS_PER_QUERY = 10_000
+MAX_GENERATIONS = 256
 _LIMIT_WORDS = ("limit", "more than", "too many", "exceed", "range", "response size")
 
 V = TypeVar("V")
 
-_GETTERS = {
-    "Consortium": "consortium",
-    "NodeRegistry": "nodes",
-    "DatasetRegistry": "datasets",
-    "AlgorithmRegistry": "algorithms",
-    "GrantRegistry": "grants",
-    "TaskLedger": "ledger",
-    "EvidenceAnchor": "evidence",
-}
+GENERATION = (
+    "NodeRegistry",
+    "DatasetRegistry",
+    "AlgorithmRegistry",
+    "GrantRegistry",
+    "TaskLedger",
+    "EvidenceAnchor",
+)
+"""The contracts of a generation, in the order in which the directory names them."""
 
 _LINKS = (
     ("NodeRegistry", "consortium", "Consortium"),
@@ -74,9 +78,11 @@ _LINKS = (
     ("GrantRegistry", "datasets", "DatasetRegistry"),
     ("GrantRegistry", "algorithms", "AlgorithmRegistry"),
     ("GrantRegistry", "ledger", "TaskLedger"),
+    ("TaskLedger", "consortium", "Consortium"),
     ("TaskLedger", "nodes", "NodeRegistry"),
     ("TaskLedger", "grants", "GrantRegistry"),
     ("EvidenceAnchor", "nodes", "NodeRegistry"),
+    ("Directory", "consortium", "Consortium"),
 )
 """Who must name whom. The directory's constructor asks the same, but code on a chain does not prove that
 its constructor ran: whoever deploys may return our code from another."""
@@ -102,20 +108,18 @@ class TaskRecord:
     """A task as it stands at a block; ``state`` is derived at that block's time.
 
     The masks ``approved``, ``started`` and ``finished`` have one bit for each party, by its index.
-    ``result`` is the digest the parties agree on so far: zero before the first, :data:`CONFLICT`
-    once two differ.
+    ``agreed`` is the beginning, 20 bytes, of the digest the parties agree on so far: zero before the
+    first, :data:`CONFLICT` once two differ; the events hold whole digests.
     """
 
     id: Hex32
-    requester: Address
     state: TaskState
     deadline: UnixSeconds
-    parties: int
     approved: int
     started: int
     finished: int
-    terms_hash: Hex32
-    result: Hex32
+    agreed: str
+    acknowledged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +131,47 @@ class View:
     args: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The eight contracts of a generation, and the block it was announced in."""
+
+    addresses: Mapping[str, Address]
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a directory names: every generation, the last one in use."""
+
+    generations: tuple[Generation, ...]
+
+    @property
+    def current(self) -> Mapping[str, Address]:
+        """The contracts in use."""
+        return self.generations[-1].addresses
+
+    @property
+    def every(self) -> dict[Address, str]:
+        """All contracts there ever were, by address."""
+        return {where: name for each in self.generations for name, where in each.addresses.items()}
+
+
 class Chain:
     """A chain and our contracts on it, read only. Safe to use from several threads.
+
+    ``addresses`` are the contracts in use, by name; ``contracts`` all of every generation, by address.
 
     Every read can raise ``ChainUnreachable``, ``MalformedAnswer`` and, where it names a block,
     ``UnknownBlock``.
     """
 
-    def __init__(
-        self, link: Link, settings: ChainSettings, addresses: Mapping[str, Address], deployed_at: int
-    ) -> None:
+    def __init__(self, link: Link, settings: ChainSettings, named: Named) -> None:
         self.link = link
         self.settings = settings
-        self.addresses = dict(addresses)
-        self.deployed_at = deployed_at
-        self._contracts = {found: name for name, found in self.addresses.items()}
+        self.named = named
+        self.addresses = dict(named.current)
+        self.contracts = dict(named.every)
+        self.deployed_at = named.generations[0].since
 
     @classmethod
     def connect(cls, settings: ChainSettings) -> Self:
@@ -163,10 +193,20 @@ class Chain:
     def _checked(cls, link: Link, settings: ChainSettings) -> Self:
         require_chain(link, settings.chain_id)
         directory = Address(settings.directory.lower())
-        addresses, deployed_at = named_by(link, directory)
-        if wrong := why_not_ours(link, addresses) or why_not_one_set(link, addresses):
+        named = named_by(link, directory)
+        if wrong := why_not_ours(link, named.current) or why_not_one_set(link, named.current):
             raise WrongContracts(wrong)
-        return cls(link, settings, {**addresses, "Directory": directory}, deployed_at)
+        return cls(link, settings, named)
+
+    def generations(self) -> list[Self]:
+        """The same chain as each generation's contracts have it, the one in use last.
+
+        What a former generation recorded is read from its contracts; events are read from all at once.
+        """
+        return [
+            type(self)(self.link, self.settings, Named(self.named.generations[: i + 1]))
+            for i in range(len(self.named.generations))
+        ]
 
     # blocks
 
@@ -220,16 +260,15 @@ class Chain:
         (found,) = self.read([View("GrantRegistry", "grantOf", (raw(id),))], at)
         return _grant(id, found)
 
-    def next_grant(self, owner: Address, *, at: BlockRef) -> Hex32:
-        """The id that the next grant of ``owner`` will get."""
-        (found,) = self.read([View("GrantRegistry", "nextGrant", (owner,))], at)
-        return hex32(str(found))
+    def serial(self, owner: Address, *, at: BlockRef) -> int:
+        """The serial that the next grant of ``owner`` will carry."""
+        (found,) = self.read([View("GrantRegistry", "serialOf", (owner,))], at)
+        return int(found)
 
     def task(self, id: Hex32, *, at: BlockRef) -> TaskRecord | None:
-        """A task as it stands, in one round trip."""
-        views = [View("TaskLedger", name, (raw(id),)) for name in ("taskOf", "termsOf", "resultOf")]
-        task, terms_hash, result = self.read(views, at)
-        return _task(id, task, terms_hash, result, at.timestamp)
+        """A task as it stands."""
+        (found,) = self.read([View("TaskLedger", "taskOf", (raw(id),))], at)
+        return _task(id, found, at.timestamp)
 
     def checkpoint(self, node: Address, *, at: BlockRef) -> Checkpoint | None:
         """The last anchored checkpoint of a node's evidence log."""
@@ -237,9 +276,23 @@ class Chain:
         size, _, root = found
         return Checkpoint(node, size, hex32(root)) if size else None
 
-    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+    def proposal(self, id: Hex32, *, at: BlockRef) -> Proposal | None:
+        """What members were asked, as it stands."""
+        views = [View("Consortium", name, (raw(id),)) for name in ("proposalOf", "statusOf")]
+        (proposer, _, yes, no, _, _), status = self.read(views, at)
+        if proposer == NOBODY:
+            return None
+        return Proposal(id, Address(proposer), ProposalStatus(status), yes, no)
+
+    def consortium(self, *, at: BlockRef) -> Consortium:
+        """Who decides, and how."""
+        names = ("members", "rules", "votesNeeded", "electorate")
+        members, rules, needed, electorate = self.read([View("Consortium", name) for name in names], at)
+        return Consortium(tuple(map(address, members)), Rules(*rules), needed, electorate)
+
+    def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         """Everything ``why_denied`` needs about what the terms name, in one round trip."""
-        nodes = list(dict.fromkeys((*terms.parties, requester)))
+        nodes = list(dict.fromkeys((*terms.parties, terms.requester)))
         grants = list(dict.fromkeys(use.grant for use in terms.uses))
         datasets = list(dict.fromkeys(use.dataset for use in terms.uses))
         algorithms = list(dict.fromkeys(use.algorithm for use in terms.uses))
@@ -261,9 +314,13 @@ class Chain:
             algorithms=_present((each, _algorithm(each, next(found))) for each in algorithms),
         )
 
-    def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
-        """The id ``requester`` gets for a specification; computed here, the same as the ledger's ``idOf``."""
-        return terms.task_id(self.settings.chain_id, self.addresses["TaskLedger"], requester, spec_digest)
+    def task_id(self, terms: TaskTerms) -> Hex32:
+        """The id of the task with these terms; computed here, the same as the ledger's ``idOf``."""
+        return task_id(self.settings.chain_id, self.addresses["TaskLedger"], terms)
+
+    def grant_id(self, owner: Address, serial: int, terms: GrantTerms) -> Hex32:
+        """The id of the grant that ``owner`` issues under ``serial``; the same as the registry's ``idOf``."""
+        return grant_id(self.settings.chain_id, self.addresses["GrantRegistry"], owner, serial, terms)
 
     def read(self, views: Sequence[View], at: BlockRef) -> list[Any]:
         """Several reads at one block in one round trip; a function with one output gives its value.
@@ -292,9 +349,9 @@ class Chain:
         ``names`` chooses by name. ``task`` and ``party`` choose those that carry the value in a topic of
         that name (every event about the task; what the party did or was named in).
         """
-        asked = queries(self.addresses, names, task, party)
+        asked = queries(self.contracts, names, task, party)
         logs = [log for query in asked for log in self._logs(query, first, last)]
-        found = [event for log in logs if (event := read_log(log, self._contracts)) is not None]
+        found = [event for log in logs if (event := read_log(log, self.contracts)) is not None]
         return sorted(found, key=lambda event: (event.block_number, event.log_index))
 
     def _logs(self, query: Query, first: int, last: int) -> list[Mapping[str, Any]]:
@@ -352,17 +409,25 @@ def why_not_ours(link: Link, addresses: Mapping[str, Address]) -> dict[str, str]
     return wrong
 
 
-def named_by(link: Link, directory: Address) -> tuple[dict[str, Address], int]:
-    """The seven contracts that a directory names, and the block it was deployed in.
+def named_by(link: Link, directory: Address) -> Named:
+    """What a directory names.
 
     Raises:
         WrongContracts: there is no directory of ours.
     """
     if wrong := why_not_ours(link, {"Directory": directory}):
         raise WrongContracts(wrong)
-    views = [View("Directory", getter) for getter in (*_GETTERS.values(), "deployedAt")]
-    *named, deployed_at = _latest(link, [(directory, view) for view in views])
-    return {name: address(found) for name, found in zip(_GETTERS, named, strict=True)}, int(deployed_at)
+    views = [View("Directory", "consortium"), View("Directory", "generations")]
+    consortium, count = _latest(link, [(directory, view) for view in views])
+    if not 0 < count <= MAX_GENERATIONS:
+        raise MalformedAnswer("Directory.generations", f"{count} generations")
+    asks = [(directory, View("Directory", "generationOf", (i,))) for i in range(count)]
+    common = {"Consortium": address(consortium), "Directory": directory}
+    found = (
+        Generation(common | dict(zip(GENERATION, map(address, six), strict=True)), int(since))
+        for *six, since in _latest(link, asks)
+    )
+    return Named(tuple(found))
 
 
 def why_not_one_set(link: Link, addresses: Mapping[str, Address]) -> dict[str, str]:
@@ -385,7 +450,7 @@ def block_ref(found: Mapping[str, Any]) -> BlockRef:
 
 
 def _latest(link: Link, wanted: Sequence[tuple[Address, View]]) -> list[Any]:
-    """Values that never change, each the one output of its function."""
+    """Values at the newest block, each the one output of its function."""
     asks = [_ask_at(to, view, "latest") for to, view in wanted]
     results = zip(wanted, link.batch(asks), strict=True)
     return [_value(view, result)[0] for (_, view), result in results]
@@ -416,27 +481,26 @@ def _present(pairs: Iterable[tuple[Hex32, V | None]]) -> dict[Hex32, V]:
 
 
 def _node(node: Address, found: tuple[Any, ...]) -> Node:
-    status, roles, _, _, fingerprint, encryption_key = found
+    status, roles, _, _, _, fingerprint, encryption_key = found
     return Node(node, NodeStatus(status), Role(roles), hex32(fingerprint), hex32(encryption_key))
 
 
 def _dataset(id: Hex32, found: tuple[Any, ...]) -> Dataset | None:
-    owner, status, data_class, _, commitment, schema_hash = found
+    owner, status, data_class, _, version, commitment, schema_hash = found
     if status == DatasetStatus.NONE:
         return None
     standing = (DatasetStatus(status), DataClass(data_class))
-    return Dataset(id, Address(owner), *standing, hex32(commitment), hex32(schema_hash))
+    return Dataset(id, Address(owner), *standing, hex32(commitment), hex32(schema_hash), version)
 
 
 def _algorithm(digest: Hex32, found: tuple[Any, ...]) -> Algorithm | None:
-    provider, status, _, _ = found
-    return Algorithm(digest, Address(provider), AlgorithmStatus(status)) if status else None
+    provider, status, _, superseded, *_ = found
+    return Algorithm(digest, Address(provider), AlgorithmStatus(status), superseded) if status else None
 
 
 def _grant(id: Hex32, found: tuple[Any, ...]) -> Grant | None:
-    owner, not_before, expires_at, protections, requester, uses_left, approval, revoked, epsilon, *hashes = (
-        found
-    )
+    owner, not_before, expires_at, protections, requester, *counts, participants = found
+    uses, uses_left, approval, revoked, epsilon, epsilon_left, *hashes = counts
     if owner == NOBODY:
         return None
     dataset, algorithm, purpose = map(hex32, hashes)
@@ -454,17 +518,18 @@ def _grant(id: Hex32, found: tuple[Any, ...]) -> Grant | None:
         approval_required=approval,
         revoked=revoked,
         epsilon_millionths=epsilon,
+        uses=uses,
+        epsilon_left=epsilon_left,
+        participants=tuple(map(Address, participants)),
     )
 
 
-def _task(
-    id: Hex32, found: tuple[Any, ...], terms_hash: str, result: str, now: UnixSeconds
-) -> TaskRecord | None:
-    requester, deadline, status, parties, approved, started, finished = found
+def _task(id: Hex32, found: tuple[Any, ...], now: UnixSeconds) -> TaskRecord | None:
+    agreed, deadline, status, acknowledged, approved, started, finished = found
     if status == TaskState.NONE:
         return None
     state = at_time(TaskState(status), UnixSeconds(deadline), now)
-    masks = (parties, approved, started, finished)
+    masks = (approved, started, finished)
     return TaskRecord(
-        id, Address(requester), state, UnixSeconds(deadline), *masks, hex32(terms_hash), hex32(result)
+        id, state, UnixSeconds(deadline), *masks, "0x" + int(agreed).to_bytes(20).hex(), acknowledged
     )

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SOLC_VERSION = "0.8.37"
-EVM_VERSION = "cancun"
 CONTRACTS = (
     "AlgorithmRegistry",
     "Consortium",
@@ -30,6 +28,10 @@ CONTRACTS = (
 )
 HERE = Path(__file__).resolve().parent
 ARTIFACTS = HERE / "artifacts"
+COMPILER: Mapping[str, Any] = json.loads((HERE / "solc.json").read_text())
+"""The compiler's version and settings, in the one file that says them."""
+
+SOLC_VERSION: str = COMPILER["version"]
 
 # The import callback reads below two roots only: our sources and the pinned OpenZeppelin package.
 _SHIM = """#!{node}
@@ -138,7 +140,7 @@ def _artifact(name: str, output: Mapping[str, Any]) -> dict[str, Any]:
     evm = output["evm"]
     return {
         "contractName": name,
-        "compiler": {"version": SOLC_VERSION, "evmVersion": EVM_VERSION, "optimizerRuns": 200},
+        "compiler": dict(COMPILER),
         "abi": output["abi"],
         "bytecode": "0x" + evm["bytecode"]["object"],
         "deployedBytecode": "0x" + evm["deployedBytecode"]["object"],
@@ -152,9 +154,7 @@ def _standard_input(sources: Path) -> dict[str, Any]:
         "language": "Solidity",
         "sources": {f"{name}.sol": {"content": (sources / f"{name}.sol").read_text()} for name in CONTRACTS},
         "settings": {
-            "evmVersion": EVM_VERSION,
-            "optimizer": {"enabled": True, "runs": 200},
-            "metadata": {"bytecodeHash": "none", "appendCBOR": False},
+            **COMPILER["settings"],
             "outputSelection": {f"{name}.sol": {name: wanted} for name in CONTRACTS},
         },
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from eth_hash.auto import keccak
 from sealtrace.contracts import abi
 from sealtrace.contracts.client import require_chain
 from sealtrace.contracts.errors import DeploymentFailed
+from sealtrace.contracts.governance import Rules
 from sealtrace.contracts.link import Failure, Link, number
 from sealtrace.contracts.sender import Fees, offered
 from sealtrace.protocol.accounts import Account
@@ -51,6 +52,20 @@ class Deployment:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """Whom a consortium begins with."""
+
+    members: tuple[Address, ...]
+    registrar: Address
+    regulator: Address
+    rules: Rules
+
+    def words(self) -> tuple[Any, ...]:
+        """What the consortium's constructor takes."""
+        return list(self.members), self.registrar, self.regulator, self.rules.words()
+
+
 def deploy(
     rpc_url: str,
     chain_id: int,
@@ -58,17 +73,21 @@ def deploy(
     registrar: Address,
     regulator: Address,
     *,
-    admin: Address | None = None,
+    members: Sequence[Address] = (),
+    rules: Rules | None = None,
     timeout_s: float = 120,
 ) -> Deployment:
-    """Deploy the eight contracts. ``admin`` appoints officers later; the deployer, if none is named.
+    """Deploy the eight contracts. ``members`` decide by vote; the registrar alone, if none is named.
 
     Raises:
         ChainUnreachable, WrongChain: the endpoint, as in ``Chain.connect``.
         DeploymentFailed: a contract could not be put on chain; nothing uses a set without its directory.
     """
     link = Link.http(rpc_url, 10)
-    return deploy_over(link, chain_id, deployer_key, registrar, regulator, admin=admin, timeout_s=timeout_s)
+    officers = (registrar, regulator)
+    return deploy_over(
+        link, chain_id, deployer_key, *officers, members=members, rules=rules, timeout_s=timeout_s
+    )
 
 
 def deploy_over(
@@ -78,7 +97,8 @@ def deploy_over(
     registrar: Address,
     regulator: Address,
     *,
-    admin: Address | None = None,
+    members: Sequence[Address] = (),
+    rules: Rules | None = None,
     timeout_s: float = 120,
 ) -> Deployment:
     """The same over a link of the caller's."""
@@ -87,7 +107,8 @@ def deploy_over(
     deployer = address(account.address)
     first = number(link.request("eth_getTransactionCount", deployer, "pending"))
     addresses = {name: created(deployer, first + i) for i, name in enumerate(ORDER)}
-    args = constructor_arguments(addresses, admin or deployer, registrar, regulator)
+    founding = Founding(tuple(members) or (registrar,), registrar, regulator, rules or Rules())
+    args = constructor_arguments(addresses, founding)
     fees = offered(link, link.request("eth_getBlockByNumber", "latest", False))
     hashes = {
         name: _send(link, account, chain_id, first + i, name, args[name], fees)
@@ -102,25 +123,23 @@ def created(deployer: Address, nonce: int) -> Address:
     return address("0x" + keccak(rlp.encode([raw(deployer), nonce]))[12:].hex())
 
 
-def constructor_arguments(
-    at: Mapping[str, Address], admin: Address, registrar: Address, regulator: Address
-) -> dict[str, tuple[Address, ...]]:
+def constructor_arguments(at: Mapping[str, Address], founding: Founding) -> dict[str, tuple[Any, ...]]:
     """The ledger and the grants name each other, so the ledger's address is told before it exists."""
     nodes = at["NodeRegistry"]
     return {
-        "Consortium": (admin, registrar, regulator),
+        "Consortium": founding.words(),
         "NodeRegistry": (at["Consortium"],),
         "DatasetRegistry": (nodes,),
         "AlgorithmRegistry": (at["Consortium"], nodes),
         "GrantRegistry": (nodes, at["DatasetRegistry"], at["AlgorithmRegistry"], at["TaskLedger"]),
-        "TaskLedger": (nodes, at["GrantRegistry"]),
+        "TaskLedger": (at["Consortium"], nodes, at["GrantRegistry"]),
         "EvidenceAnchor": (nodes,),
         "Directory": (at["TaskLedger"], at["EvidenceAnchor"]),
     }
 
 
 def _send(
-    link: Link, account: Any, chain_id: int, nonce: int, name: str, args: tuple[Address, ...], fees: Fees
+    link: Link, account: Any, chain_id: int, nonce: int, name: str, args: tuple[Any, ...], fees: Fees
 ) -> str:
     code = abi.encode_constructor(name, args)
     signed = account.sign_transaction(

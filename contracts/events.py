@@ -23,6 +23,7 @@ class ChainEvent:
 
     name: str
     contract: str
+    address: Address
     args: Mapping[str, JsonValue]
     block_number: int
     block_hash: Hex32
@@ -39,12 +40,12 @@ class Query:
     topics: tuple[tuple[str, ...] | str | None, ...]
 
 
-NAMES = frozenset(event.name for contract in abi.SEVEN for event in abi.events(contract).values())
+NAMES = frozenset(event.name for contract in abi.CONTRACTS for event in abi.events(contract).values())
 """The name of every event the contracts can emit."""
 
 
 def queries(
-    addresses: Mapping[str, Address],
+    contracts: Mapping[Address, str],
     names: Collection[str] | None,
     task: Hex32 | None,
     party: Address | None,
@@ -54,7 +55,7 @@ def queries(
     Where ``task`` or ``party`` is given, an event that has no such value is not asked for.
     """
     shapes: dict[tuple[int | None, int | None], list[tuple[Address, str]]] = {}
-    for contract in abi.SEVEN:
+    for address, contract in contracts.items():
         for event in abi.events(contract).values():
             if names is not None and event.name not in names:
                 continue
@@ -62,7 +63,7 @@ def queries(
             if (task and not places[0]) or (party and not places[1]):
                 continue
             shape = (places[0] if task else None, places[1] if party else None)
-            shapes.setdefault(shape, []).append((addresses[contract], event.topic))
+            shapes.setdefault(shape, []).append((address, event.topic))
     return [_query(shape, wanted, task, party) for shape, wanted in shapes.items()]
 
 
@@ -82,6 +83,7 @@ def read_log(log: Mapping[str, Any], contracts: Mapping[Address, str]) -> ChainE
     return ChainEvent(
         name=event.name,
         contract=contract,
+        address=Address(str(log["address"]).lower()),
         args=_args(event, topics[1:], _bytes(log["data"])),
         block_number=_int(log["blockNumber"]),
         block_hash=hex32(_bytes(log["blockHash"])),

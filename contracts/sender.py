@@ -253,8 +253,7 @@ class Sender:
         return self._mined(row, receipt, height)
 
     def _mined(self, row: Stored, receipt: Mapping[str, Any], height: int) -> Mined:
-        contracts = {found: name for name, found in self.chain.addresses.items()}
-        logs = (events.read_log(log, contracts) for log in receipt["logs"])
+        logs = (events.read_log(log, self.chain.contracts) for log in receipt["logs"])
         found = [event for event in logs if event is not None]
         return Mined(row.hash, self.chain.block(height), number(receipt["gasUsed"]), found)
 

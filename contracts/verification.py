@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sealtrace.contracts import abi
-from sealtrace.contracts.client import named_by, why_not_one_set, why_not_ours
-from sealtrace.contracts.deployment import ORDER, constructor_arguments, created
+from sealtrace.contracts.client import Generation, named_by, why_not_one_set, why_not_ours
+from sealtrace.contracts.deployment import ORDER, Founding, constructor_arguments, created
 from sealtrace.contracts.errors import MalformedAnswer
+from sealtrace.contracts.governance import Rules
 from sealtrace.contracts.link import Ask, Failure, Link, content, hexadecimal, number
 from sealtrace.protocol.identifiers import Address, Hex32, address, hex32
 
 LOOK_BACK_BLOCKS = 2_000
 _CHUNK = 50
-_OFFICERS = ("admin", "registrar", "regulator")
+_FOUNDING = ("address[]", "address", "address", "(uint8,uint32,uint32,uint8)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Examined:
     ``created_by`` is the transaction that created it, or ``None`` if none was found in the blocks looked at.
     """
 
+    generation: int
     name: str
     address: Address
     created_by: Hex32 | None
@@ -37,12 +39,10 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found. ``officers`` are those the consortium began with, where its creation was found."""
+    """What was found. ``founding`` is what the consortium began with, where its creation was found."""
 
     contracts: tuple[Examined, ...]
-    officers: Mapping[str, Address]
-    first_block: int
-    last_block: int
+    founding: Founding | None
 
     @property
     def proven(self) -> bool:
@@ -51,47 +51,77 @@ class Examination:
 
 
 def examine(link: Link, directory: Address, look_back: int = LOOK_BACK_BLOCKS) -> Examination:
-    """Look at a directory and at the seven contracts it names.
+    """Look at a directory and at the contracts it names, of every generation.
 
     Raises:
         ChainUnreachable: the endpoint does not answer.
         WrongContracts: there is no directory of ours.
     """
-    seven, deployed_at = named_by(link, directory)
-    addresses = {**seven, "Directory": directory}
-    wrong = why_not_ours(link, addresses) or why_not_one_set(link, addresses)
-    first = max(0, deployed_at - look_back)
-    span = f"the blocks {first} to {deployed_at}, the one the directory says it was made in"
-    found = _creations(link, {where: name for name, where in addresses.items()}, deployed_at, first)
-    officers = _officers(found.get("Consortium", {}))
-    for name, transaction in found.items():
-        if problem := _why_other_creation(name, transaction, addresses, officers):
-            wrong.setdefault(name, problem)
-    examined = (
-        Examined(name, addresses[name], _hash(found.get(name)), wrong.get(name, _missing(name, found, span)))
-        for name in ORDER
-    )
-    return Examination(tuple(examined), officers, first, deployed_at)
+    named = named_by(link, directory)
+    examined: dict[Address, Examined] = {}
+    founding: Founding | None = None
+    for number_, generation in enumerate(named.generations):
+        fresh = {name: generation.addresses[name] for name in ORDER if generation.addresses[name] not in examined}
+        seen = _Creations.of(link, fresh, generation.since, look_back)
+        founding = founding or seen.founding()
+        for each in _examined(link, number_, generation, fresh, seen, founding):
+            examined[each.address] = each
+    return Examination(tuple(examined.values()), founding)
 
 
-def _missing(name: str, found: Mapping[str, Any], span: str) -> str | None:
-    return None if name in found else f"its creation is not in {span}"
+@dataclass(frozen=True, slots=True)
+class _Creations:
+    """The transactions that created contracts, by the contract's name, and the blocks looked at."""
+
+    found: Mapping[str, Mapping[str, Any]]
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, link: Link, contracts: Mapping[str, Address], newest: int, look_back: int) -> _Creations:
+        """Look from the newest block backwards."""
+        names = {where: name for name, where in contracts.items()}
+        first = max(0, newest - look_back)
+        found: dict[str, Mapping[str, Any]] = {}
+        for transaction in _transactions(link, newest, first):
+            if transaction.get("to"):
+                continue
+            where = created(address(transaction["from"]), number(transaction["nonce"]))
+            if where in names:
+                found.setdefault(names[where], transaction)
+            if len(found) == len(names):
+                break
+        return cls(found, first, newest)
+
+    def founding(self) -> Founding | None:
+        """What the consortium's constructor was given, if it was this one's."""
+        if "Consortium" not in self.found:
+            return None
+        arguments = _creation_code(self.found["Consortium"])[len(abi.artifact("Consortium").bytecode) :]
+        try:
+            members, registrar, regulator, rules = abi.decode_values(_FOUNDING, arguments, "the founding")
+        except MalformedAnswer:
+            return None
+        return Founding(tuple(map(Address, members)), Address(registrar), Address(regulator), Rules(*rules))
 
 
-def _creations(
-    link: Link, names: Mapping[Address, str], newest: int, oldest: int
-) -> dict[str, Mapping[str, Any]]:
-    """The transactions that created the contracts, looked for from the newest block backwards."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for transaction in _transactions(link, newest, oldest):
-        if transaction.get("to"):
-            continue
-        where = created(address(transaction["from"]), number(transaction["nonce"]))
-        if where in names:
-            found.setdefault(names[where], transaction)
-        if len(found) == len(names):
-            break
-    return found
+def _examined(
+    link: Link,
+    number_: int,
+    generation: Generation,
+    fresh: Mapping[str, Address],
+    seen: _Creations,
+    founding: Founding | None,
+) -> Iterator[Examined]:
+    wrong = why_not_ours(link, fresh) or why_not_one_set(link, generation.addresses)
+    for name, where in fresh.items():
+        transaction = seen.found.get(name)
+        problem = wrong.get(name) or _why_other_creation(name, transaction, generation.addresses, founding)
+        if transaction is None:
+            problem = problem or (
+                f"its creation is not in the blocks {seen.first} to {seen.last}, the one it was announced in"
+            )
+        yield Examined(number_, name, where, _hash(transaction), problem)
 
 
 def _transactions(link: Link, newest: int, oldest: int) -> Iterator[Mapping[str, Any]]:
@@ -106,28 +136,19 @@ def _transactions(link: Link, newest: int, oldest: int) -> Iterator[Mapping[str,
             yield from block["transactions"]
 
 
-def _officers(consortium: Mapping[str, Any]) -> dict[str, Address]:
-    if not consortium:
-        return {}
-    arguments = _creation_code(consortium)[len(abi.artifact("Consortium").bytecode) :]
-    try:
-        values = abi.decode_values(["address"] * 3, arguments, "the consortium's officers")
-    except MalformedAnswer:
-        return {}
-    return {office: Address(value) for office, value in zip(_OFFICERS, values, strict=True)}
-
-
 def _why_other_creation(
     name: str,
-    transaction: Mapping[str, Any],
+    transaction: Mapping[str, Any] | None,
     addresses: Mapping[str, Address],
-    officers: Mapping[str, Address],
+    founding: Founding | None,
 ) -> str | None:
-    if name == "Consortium" and not officers:
-        return "it was created by other code"
-    offices = [officers.get(office, address("0x" + "00" * 20)) for office in _OFFICERS]
-    arguments = constructor_arguments(addresses, *offices)[name]
-    if _creation_code(transaction) != abi.encode_constructor(name, arguments):
+    if transaction is None:
+        return None
+    if founding is None:
+        return "it was created by other code" if name == "Consortium" else None
+    if _creation_code(transaction) != abi.encode_constructor(
+        name, constructor_arguments(addresses, founding)[name]
+    ):
         return "it was created by other code"
     return None
 

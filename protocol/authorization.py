@@ -11,13 +11,13 @@ from sealtrace.protocol.records import (
     Algorithm,
     AlgorithmStatus,
     Dataset,
-    DatasetStatus,
     Grant,
     Node,
     NodeStatus,
     Protection,
     Role,
     TaskTerms,
+    Use,
 )
 
 
@@ -31,6 +31,8 @@ class Request:
     requester: Address
     purpose: Hex32
     protections: Protection
+    epsilon_millionths: int
+    parties: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,7 @@ class Facts:
     algorithms: Mapping[Hex32, Algorithm]
 
 
-def why_denied(
-    terms: TaskTerms, requester: Address, party: Address, facts: Facts, now: UnixSeconds
-) -> Denial | None:
+def why_denied(terms: TaskTerms, party: Address, facts: Facts, now: UnixSeconds) -> Denial | None:
     """Return the first reason why ``party`` may not start the task, or ``None``.
 
     ``now`` is the timestamp of the block ``facts`` were read at, never the node's clock: an auditor
@@ -55,11 +55,25 @@ def why_denied(
     if any(not _is_active(facts.nodes.get(other)) for other in terms.parties):
         return Denial.PARTY_NOT_ACTIVE
     for use in terms.uses_of(party):
-        request = Request(party, use.dataset, use.algorithm, requester, terms.purpose, terms.protections)
+        request = request_of(terms, party, use)
         denial = why_grant_denied(request, facts.grants.get(use.grant), now)
         if denial := denial or why_standing_denied(request, facts):
             return denial
     return None
+
+
+def request_of(terms: TaskTerms, party: Address, use: Use) -> Request:
+    """What the start of ``party`` asks of the grant that ``use`` names."""
+    return Request(
+        party,
+        use.dataset,
+        use.algorithm,
+        terms.requester,
+        terms.purpose,
+        terms.protections,
+        use.epsilon_millionths,
+        terms.parties,
+    )
 
 
 def why_grant_denied(request: Request, grant: Grant | None, now: UnixSeconds) -> Denial | None:
@@ -75,7 +89,7 @@ def why_standing_denied(request: Request, facts: Facts) -> Denial | None:
     if requester is None or not requester.may(Role.REQUESTER):
         return Denial.REQUESTER_NOT_ACTIVE
     dataset = facts.datasets.get(request.dataset)
-    if dataset is None or dataset.status is not DatasetStatus.ACTIVE:
+    if dataset is None or not dataset.usable:
         return Denial.DATASET_NOT_ACTIVE
     algorithm = facts.algorithms.get(request.algorithm)
     if algorithm is None or algorithm.status is not AlgorithmStatus.ACTIVE:
@@ -106,6 +120,12 @@ def _why_not_in_force(request: Request, grant: Grant, now: UnixSeconds) -> Denia
         return Denial.GRANT_EXHAUSTED
     if not request.protections or request.protections & ~grant.protections:
         return Denial.PROTECTION_NOT_ALLOWED
+    budgeted, asked = grant.epsilon_millionths > 0, request.epsilon_millionths
+    if budgeted and not 0 < asked <= grant.epsilon_left:
+        return Denial.EPSILON_NOT_COVERED
+    others = {party for party in request.parties if party != grant.owner}
+    if grant.participants and not others <= set(grant.participants):
+        return Denial.PARTICIPANT_NOT_ALLOWED
     return None
 
 

@@ -23,6 +23,7 @@ class DatasetStatus(IntEnum):
     NONE = 0
     ACTIVE = 1
     WITHDRAWN = 2
+    SUPERSEDED = 3
 
 
 class DataClass(IntEnum):
@@ -40,6 +41,8 @@ class AlgorithmStatus(IntEnum):
     ACTIVE = 1
     SUSPENDED = 2
     REVOKED = 3
+    PROPOSED = 4
+    REJECTED = 5
 
 
 class GrantStatus(IntEnum):
@@ -110,6 +113,12 @@ class Dataset:
     data_class: DataClass
     commitment: Hex32
     schema_hash: Hex32
+    version: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether tasks may use it; a former version may still be used under the grants in being."""
+        return self.status in (DatasetStatus.ACTIVE, DatasetStatus.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,7 @@ class Algorithm:
     digest: Hex32
     provider: Address
     status: AlgorithmStatus
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +145,16 @@ class GrantTerms:
     protections: Protection
     approval_required: bool = False
     epsilon_millionths: int = 0
+    participants: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A grant as it stands at a block."""
+    """A grant as it stands at a block.
+
+    ``epsilon_left`` is what is left of the budget, ``epsilon_millionths`` what was granted (0: no budget).
+    ``participants`` are those who may be parties beside the owner; none: anybody.
+    """
 
     id: Hex32
     owner: Address
@@ -154,6 +169,9 @@ class Grant:
     approval_required: bool
     revoked: bool
     epsilon_millionths: int
+    uses: int
+    epsilon_left: int
+    participants: tuple[Address, ...] = ()
 
     def status(self, now: UnixSeconds) -> GrantStatus:
         """Where the grant stands at block time ``now``; the first that applies."""
@@ -168,18 +186,23 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One dataset put under one algorithm, by the party at index ``party``, under one grant."""
+    """One dataset put under one algorithm, by the party at index ``party``, under one grant.
+
+    ``epsilon_millionths`` is what it spends of the grant's privacy budget, where the grant sets one.
+    """
 
     party: int
     dataset: Hex32
     algorithm: Hex32
     grant: Hex32
+    epsilon_millionths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTerms:
-    """What the chain knows of a task; its hash is stored, callers hand it back with every call."""
+    """What a task is. Its id commits to all of it; the ledger keeps none, callers hand it back."""
 
+    requester: Address
     spec: Hex32
     purpose: Hex32
     protections: Protection

@@ -114,6 +114,7 @@ class TaskSpec(_Document):
         for step in self.steps:
             protections |= step.protection
         return TaskTerms(
+            requester=self.requester,
             spec=self.digest(),
             purpose=purpose_hash(self.purpose),
             protections=protections,

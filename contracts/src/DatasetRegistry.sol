@@ -17,23 +17,28 @@ contract DatasetRegistry is IDatasetRegistry {
     }
 
     /// @inheritdoc IDatasetRegistry
-    function register(bytes32 commitment, bytes32 schemaHash, DataClass class) external returns (bytes32 dataset) {
-        nodes.requireActive(msg.sender, DATA_OWNER);
-        if (commitment == 0 || schemaHash == 0) revert EmptyCommitment();
-        dataset = keccak256(abi.encode(msg.sender, commitment));
-        if (_datasets[dataset].status != DatasetStatus.None) revert DatasetAlreadyKnown(dataset);
+    function register(bytes32 commitment, bytes32 schemaHash, DataClass class) external returns (bytes32) {
+        return _register(commitment, schemaHash, class, 0);
+    }
 
-        _datasets[dataset] =
-            Dataset(msg.sender, DatasetStatus.Active, class, uint40(block.timestamp), commitment, schemaHash);
+    /// @inheritdoc IDatasetRegistry
+    function supersede(bytes32 previous, bytes32 commitment, bytes32 schemaHash, DataClass class)
+        external
+        returns (bytes32 dataset)
+    {
+        Dataset storage d = _owned(previous);
+        if (d.status != DatasetStatus.Active) revert DatasetNotActive(previous, d.status);
 
-        emit DatasetRegistered(dataset, msg.sender, commitment, schemaHash, class);
+        uint32 version = d.version + 1;
+        d.status = DatasetStatus.Superseded;
+        dataset = _register(commitment, schemaHash, class, version);
+
+        emit DatasetSuperseded(previous, dataset, version);
     }
 
     /// @inheritdoc IDatasetRegistry
     function withdraw(bytes32 dataset) external {
-        Dataset storage d = _datasets[dataset];
-        if (d.status == DatasetStatus.None) revert UnknownDataset(dataset);
-        if (msg.sender != d.owner) revert NotDatasetOwner(dataset, msg.sender, d.owner);
+        Dataset storage d = _owned(dataset);
         if (d.status == DatasetStatus.Withdrawn) revert DatasetAlreadyWithdrawn(dataset);
 
         d.status = DatasetStatus.Withdrawn;
@@ -47,7 +52,28 @@ contract DatasetRegistry is IDatasetRegistry {
     }
 
     /// @inheritdoc IDatasetRegistry
-    function standingOf(bytes32 dataset) external view returns (address owner, bool active) {
-        return (_datasets[dataset].owner, _datasets[dataset].status == DatasetStatus.Active);
+    function standingOf(bytes32 dataset) external view returns (address owner, DatasetStatus status) {
+        return (_datasets[dataset].owner, _datasets[dataset].status);
+    }
+
+    function _register(bytes32 commitment, bytes32 schemaHash, DataClass class, uint32 version)
+        private
+        returns (bytes32 dataset)
+    {
+        nodes.requireActive(msg.sender, DATA_OWNER);
+        if (commitment == 0 || schemaHash == 0) revert EmptyCommitment();
+        dataset = keccak256(abi.encode(msg.sender, commitment));
+        if (_datasets[dataset].status != DatasetStatus.None) revert DatasetAlreadyKnown(dataset);
+
+        _datasets[dataset] =
+            Dataset(msg.sender, DatasetStatus.Active, class, uint40(block.timestamp), version, commitment, schemaHash);
+
+        emit DatasetRegistered(dataset, msg.sender, commitment, schemaHash, class);
+    }
+
+    function _owned(bytes32 dataset) private view returns (Dataset storage d) {
+        d = _datasets[dataset];
+        if (d.status == DatasetStatus.None) revert UnknownDataset(dataset);
+        if (msg.sender != d.owner) revert NotDatasetOwner(dataset, msg.sender, d.owner);
     }
 }

@@ -3,7 +3,7 @@ pragma solidity ^0.8.37;
 
 import {IConsortium} from "./interfaces/IConsortium.sol";
 
-/// @title A registry that asks the consortium who holds an office
+/// @title A contract that asks the consortium who may do what
 abstract contract Governed {
     IConsortium public immutable consortium;
 
@@ -11,15 +11,9 @@ abstract contract Governed {
         consortium = consortium_;
     }
 
-    function _onlyRegistrar() internal view {
-        if (!consortium.isRegistrar(msg.sender)) revert IConsortium.OnlyRegistrar(msg.sender);
-    }
-
-    /// @return regulator whether the caller acts as the regulator (who prevails over a registrar)
-    function _registrarOrRegulator() internal view returns (bool regulator) {
-        regulator = consortium.isRegulator(msg.sender);
-        if (!regulator && !consortium.isRegistrar(msg.sender)) {
-            revert IConsortium.OnlyRegistrarOrRegulator(msg.sender);
-        }
+    /// @dev Only what the members voted for.
+    modifier onlyConsortium() {
+        if (msg.sender != address(consortium)) revert IConsortium.OnlyConsortium(msg.sender);
+        _;
     }
 }

@@ -13,50 +13,52 @@ contract NodeRegistry is INodeRegistry, Governed {
     uint8 private constant ALL_ROLES = 31;
 
     mapping(address => Node) private _nodes;
+    mapping(address => mapping(uint32 => FormerKeys)) private _former;
 
     constructor(IConsortium consortium_) Governed(consortium_) {}
 
     /// @inheritdoc INodeRegistry
     function admit(address node, uint8 roles, bytes32 tlsFingerprint, bytes32 encryptionKey) external {
-        _onlyRegistrar();
+        consortium.requireAdmission(msg.sender);
         if (_nodes[node].status != NodeStatus.None) revert NodeAlreadyKnown(node, _nodes[node].status);
         if (roles == 0 || roles > ALL_ROLES) revert InvalidRoles(roles);
         _requireKeys(node, roles, tlsFingerprint, encryptionKey);
 
-        _nodes[node] = Node(NodeStatus.Active, roles, uint40(block.timestamp), false, tlsFingerprint, encryptionKey);
+        _nodes[node] = Node(NodeStatus.Active, roles, uint40(block.timestamp), false, 0, tlsFingerprint, encryptionKey);
 
         emit NodeAdmitted(node, roles, tlsFingerprint, encryptionKey);
     }
 
     /// @inheritdoc INodeRegistry
     function suspend(address node, bytes32 reason) external {
-        bool regulator = _registrarOrRegulator();
+        bool prevails = consortium.requireSupervision(msg.sender);
         Node storage n = _nodes[node];
-        bool takesOver = regulator && n.status == NodeStatus.Suspended && !n.heldByRegulator;
+        bool takesOver = prevails && n.status == NodeStatus.Suspended && !n.held;
         if (n.status != NodeStatus.Active && !takesOver) revert NodeNotActive(node, n.status);
+        if (reason == 0) revert ReasonMissing(node);
 
         n.status = NodeStatus.Suspended;
-        n.heldByRegulator = regulator;
+        n.held = prevails;
 
-        emit NodeSuspended(node, msg.sender, regulator, reason);
+        emit NodeSuspended(node, msg.sender, prevails, reason);
     }
 
     /// @inheritdoc INodeRegistry
     function reinstate(address node) external {
-        bool regulator = _registrarOrRegulator();
+        bool prevails = consortium.requireSupervision(msg.sender);
         Node storage n = _nodes[node];
         if (n.status != NodeStatus.Suspended) revert NodeNotSuspended(node, n.status);
-        if (n.heldByRegulator && !regulator) revert HeldByRegulator(node);
+        if (n.held && !prevails) revert NodeHeld(node);
 
         n.status = NodeStatus.Active;
-        n.heldByRegulator = false;
+        n.held = false;
 
         emit NodeReinstated(node, msg.sender);
     }
 
     /// @inheritdoc INodeRegistry
     function retire(address node) external {
-        _onlyRegistrar();
+        consortium.requireAdmission(msg.sender);
         NodeStatus status = _nodes[node].status;
         if (status == NodeStatus.None) revert UnknownNode(node);
         if (status == NodeStatus.Retired) revert NodeAlreadyRetired(node);
@@ -69,17 +71,25 @@ contract NodeRegistry is INodeRegistry, Governed {
     /// @inheritdoc INodeRegistry
     function rotateKeys(bytes32 tlsFingerprint, bytes32 encryptionKey) external {
         requireActive(msg.sender, 0);
-        _requireKeys(msg.sender, _nodes[msg.sender].roles, tlsFingerprint, encryptionKey);
+        Node storage n = _nodes[msg.sender];
+        _requireKeys(msg.sender, n.roles, tlsFingerprint, encryptionKey);
 
-        _nodes[msg.sender].tlsFingerprint = tlsFingerprint;
-        _nodes[msg.sender].encryptionKey = encryptionKey;
+        _former[msg.sender][n.version] = FormerKeys(uint40(block.timestamp), n.tlsFingerprint, n.encryptionKey);
+        n.tlsFingerprint = tlsFingerprint;
+        n.encryptionKey = encryptionKey;
+        uint32 version = ++n.version;
 
-        emit NodeKeysRotated(msg.sender, tlsFingerprint, encryptionKey);
+        emit NodeKeysRotated(msg.sender, tlsFingerprint, encryptionKey, version);
     }
 
     /// @inheritdoc INodeRegistry
     function nodeOf(address node) external view returns (Node memory) {
         return _nodes[node];
+    }
+
+    /// @inheritdoc INodeRegistry
+    function formerKeysOf(address node, uint32 version) external view returns (FormerKeys memory) {
+        return _former[node][version];
     }
 
     /// @inheritdoc INodeRegistry

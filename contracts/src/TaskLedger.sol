@@ -1,119 +1,167 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
+import {Governed} from "./Governed.sol";
+import {IConsortium} from "./interfaces/IConsortium.sol";
 import {IGrantRegistry} from "./interfaces/IGrantRegistry.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {ITaskLedger} from "./interfaces/ITaskLedger.sol";
-import {Blame, Request, TaskStatus, TaskTerms, Use} from "./Types.sol";
+import {Signatures} from "./Signatures.sol";
+import {
+    Blame,
+    Request,
+    Signed,
+    SignedReceipt,
+    SignedStart,
+    TaskKey,
+    TaskStatus,
+    TaskTerms,
+    Use
+} from "./Types.sol";
 
 /// @title The implementation of `ITaskLedger`, which is its manual
-contract TaskLedger is ITaskLedger {
+contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     uint8 private constant REQUESTER = 4;
     uint256 private constant MAX_PARTIES = 16;
     uint256 private constant MAX_USES = 64;
-    bytes32 private constant CONFLICT = bytes32(type(uint256).max);
+    uint160 private constant CONFLICT = type(uint160).max;
+    bytes32 private constant APPROVAL_TYPE = keccak256("Approval(bytes32 task,uint40 validUntil)");
+    bytes32 private constant START_TYPE = keccak256("Start(bytes32 task,bytes32 inputCommitment,uint40 validUntil)");
+    bytes32 private constant REFUSAL_TYPE = keccak256("Refusal(bytes32 task,uint8 reason,uint40 validUntil)");
+    bytes32 private constant RECEIPT_TYPE =
+        keccak256("Receipt(bytes32 task,bytes32 receipt,bytes32 result,uint40 validUntil)");
 
     INodeRegistry public immutable nodes;
     IGrantRegistry public immutable grants;
-
+    bool public closed;
     mapping(bytes32 => Task) private _tasks;
-    mapping(bytes32 => bytes32) private _terms;
-    mapping(bytes32 => bytes32) private _results;
 
-    constructor(INodeRegistry nodes_, IGrantRegistry grants_) {
+    constructor(IConsortium consortium_, INodeRegistry nodes_, IGrantRegistry grants_)
+        Governed(consortium_)
+        Signatures("Sealtrace TaskLedger")
+    {
         nodes = nodes_;
         grants = grants_;
     }
 
     /// @inheritdoc ITaskLedger
     function create(TaskTerms calldata terms) external returns (bytes32 task) {
+        if (closed) revert ClosedForNewTasks();
         nodes.requireActive(msg.sender, REQUESTER);
         _requireShape(terms);
-        task = idOf(msg.sender, terms.spec);
+        task = idOf(terms);
+        if (msg.sender != terms.requester) revert NotTheRequester(task, msg.sender, terms.requester);
         if (_tasks[task].status != TaskStatus.None) revert TaskAlreadyKnown(task, statusOf(task));
 
-        uint8 n = uint8(terms.parties.length);
         uint16 approved = _standingParties(terms);
-        bool authorized = approved == _all(n);
+        bool authorized = approved == _all(terms.parties);
         TaskStatus status = authorized ? TaskStatus.Authorized : TaskStatus.Created;
-        _tasks[task] = Task(msg.sender, terms.deadline, status, n, approved, 0, 0);
-        _terms[task] = _hash(terms);
+        _tasks[task] = Task(0, terms.deadline, status, false, approved, 0, 0);
 
         _emitCreated(task, terms, approved);
         if (authorized) emit TaskAuthorized(task);
     }
 
     /// @inheritdoc ITaskLedger
-    function approve(bytes32 task, TaskTerms calldata terms) external {
-        (Task memory t, uint16 bit) = _act(task, terms);
-        if (t.approved & bit != 0) revert AlreadyApproved(task, msg.sender);
-        _requireFrom(task, t.status, TaskStatus.Created, TaskStatus.Authorized);
-
-        t.approved |= bit;
-        bool authorized = t.approved == _all(t.parties);
-        if (authorized) t.status = TaskStatus.Authorized;
-        _tasks[task] = t;
-
-        emit TaskApproved(task, msg.sender);
-        if (authorized) emit TaskAuthorized(task);
+    function approve(TaskKey calldata key) external {
+        bytes32 task = _idOf(key);
+        _approve(task, key, _indexOf(task, key.parties, msg.sender));
     }
 
     /// @inheritdoc ITaskLedger
-    function start(bytes32 task, TaskTerms calldata terms, bytes32 inputCommitment) external {
-        (Task memory t, uint16 bit) = _act(task, terms);
-        if (t.started & bit != 0) revert AlreadyStarted(task, msg.sender);
-        _requireFrom(task, t.status, TaskStatus.Authorized, TaskStatus.Running);
-        if (inputCommitment == 0) revert EmptyTerms();
-        if (!nodes.areActive(terms.parties)) revert PartyNotActive(task);
+    function approveSigned(TaskKey calldata key, uint8 party, Signed calldata signed) external {
+        bytes32 task = _idOf(key);
+        address signer = _partyAt(task, key.parties, party);
+        _requireSigned(signer, keccak256(abi.encode(APPROVAL_TYPE, task, signed.validUntil)), signed);
 
-        t.started |= bit;
-        bool running = t.started == _all(t.parties);
-        if (running) t.status = TaskStatus.Running;
-        _tasks[task] = t;
-        _consume(task, t.requester, terms);
-
-        emit TaskStarted(task, msg.sender, inputCommitment);
-        if (running) emit TaskRunning(task);
+        _approve(task, key, party);
     }
 
     /// @inheritdoc ITaskLedger
-    function refuse(bytes32 task, TaskTerms calldata terms, uint8 reason) external {
-        (Task memory t,) = _act(task, terms);
-        if (t.status != TaskStatus.Created && t.status != TaskStatus.Authorized) {
-            revert IllegalTransition(task, t.status, TaskStatus.Refused);
+    function start(TaskTerms calldata terms, bytes32 inputCommitment) external {
+        bytes32 task = idOf(terms);
+        uint256 index = _indexOf(task, terms.parties, msg.sender);
+        Task memory t = _startable(task, terms.parties);
+
+        _start(task, t, terms, index, inputCommitment);
+    }
+
+    /// @inheritdoc ITaskLedger
+    function startSigned(TaskTerms calldata terms, SignedStart[] calldata starts) external {
+        bytes32 task = idOf(terms);
+        Task memory t = _startable(task, terms.parties);
+        if (starts.length == 0) revert NothingSigned();
+        for (uint256 i; i < starts.length; ++i) {
+            SignedStart calldata s = starts[i];
+            address signer = _partyAt(task, terms.parties, s.party);
+            bytes32 said = keccak256(abi.encode(START_TYPE, task, s.inputCommitment, s.signed.validUntil));
+            _requireSigned(signer, said, s.signed);
+
+            _start(task, t, terms, s.party, s.inputCommitment);
         }
-        if (reason == 0) revert ReasonMissing();
-
-        _tasks[task].status = TaskStatus.Refused;
-
-        emit TaskRefused(task, msg.sender, reason);
     }
 
     /// @inheritdoc ITaskLedger
-    function finish(bytes32 task, TaskTerms calldata terms, bytes32 receipt, bytes32 result) external {
-        (Task memory t, uint16 bit) = _act(task, terms);
-        if (t.finished & bit != 0) revert AlreadyFinished(task, msg.sender);
-        _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Completed);
-        if (receipt == 0 || result == 0 || result == CONFLICT) revert EmptyTerms();
-
-        bytes32 agreed = _agree(task, result);
-        t.finished |= bit;
-        bool over = t.finished == _all(t.parties);
-        if (over) t.status = agreed == CONFLICT ? TaskStatus.Disputed : TaskStatus.Completed;
-        _tasks[task] = t;
-
-        emit TaskFinished(task, msg.sender, receipt, result);
-        if (over && agreed == CONFLICT) emit TaskDisputed(task);
-        else if (over) emit TaskCompleted(task, result);
+    function refuse(TaskKey calldata key, uint8 reason) external {
+        bytes32 task = _idOf(key);
+        _refuse(task, key, _indexOf(task, key.parties, msg.sender), reason);
     }
 
     /// @inheritdoc ITaskLedger
-    function fail(bytes32 task, TaskTerms calldata terms, uint8 reason, Blame blame, address blamed) external {
-        (Task memory t, uint16 bit) = _act(task, terms);
+    function refuseSigned(TaskKey calldata key, uint8 party, uint8 reason, Signed calldata signed) external {
+        bytes32 task = _idOf(key);
+        address signer = _partyAt(task, key.parties, party);
+        _requireSigned(signer, keccak256(abi.encode(REFUSAL_TYPE, task, reason, signed.validUntil)), signed);
+
+        _refuse(task, key, party, reason);
+    }
+
+    /// @inheritdoc ITaskLedger
+    function progress(TaskKey calldata key, uint8 step, uint16 permille) external {
+        bytes32 task = _idOf(key);
+        uint256 index = _indexOf(task, key.parties, msg.sender);
+        Task memory t = _act(task, key.parties, index);
+        _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Running);
+        if (permille > 1000) revert InvalidProgress(permille);
+
+        emit TaskProgress(task, msg.sender, step, permille);
+    }
+
+    /// @inheritdoc ITaskLedger
+    function finish(TaskKey calldata key, bytes32 receipt, bytes32 result) external {
+        bytes32 task = _idOf(key);
+        uint256 index = _indexOf(task, key.parties, msg.sender);
+        Task memory t = _act(task, key.parties, index);
+
+        _finish(task, t, key.parties, index, receipt, result);
+    }
+
+    /// @inheritdoc ITaskLedger
+    function finishSigned(TaskKey calldata key, SignedReceipt[] calldata receipts) external {
+        bytes32 task = _idOf(key);
+        if (receipts.length == 0) revert NothingSigned();
+        Task memory t = _open(task, TaskStatus.Completed);
+        for (uint256 i; i < receipts.length; ++i) {
+            SignedReceipt calldata s = receipts[i];
+            address signer = _partyAt(task, key.parties, s.party);
+            bytes32 said = keccak256(abi.encode(RECEIPT_TYPE, task, s.receipt, s.result, s.signed.validUntil));
+            _requireSigned(signer, said, s.signed);
+            nodes.requireActive(signer, 0);
+
+            _finish(task, t, key.parties, s.party, s.receipt, s.result);
+        }
+    }
+
+    /// @inheritdoc ITaskLedger
+    function fail(TaskKey calldata key, uint8 reason, Blame blame, address blamed) external {
+        bytes32 task = _idOf(key);
+        uint256 index = _indexOf(task, key.parties, msg.sender);
+        Task memory t = _act(task, key.parties, index);
         _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Failed);
-        if (t.finished & bit != 0) revert AlreadyFinished(task, msg.sender);
+        if (t.finished & _bit(index) != 0) revert AlreadyFinished(task, msg.sender);
         if (reason == 0) revert ReasonMissing();
-        _requireBlame(task, terms, blame, blamed);
+        _requireBlame(task, key.parties, blame, blamed);
 
         _tasks[task].status = TaskStatus.Failed;
 
@@ -121,9 +169,10 @@ contract TaskLedger is ITaskLedger {
     }
 
     /// @inheritdoc ITaskLedger
-    function cancel(bytes32 task) external {
-        Task memory t = _open(task, TaskStatus.Cancelled);
-        if (msg.sender != t.requester) revert NotTheRequester(task, msg.sender, t.requester);
+    function cancel(TaskKey calldata key) external {
+        bytes32 task = _idOf(key);
+        _open(task, TaskStatus.Cancelled);
+        if (msg.sender != key.requester) revert NotTheRequester(task, msg.sender, key.requester);
 
         _tasks[task].status = TaskStatus.Cancelled;
 
@@ -131,11 +180,11 @@ contract TaskLedger is ITaskLedger {
     }
 
     /// @inheritdoc ITaskLedger
-    function stop(bytes32 task, TaskTerms calldata terms) external {
+    function stop(TaskKey calldata key) external {
         // No `_act`: an owner whose node was suspended must still be able to stop a run on its data.
+        bytes32 task = _idOf(key);
         Task memory t = _open(task, TaskStatus.Cancelled);
-        _requireTerms(task, terms);
-        _bitOf(task, terms.parties);
+        _indexOf(task, key.parties, msg.sender);
         _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Cancelled);
 
         _tasks[task].status = TaskStatus.Cancelled;
@@ -144,11 +193,33 @@ contract TaskLedger is ITaskLedger {
     }
 
     /// @inheritdoc ITaskLedger
+    function acknowledge(TaskKey calldata key, bytes32 result) external {
+        bytes32 task = _idOf(key);
+        Task memory t = _tasks[task];
+        if (t.status == TaskStatus.None) revert UnknownTask(task);
+        if (msg.sender != key.requester) revert NotTheRequester(task, msg.sender, key.requester);
+        _requireFrom(task, t.status, TaskStatus.Completed, TaskStatus.Completed);
+        if (t.acknowledged) revert AlreadyAcknowledged(task);
+        if (_mark(result) != t.agreed) revert ResultDiffers(task, result);
+
+        _tasks[task].acknowledged = true;
+
+        emit TaskAcknowledged(task, msg.sender, result);
+    }
+
+    /// @inheritdoc ITaskLedger
+    function close() external onlyConsortium {
+        if (closed) revert ClosedForNewTasks();
+
+        closed = true;
+
+        emit LedgerClosed(msg.sender);
+    }
+
+    /// @inheritdoc ITaskLedger
     function statusOf(bytes32 task) public view returns (TaskStatus) {
-        Task storage t = _tasks[task];
-        bool open = t.status == TaskStatus.Created || t.status == TaskStatus.Authorized
-            || t.status == TaskStatus.Running;
-        return open && block.timestamp >= t.deadline ? TaskStatus.Expired : t.status;
+        Task memory t = _tasks[task];
+        return _isOpen(t.status) && block.timestamp >= t.deadline ? TaskStatus.Expired : t.status;
     }
 
     /// @inheritdoc ITaskLedger
@@ -157,103 +228,171 @@ contract TaskLedger is ITaskLedger {
     }
 
     /// @inheritdoc ITaskLedger
-    function termsOf(bytes32 task) external view returns (bytes32) {
-        return _terms[task];
+    function idOf(TaskTerms calldata t) public view returns (bytes32) {
+        bytes32 uses = _hash(t.uses);
+        return _id(t.requester, keccak256(abi.encode(t.spec, t.purpose, t.protections, t.deadline, uses)), t.parties);
     }
 
-    /// @inheritdoc ITaskLedger
-    function resultOf(bytes32 task) external view returns (bytes32) {
-        return _results[task];
+    function _approve(bytes32 task, TaskKey calldata key, uint256 index) private {
+        Task memory t = _act(task, key.parties, index);
+        uint16 bit = _bit(index);
+        if (t.approved & bit != 0) revert AlreadyApproved(task, key.parties[index]);
+        _requireFrom(task, t.status, TaskStatus.Created, TaskStatus.Authorized);
+
+        t.approved |= bit;
+        bool authorized = t.approved == _all(key.parties);
+        if (authorized) t.status = TaskStatus.Authorized;
+        _tasks[task] = t;
+
+        emit TaskApproved(task, key.parties[index]);
+        if (authorized) emit TaskAuthorized(task);
     }
 
-    /// @inheritdoc ITaskLedger
-    function idOf(address requester, bytes32 spec) public view returns (bytes32) {
-        return keccak256(abi.encode(block.chainid, address(this), requester, spec));
+    function _start(
+        bytes32 task,
+        Task memory t,
+        TaskTerms calldata terms,
+        uint256 index,
+        bytes32 inputCommitment
+    ) private {
+        address party = terms.parties[index];
+        uint16 bit = _bit(index);
+        if (t.started & bit != 0) revert AlreadyStarted(task, party);
+        _requireFrom(task, t.status, TaskStatus.Authorized, TaskStatus.Running);
+        if (inputCommitment == 0) revert EmptyTerms();
+
+        t.started |= bit;
+        bool running = t.started == _all(terms.parties);
+        if (running) t.status = TaskStatus.Running;
+        _tasks[task] = t;
+        _consume(task, terms, index);
+
+        emit TaskStarted(task, party, inputCommitment);
+        if (running) emit TaskRunning(task);
     }
 
-    /// @dev What every act of a party needs: an open task, the terms on record, an active party of it.
-    function _act(bytes32 task, TaskTerms calldata terms) private view returns (Task memory t, uint16 bit) {
+    function _refuse(bytes32 task, TaskKey calldata key, uint256 index, uint8 reason) private {
+        Task memory t = _act(task, key.parties, index);
+        if (t.status != TaskStatus.Created && t.status != TaskStatus.Authorized) {
+            revert IllegalTransition(task, t.status, TaskStatus.Refused);
+        }
+        if (reason == 0) revert ReasonMissing();
+
+        _tasks[task].status = TaskStatus.Refused;
+
+        emit TaskRefused(task, key.parties[index], reason);
+    }
+
+    function _finish(
+        bytes32 task,
+        Task memory t,
+        address[] calldata parties,
+        uint256 index,
+        bytes32 receipt,
+        bytes32 result
+    ) private {
+        uint16 bit = _bit(index);
+        if (t.finished & bit != 0) revert AlreadyFinished(task, parties[index]);
+        _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Completed);
+        uint160 mark = _mark(result);
+        if (receipt == 0 || mark == 0 || mark == CONFLICT) revert EmptyTerms();
+
+        t.agreed = t.agreed == 0 || t.agreed == mark ? mark : CONFLICT;
+        t.finished |= bit;
+        bool over = t.finished == _all(parties);
+        if (over) t.status = t.agreed == CONFLICT ? TaskStatus.Disputed : TaskStatus.Completed;
+        _tasks[task] = t;
+
+        emit TaskFinished(task, parties[index], receipt, result);
+        if (t.status == TaskStatus.Disputed) emit TaskDisputed(task);
+        if (t.status == TaskStatus.Completed) emit TaskCompleted(task, result);
+    }
+
+    /// @dev What every act of a party needs: an open task, and the party active.
+    function _act(bytes32 task, address[] calldata parties, uint256 index) private view returns (Task memory t) {
+        t = _onRecord(task);
+        nodes.requireActive(parties[index], 0);
+    }
+
+    /// @dev A task that is not over, and all of its parties active.
+    function _startable(bytes32 task, address[] calldata parties) private view returns (Task memory t) {
+        t = _onRecord(task);
+        if (!nodes.areActive(parties)) revert PartyNotActive(task);
+    }
+
+    function _onRecord(bytes32 task) private view returns (Task memory t) {
         t = _tasks[task];
         if (t.status == TaskStatus.None) revert UnknownTask(task);
-        if (statusOf(task) == TaskStatus.Expired) revert TaskExpired(task, t.deadline);
-        _requireTerms(task, terms);
-        bit = _bitOf(task, terms.parties);
-        nodes.requireActive(msg.sender, 0);
+        if (_isOpen(t.status) && block.timestamp >= t.deadline) revert TaskExpired(task, t.deadline);
     }
 
     function _open(bytes32 task, TaskStatus to) private view returns (Task memory t) {
-        t = _tasks[task];
-        if (t.status == TaskStatus.None) revert UnknownTask(task);
-        if (t.status > TaskStatus.Running) revert IllegalTransition(task, t.status, to);
-        if (block.timestamp >= t.deadline) revert TaskExpired(task, t.deadline);
+        t = _onRecord(task);
+        if (!_isOpen(t.status)) revert IllegalTransition(task, t.status, to);
     }
 
     function _requireFrom(bytes32 task, TaskStatus status, TaskStatus from, TaskStatus to) private pure {
         if (status != from) revert IllegalTransition(task, status, to);
     }
 
-    function _requireTerms(bytes32 task, TaskTerms calldata terms) private view {
-        bytes32 given = _hash(terms);
-        if (given != _terms[task]) revert TermsDiffer(task, given, _terms[task]);
-    }
-
     function _requireShape(TaskTerms calldata terms) private view {
-        uint256 n = terms.parties.length;
+        address[] calldata parties = terms.parties;
+        Use[] calldata uses = terms.uses;
+        uint256 n = parties.length;
         if (terms.spec == 0 || terms.purpose == 0 || terms.protections == 0) revert EmptyTerms();
         if (terms.deadline <= block.timestamp) revert DeadlinePassed(terms.deadline);
         if (n == 0 || n > MAX_PARTIES) revert WrongNumberOfParties(n);
         address previous; // so that the first party is not zero either
         for (uint256 i; i < n; ++i) {
-            if (terms.parties[i] <= previous) revert PartiesNotAscending(i);
-            previous = terms.parties[i];
+            if (parties[i] <= previous) revert PartiesNotAscending(i);
+            previous = parties[i];
         }
-        if (terms.uses.length == 0 || terms.uses.length > MAX_USES) revert WrongNumberOfUses(terms.uses.length);
-        for (uint256 i; i < terms.uses.length; ++i) {
-            Use calldata u = terms.uses[i];
+        uint256 m = uses.length;
+        if (m == 0 || m > MAX_USES) revert WrongNumberOfUses(m);
+        for (uint256 i; i < m; ++i) {
+            Use calldata u = uses[i];
             if (u.party >= n) revert NoSuchParty(i, u.party);
             for (uint256 j; j < i; ++j) {
-                if (terms.uses[j].grant == u.grant) revert GrantNamedTwice(i, u.grant);
+                if (uses[j].grant == u.grant) revert GrantNamedTwice(i, u.grant);
             }
         }
     }
 
-    function _requireBlame(bytes32 task, TaskTerms calldata terms, Blame blame, address blamed) private view {
+    function _requireBlame(bytes32 task, address[] calldata parties, Blame blame, address blamed) private view {
         if (blame == Blame.Party) {
-            _indexOf(task, terms.parties, blamed);
+            _indexOf(task, parties, blamed);
             if (blamed == msg.sender) revert BlameMismatch(blame, blamed);
         } else if (blamed != address(0)) {
             revert BlameMismatch(blame, blamed);
         }
     }
 
-    /// @dev The parties all of whose grants stand without approval; a party with no data stands by itself.
+    /// @dev The parties none of whose grants asks for approval; a party with no data stands by itself.
     function _standingParties(TaskTerms calldata terms) private view returns (uint16 approved) {
-        approved = _all(uint8(terms.parties.length));
-        for (uint256 i; i < terms.uses.length; ++i) {
-            Use calldata u = terms.uses[i];
-            if (!grants.isStanding(u.grant, terms.parties[u.party], msg.sender)) approved &= ~(uint16(1) << u.party);
+        approved = _all(terms.parties);
+        Use[] calldata uses = terms.uses;
+        for (uint256 i; i < uses.length; ++i) {
+            if (!grants.isStanding(uses[i].grant)) approved &= ~_bit(uses[i].party);
         }
     }
 
-    function _consume(bytes32 task, address requester, TaskTerms calldata terms) private {
-        for (uint256 i; i < terms.uses.length; ++i) {
-            Use calldata u = terms.uses[i];
-            if (terms.parties[u.party] != msg.sender) continue;
-            Request memory request =
-                Request(msg.sender, u.dataset, u.algorithm, requester, terms.purpose, terms.protections);
-            grants.consume(u.grant, request, task);
+    function _consume(bytes32 task, TaskTerms calldata terms, uint256 index) private {
+        address[] calldata parties = terms.parties;
+        Use[] calldata uses = terms.uses;
+        address party = parties[index];
+        for (uint256 i; i < uses.length; ++i) {
+            Use calldata u = uses[i];
+            if (u.party != index) continue;
+            Request memory request = Request(
+                party, u.dataset, u.algorithm, terms.requester, terms.purpose, terms.protections, u.epsilon
+            );
+            grants.consume(u.grant, request, parties, task);
         }
-    }
-
-    /// @dev Keeps the digest all agree on; once two differ, `CONFLICT` stays.
-    function _agree(bytes32 task, bytes32 result) private returns (bytes32 agreed) {
-        agreed = _results[task];
-        if (agreed == result) return agreed;
-        agreed = agreed == 0 ? result : CONFLICT;
-        _results[task] = agreed;
     }
 
     function _emitCreated(bytes32 task, TaskTerms calldata terms, uint16 approved) private {
+        address[] calldata parties = terms.parties;
+        Use[] calldata uses = terms.uses;
         emit TaskCreated(
             task,
             msg.sender,
@@ -261,19 +400,15 @@ contract TaskLedger is ITaskLedger {
             terms.purpose,
             terms.protections,
             terms.deadline,
-            uint8(terms.parties.length),
-            uint8(terms.uses.length),
+            uint8(parties.length),
+            uint8(uses.length),
             approved
         );
-        for (uint8 i; i < terms.parties.length; ++i) emit TaskPartyNamed(task, terms.parties[i], i);
-        for (uint8 i; i < terms.uses.length; ++i) {
-            Use calldata u = terms.uses[i];
-            emit TaskUseNamed(task, i, u.party, u.dataset, u.algorithm, u.grant);
+        for (uint8 i; i < parties.length; ++i) emit TaskPartyNamed(task, parties[i], i);
+        for (uint8 i; i < uses.length; ++i) {
+            Use calldata u = uses[i];
+            emit TaskUseNamed(task, i, u.party, u.epsilon, u.dataset, u.algorithm, u.grant);
         }
-    }
-
-    function _bitOf(bytes32 task, address[] calldata parties) private view returns (uint16) {
-        return uint16(1) << uint16(_indexOf(task, parties, msg.sender));
     }
 
     function _indexOf(bytes32 task, address[] calldata parties, address who) private pure returns (uint256) {
@@ -283,11 +418,54 @@ contract TaskLedger is ITaskLedger {
         revert NotAParty(task, who);
     }
 
-    function _all(uint8 n) private pure returns (uint16) {
-        return uint16((uint256(1) << n) - 1);
+    function _partyAt(bytes32 task, address[] calldata parties, uint8 index) private pure returns (address) {
+        if (index >= parties.length) revert NotAParty(task, address(0));
+        return parties[index];
     }
 
-    function _hash(TaskTerms calldata terms) private pure returns (bytes32) {
-        return keccak256(abi.encode(terms));
+    function _idOf(TaskKey calldata key) private view returns (bytes32) {
+        return _id(key.requester, key.terms, key.parties);
+    }
+
+    function _id(address requester, bytes32 terms, address[] calldata parties) private view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(this), requester, terms, _hash(parties)));
+    }
+
+    /// @dev `keccak256(abi.encodePacked(parties))`, taken from the call's own bytes: what is not clean in
+    /// them cannot be read as an address later, and gives no id that a clean call could give.
+    function _hash(address[] calldata parties) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            let size := shl(5, parties.length)
+            calldatacopy(free, parties.offset, size)
+            hash := keccak256(free, size)
+        }
+    }
+
+    /// @dev The same over the words of the uses, five for each.
+    function _hash(Use[] calldata uses) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            let size := mul(160, uses.length)
+            calldatacopy(free, uses.offset, size)
+            hash := keccak256(free, size)
+        }
+    }
+
+    function _isOpen(TaskStatus status) private pure returns (bool) {
+        return
+            status == TaskStatus.Created || status == TaskStatus.Authorized || status == TaskStatus.Running;
+    }
+
+    function _mark(bytes32 result) private pure returns (uint160) {
+        return uint160(bytes20(result));
+    }
+
+    function _bit(uint256 index) private pure returns (uint16) {
+        return uint16(1) << uint16(index);
+    }
+
+    function _all(address[] calldata parties) private pure returns (uint16) {
+        return uint16((uint256(1) << parties.length) - 1);
     }
 }

@@ -1,6 +1,6 @@
 """Which lines and branches of the contracts the contracts' tests run: ``make coverage``.
 
-The tests run on eth-tester over a build without the optimizer, whose jumps stand where the source has its
+The tests run on eth-tester over a build that is not optimized, whose jumps stand where the source has its
 branches. Every instruction that py-evm takes is noted, under the test that made it run; the compiler's source
 maps say which statement it belongs to.
 
@@ -22,13 +22,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import eth.vm.forks.shanghai.computation as shanghai
 import eth.vm.forks.spurious_dragon.computation as spurious_dragon
 import pytest
 from eth.vm.code_stream import CodeStream
-from solidity import Compiler, Node, Place, artifacts, place, read_sources, walk
+from solidity import Compiler, Node, Place, artifact, place, read_sources, walk
 
 from sealtrace.contracts import abi, compiler
 
@@ -60,6 +60,7 @@ _STATEMENTS = (
     "InlineAssembly",
     "TryStatement",
 )
+_DECIDING = ("IfStatement", "Conditional", "ForStatement", "WhileStatement")
 _PUSH1, _PUSH32, _STOP, _JUMPI = 0x60, 0x7F, 0x00, 0x57
 
 Outcome = tuple[Place, bool]
@@ -118,18 +119,44 @@ def note_instructions(notes: Notes) -> None:
 
 @dataclass(frozen=True)
 class Build:
-    """The contracts compiled without the optimizer, with their syntax trees."""
+    """The sources with their syntax trees, and each contract compiled as close to its text as can be."""
 
     sources: Mapping[str, str]
-    output: Mapping[str, Any]
+    trees: Mapping[str, Any]
+    contracts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, sources: Mapping[str, str], solc: Compiler) -> Self:
+        """Compile everything."""
+        contracts = {name: solc.build(sources, name, WANTED) for name in compiler.CONTRACTS}
+        return cls(sources, solc.trees(sources), contracts)
+
+    @property
+    def artifacts(self) -> dict[str, dict[str, Any]]:
+        return {name: artifact(name, found) for name, found in self.contracts.items()}
 
     @cached_property
     def files(self) -> dict[int, str]:
-        return {found["id"]: name for name, found in self.output["sources"].items()}
+        return {found["id"]: name for name, found in self.trees.items() if name in self.sources}
 
     def tree(self, file: str) -> Node:
-        found: Node = self.output["sources"][file]["ast"]
+        found: Node = self.trees[file]["ast"]
         return found
+
+    @cached_property
+    def parts(self) -> dict[str, set[str]]:
+        """By contract, the files whose code is in it: its own and those of what it inherits."""
+        made = {
+            node["id"]: (file, node)
+            for file in self.sources
+            for node, _ in walk(self.tree(file))
+            if node["nodeType"] == "ContractDefinition"
+        }
+        return {
+            node["name"]: {made[each][0] for each in node["linearizedBaseContracts"] if each in made}
+            for _, node in made.values()
+            if node["name"] in compiler.CONTRACTS
+        }
 
     @cached_property
     def statements(self) -> dict[str, list[Place]]:
@@ -143,15 +170,20 @@ class Build:
         }
 
     @cached_property
-    def deciders(self) -> set[Place]:
-        """The places whose conditional jump is a branch of the source."""
-        return {
-            place(node, file)
-            for file in own_files(self.sources)
-            for node, _ in walk(self.tree(file))
-            if node["nodeType"] in ("IfStatement", "Conditional", "ForStatement", "WhileStatement")
-            or (node["nodeType"] == "BinaryOperation" and node["operator"] in ("&&", "||"))
-        }
+    def deciders(self) -> dict[Place, Place]:
+        """By the place that a conditional jump of a branch has in the code, the branch it decides.
+
+        By way of Yul, a loop's jump stands at its condition.
+        """
+        found: dict[Place, Place] = {}
+        for file in own_files(self.sources):
+            for node, _ in walk(self.tree(file)):
+                where = place(node, file)
+                if node["nodeType"] in ("ForStatement", "WhileStatement") and node["condition"]:
+                    found.setdefault(place(node["condition"], file), where)
+                if node["nodeType"] in _DECIDING or node.get("operator") in ("&&", "||"):
+                    found[where] = where
+        return found
 
     def statement_of(self, where: Place) -> Place | None:
         """The innermost statement that holds ``where``."""
@@ -166,7 +198,7 @@ class Build:
 
     def instructions(self, contract: str, part: str) -> dict[int, Place]:
         """The place of each instruction of the code, or of its creation, that is of our sources."""
-        code = self.output["contracts"][f"{contract}.sol"][contract]["evm"][part]
+        code = self.contracts[contract]["evm"][part]
         spans = _spans(code["sourceMap"])
         return {
             at: Place(self.files[file], start, length)
@@ -217,13 +249,13 @@ def measure(arguments: list[str]) -> tuple[Coverage, int]:
     """Run the tests that ``arguments`` name over a fresh build and say what ran, and pytest's exit code."""
     sources = read_sources()
     with Compiler() as solc:
-        build = Build(sources, solc.compile(sources, WANTED, optimize=False, ast=True))
+        build = Build.of(sources, solc)
     notes = Notes()
     note_instructions(notes)
     spurious_dragon.EIP170_CODE_SIZE_LIMIT = 1 << 20  # a build without the optimizer is long
     shanghai.MAX_INITCODE_SIZE = 1 << 21
     with tempfile.TemporaryDirectory() as folder:
-        use_artifacts(artifacts(build.output), Path(folder))
+        use_artifacts(build.artifacts, Path(folder))
         code = pytest.main(["-q", "-n", "0", "-k", NOT_OF_THIS_BUILD, *arguments], plugins=[notes])
     return understood(build, notes), int(code)
 
@@ -248,7 +280,7 @@ def understood(build: Build, notes: Notes) -> Coverage:
         for test, codes in notes.ran.items()
     }
     outcomes = {
-        (where, jumped)
+        (build.deciders[where], jumped)
         for code, jumps in notes.jumps.items()
         for at, jumped in jumps
         if (where := maps.places(code).get(at)) in build.deciders and where is not None
@@ -280,7 +312,7 @@ class _Maps:
     def decided(self) -> set[Place]:
         """The branches that some contract's code has."""
         return {
-            where
+            self._build.deciders[where]
             for name in compiler.CONTRACTS
             for part in ("bytecode", "deployedBytecode")
             for at, where in self._build.instructions(name, part).items()
@@ -288,7 +320,7 @@ class _Maps:
         }
 
     def _opcode(self, contract: str, part: str, at: int) -> int:
-        code = self._build.output["contracts"][f"{contract}.sol"][contract]["evm"][part]["object"]
+        code = self._build.contracts[contract]["evm"][part]["object"]
         return int(code[2 * at : 2 * at + 2], 16)
 
     def _found(self, code: bytes) -> Mapping[int, Place]:

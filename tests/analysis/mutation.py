@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from executed import BUILDING, MAP, Build, own_files, state_of_sources, suite, use_artifacts
-from solidity import Compiler, DoesNotCompile, Node, Place, artifacts, place, read_sources, walk
+from solidity import Compiler, DoesNotCompile, Node, Place, artifact, place, read_sources, walk
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent.parent / "build" / "mutants.txt"
@@ -64,6 +64,7 @@ _ARITHMETIC = {
     "++": "--",
     "--": "++",
 }
+_values: dict[str, list[str]] = {}
 _WANTED = ("abi", "evm.bytecode.object", "evm.deployedBytecode")
 
 Replacement = tuple[str, Place, str]
@@ -83,7 +84,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant: ``killed``, ``survived``, or ``invalid``: it does not compile or changes nothing."""
+    """What became of a mutant: ``killed``, ``survived``, or ``invalid``: no code, or no other code."""
 
     mutant: Mutant
     outcome: str
@@ -96,6 +97,7 @@ class Verdict:
 
 def mutants(build: Build) -> list[Mutant]:
     """Every mutant of our sources, in the order of the text."""
+    _values.update(_enums(build))
     found = [each for file in own_files(build.sources) for each in _of_file(build, file)]
     return sorted(found, key=lambda each: (each.place.file, each.place.start, each.replacement))
 
@@ -209,7 +211,7 @@ def _of_member(node: Node, above: tuple[Node, ...], file: str, text: bytes) -> I
     if said == "block.timestamp":
         yield "constant", where, "(block.timestamp + 1)"
     elif meaning.startswith("type(enum "):
-        names = _enum_values(meaning.removeprefix("type(enum ").removesuffix(")"))
+        names = _values[meaning.removeprefix("type(enum ").removesuffix(")").rsplit(".", 1)[-1]]
         other = names[(names.index(node["memberName"]) + 1) % len(names)]
         yield "constant", where, f"{_said(text, place(node['expression'], file))}.{other}"
 
@@ -228,21 +230,15 @@ _MAKERS: Mapping[str, Callable[[Node, tuple[Node, ...], str, bytes], Iterator[Re
     "MemberAccess": _of_member,
 }
 
-_enums: dict[str, list[str]] = {}
 
-
-def _enum_values(name: str) -> list[str]:
-    return _enums[name.rsplit(".", 1)[-1]]
-
-
-def parse(sources: Mapping[str, str], solc: Compiler) -> Build:
-    """The sources with their syntax trees."""
-    build = Build(sources, solc.compile(sources, _WANTED, optimize=False, ast=True))
-    for file in build.sources:
-        for node, _ in walk(build.tree(file)):
-            if node["nodeType"] == "EnumDefinition":
-                _enums[node["name"]] = [member["name"] for member in node["members"]]
-    return build
+def _enums(build: Build) -> dict[str, list[str]]:
+    """The values of every enum, by its name."""
+    return {
+        node["name"]: [member["name"] for member in node["members"]]
+        for file in build.sources
+        for node, _ in walk(build.tree(file))
+        if node["nodeType"] == "EnumDefinition"
+    }
 
 
 def _only_refuses(body: Node) -> bool:
@@ -289,7 +285,7 @@ class Judge:
         self._build = build
         self._tests = tests
         self._solc = Compiler().__enter__()
-        self._usual = self._code(build.sources)
+        self._usual = build.artifacts
 
     def judge(self, mutant: Mutant) -> Verdict:
         began = time.monotonic()
@@ -298,20 +294,20 @@ class Judge:
 
     def _outcome(self, mutant: Mutant) -> tuple[str, str]:
         try:
-            code = self._code(mutated(self._build, mutant))
+            code = self._code(mutant)
         except DoesNotCompile as refused:
             return "invalid", str(refused).splitlines()[0]
-        if _same(code, self._usual):
+        if all(code[name]["bytecode"] == usual["bytecode"] for name, usual in self._usual.items()):
             return "invalid", "it is the same code"
         tests = self._tests(mutant)
         return tried(code, tests) if tests else ("survived", "no test runs it")
 
-    def _code(self, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        return artifacts(self._solc.compile(sources, _WANTED, optimize=False))
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one[name]["bytecode"] == other[name]["bytecode"] for name in one)
+    def _code(self, mutant: Mutant) -> dict[str, dict[str, Any]]:
+        """All contracts; only those that hold the faulty file are compiled again."""
+        sources = mutated(self._build, mutant)
+        holders = [name for name, parts in self._build.parts.items() if mutant.place.file in parts]
+        again = {name: artifact(name, self._solc.build(sources, name, _WANTED)) for name in holders}
+        return self._usual | again
 
 
 def tried(code: Mapping[str, Mapping[str, Any]], tests: Sequence[str]) -> tuple[str, str]:
@@ -480,7 +476,7 @@ def main() -> int:
     parser.add_argument("--survivors", action="store_true", help="only those that survived the last time")
     given = parser.parse_args()
     with Compiler() as solc:
-        build = parse(read_sources(), solc)
+        build = Build.of(read_sources(), solc)
     wanted = [each for each in mutants(build) if not given.words or any(w in each.name for w in given.words)]
     if given.list:
         print("\n".join(f"{each.place.file}:{each.line} [{each.kind}] {each.name}" for each in wanted))

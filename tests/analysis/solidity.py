@@ -55,6 +55,9 @@ class Place:
 class Compiler:
     """One process of ``solc`` under ``node``, told its input line by line."""
 
+    def __init__(self) -> None:
+        self._deep: set[str] = set()
+
     def __enter__(self) -> Self:
         node = shutil.which("node", path=compiler._search_path())
         modules = compiler.HERE / "node_modules"
@@ -73,25 +76,39 @@ class Compiler:
             assert pipe is not None
             pipe.close()
 
-    def compile(
-        self, sources: Mapping[str, str], wanted: Sequence[str], *, optimize: bool = True, ast: bool = False
-    ) -> Mapping[str, Any]:
-        """The standard output for our contracts, each with what is ``wanted``.
+    def trees(self, sources: Mapping[str, str]) -> Mapping[str, Any]:
+        """The syntax tree of every source, by its name, with the index that source maps give it.
 
         Raises:
             DoesNotCompile: there is an error.
         """
-        selection: dict[str, Any] = {f"{name}.sol": {name: list(wanted)} for name in compiler.CONTRACTS}
-        if ast:
-            for name in sources:
-                selection.setdefault(name, {})[""] = ["ast"]
-        settings = {
-            "evmVersion": compiler.EVM_VERSION,
-            "optimizer": {"enabled": optimize, "runs": 200},
-            "metadata": {"bytecodeHash": "none", "appendCBOR": False},
-            "outputSelection": selection,
-        }
+        return self._asked(sources, {"*": {"": ["ast"]}}, {})["sources"]
+
+    def build(self, sources: Mapping[str, str], contract: str, wanted: Sequence[str]) -> Mapping[str, Any]:
+        """One contract, as close to its text as the compiler can: straight, or where that takes more than
+        the stack gives, by way of Yul; not optimized.
+
+        Raises:
+            DoesNotCompile: there is an error.
+        """
+        selection = {f"{contract}.sol": {contract: list(wanted)}}
+        plain = {"optimizer": {"enabled": False}}
+        if contract not in self._deep:
+            try:
+                output = self._asked(sources, selection, plain | {"viaIR": False})
+                return output["contracts"][f"{contract}.sol"][contract]
+            except DoesNotCompile as refused:
+                if "Stack too deep" not in str(refused):
+                    raise
+                self._deep.add(contract)
+        output = self._asked(sources, selection, plain | {"viaIR": True})
+        return output["contracts"][f"{contract}.sol"][contract]
+
+    def _asked(
+        self, sources: Mapping[str, str], selection: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         contents = {name: {"content": text} for name, text in sources.items()}
+        settings = {**compiler.COMPILER["settings"], **settings, "outputSelection": selection}
         output = self._said({"language": "Solidity", "sources": contents, "settings": settings})
         if errors := [each for each in output.get("errors", ()) if each["severity"] == "error"]:
             raise DoesNotCompile(errors[0]["formattedMessage"])
@@ -111,12 +128,9 @@ def read_sources(root: Path = SOURCES) -> dict[str, str]:
     return {str(file.relative_to(root)): file.read_text() for file in sorted(root.rglob("*.sol"))}
 
 
-def artifacts(output: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Artifacts as ``contracts/artifacts`` holds them."""
-    return {
-        name: compiler._artifact(name, output["contracts"][f"{name}.sol"][name])
-        for name in compiler.CONTRACTS
-    }
+def artifact(contract: str, output: Mapping[str, Any]) -> dict[str, Any]:
+    """A contract's artifact as ``contracts/artifacts`` holds it."""
+    return compiler._artifact(contract, output)
 
 
 def walk(node: Any, above: tuple[Node, ...] = ()) -> Iterator[tuple[Node, tuple[Node, ...]]]:

@@ -128,8 +128,7 @@ class World:
         return refusal
 
     def _events(self, logs: Sequence[Any]) -> list[ChainEvent]:
-        contracts = {found: name for name, found in self.chain.addresses.items()}
-        return [event for log in logs if (event := read_log(log, contracts)) is not None]
+        return [event for log in logs if (event := read_log(log, self.chain.contracts)) is not None]
 
     # the usual story
 
@@ -156,6 +155,7 @@ class World:
         grants = self.grants | (grants or {})
         uses = tuple(Use(i, self.dataset(name), ALGORITHM, grants[name]) for i, name in enumerate(self.ranks))
         usual = TaskTerms(
+            requester=self.of("lab"),
             spec=h(f"spec {self.asked}"),
             purpose=PURPOSE,
             protections=Protection.MPC_ABY3,
@@ -167,7 +167,7 @@ class World:
 
     def create(self, terms: TaskTerms) -> Hex32:
         self.do(calls.create(terms), "lab")
-        return self.chain.task_id(self.of("lab"), terms.spec)
+        return self.chain.task_id(terms)
 
     def task(self, id: Hex32) -> TaskRecord | None:
         return self.chain.task(id, at=self.chain.head())
@@ -177,11 +177,11 @@ class World:
         assert found is not None
         return found.uses_left
 
-    def start_all(self, id: Hex32, terms: TaskTerms) -> list[Done]:
-        return [self.do(calls.start(id, terms, h("input")), name) for name in self.ranks]
+    def start_all(self, terms: TaskTerms) -> list[Done]:
+        return [self.do(calls.start(terms, h("input")), name) for name in self.ranks]
 
-    def finish_all(self, id: Hex32, terms: TaskTerms, result: Hex32 = RESULT) -> list[Done]:
-        return [self.do(calls.finish(id, terms, h(f"receipt {n}"), result), n) for n in self.ranks]
+    def finish_all(self, terms: TaskTerms, result: Hex32 = RESULT) -> list[Done]:
+        return [self.do(calls.finish(terms, h(f"receipt {n}"), result), n) for n in self.ranks]
 
 
 def bare(engine: str = ENGINE) -> tuple[Engine, dict[str, bytes]]:

@@ -55,17 +55,17 @@ def ways_out(world: World) -> Iterator[tuple[str, int]]:
     """What ends or delays a task, each on one of its own."""
     waiting = world.terms({"alice": world.issue("alice", approval_required=True)})
     task = world.create(waiting)
-    yield "approve a task", world.do(calls.approve(task, waiting), "alice").gas_used
-    yield "refuse a task", world.do(calls.refuse(task, waiting, 40), "bob").gas_used
+    yield "approve a task", world.do(calls.approve(waiting), "alice").gas_used
+    yield "refuse a task", world.do(calls.refuse(waiting, 40), "bob").gas_used
     terms = world.terms()
     yield "cancel a task", world.do(calls.cancel(world.create(terms)), "lab").gas_used
     for name, act in (
-        ("fail a task", lambda task, terms: calls.fail(task, terms, Failure.TIMED_OUT)),
+        ("fail a task", lambda task, terms: calls.fail(terms, Failure.TIMED_OUT)),
         ("stop a task", calls.stop),
     ):
         terms = world.terms()
         task = world.create(terms)
-        world.start_all(task, terms)
+        world.start_all(terms)
         yield name, world.do(act(task, terms), "alice").gas_used
 
 
@@ -88,9 +88,9 @@ def life(world: World, terms: TaskTerms) -> Iterator[tuple[str, int]]:
     task: Hex32 = world.chain.task_id(world.of("lab"), terms.spec)
     order = ("first", "second", "last")
     for which, name in zip(order, world.ranks, strict=True):
-        yield f"{which} start", world.do(calls.start(task, terms, h("input")), name).gas_used
+        yield f"{which} start", world.do(calls.start(terms, h("input")), name).gas_used
     for which, name in zip(order, world.ranks, strict=True):
-        done = world.do(calls.finish(task, terms, h(f"receipt {name}"), RESULT), name)
+        done = world.do(calls.finish(terms, h(f"receipt {name}"), RESULT), name)
         yield f"{which} finish", done.gas_used
 
 

@@ -29,50 +29,50 @@ def created(world: World, terms: TaskTerms) -> Hex32:
 def authorized(world: World, terms: TaskTerms) -> Hex32:
     task = created(world, terms)
     for name in world.ranks:
-        world.do(calls.approve(task, terms), name)
+        world.do(calls.approve(terms), name)
     return task
 
 
 def half_started(world: World, terms: TaskTerms) -> Hex32:
     task = authorized(world, terms)
-    world.do(calls.start(task, terms, h("input")), world.ranks[0])
+    world.do(calls.start(terms, h("input")), world.ranks[0])
     return task
 
 
 def running(world: World, terms: TaskTerms) -> Hex32:
     task = authorized(world, terms)
-    world.start_all(task, terms)
+    world.start_all(terms)
     return task
 
 
 def half_finished(world: World, terms: TaskTerms) -> Hex32:
     task = running(world, terms)
-    world.do(calls.finish(task, terms, h("receipt"), RESULT), world.ranks[0])
+    world.do(calls.finish(terms, h("receipt"), RESULT), world.ranks[0])
     return task
 
 
 def completed(world: World, terms: TaskTerms) -> Hex32:
     task = running(world, terms)
-    world.finish_all(task, terms)
+    world.finish_all(terms)
     return task
 
 
 def disputed(world: World, terms: TaskTerms) -> Hex32:
     task = running(world, terms)
     for name in world.ranks:
-        world.do(calls.finish(task, terms, h("receipt"), h(f"result of {name}")), name)
+        world.do(calls.finish(terms, h("receipt"), h(f"result of {name}")), name)
     return task
 
 
 def failed(world: World, terms: TaskTerms) -> Hex32:
     task = running(world, terms)
-    world.do(calls.fail(task, terms, Failure.ENGINE_CRASHED), world.ranks[1])
+    world.do(calls.fail(terms, Failure.ENGINE_CRASHED), world.ranks[1])
     return task
 
 
 def refused(world: World, terms: TaskTerms) -> Hex32:
     task = created(world, terms)
-    world.do(calls.refuse(task, terms, Denial.OPERATOR_REFUSED), world.ranks[0])
+    world.do(calls.refuse(terms, Denial.OPERATOR_REFUSED), world.ranks[0])
     return task
 
 
@@ -113,10 +113,10 @@ STORIES: list[tuple[Story, TaskState]] = [
 ACTIONS: Mapping[str, tuple[TaskEvent, Callable[[Hex32, TaskTerms], Call]]] = {
     "create": (TaskEvent.CREATED, lambda task, terms: calls.create(terms)),
     "approve": (TaskEvent.APPROVED, calls.approve),
-    "start": (TaskEvent.STARTED, lambda task, terms: calls.start(task, terms, h("input"))),
-    "refuse": (TaskEvent.REFUSED, lambda task, terms: calls.refuse(task, terms, Denial.OPERATOR_REFUSED)),
-    "finish": (TaskEvent.FINISHED, lambda task, terms: calls.finish(task, terms, h("receipt"), RESULT)),
-    "fail": (TaskEvent.FAILED, lambda task, terms: calls.fail(task, terms, Failure.TIMED_OUT, Blame.NOBODY)),
+    "start": (TaskEvent.STARTED, lambda task, terms: calls.start(terms, h("input"))),
+    "refuse": (TaskEvent.REFUSED, lambda task, terms: calls.refuse(terms, Denial.OPERATOR_REFUSED)),
+    "finish": (TaskEvent.FINISHED, lambda task, terms: calls.finish(terms, h("receipt"), RESULT)),
+    "fail": (TaskEvent.FAILED, lambda task, terms: calls.fail(terms, Failure.TIMED_OUT, Blame.NOBODY)),
     "cancel": (TaskEvent.CANCELLED, lambda task, terms: calls.cancel(task)),
     "stop": (TaskEvent.CANCELLED, calls.stop),
 }

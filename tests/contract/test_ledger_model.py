@@ -88,7 +88,7 @@ class Ledger(RuleBasedStateMachine):
     def approve(self, data: st.DataObject, party: int) -> None:
         task, model = self.pick(data)
         allowed = self.state(model) is TaskState.CREATED and party not in model.approved
-        if self.happens(calls.approve(task, model.terms), party, allowed):
+        if self.happens(calls.approve(model.terms), party, allowed):
             model.approved.add(party)
             if len(model.approved) == 3:
                 model.state = TaskState.AUTHORIZED
@@ -103,7 +103,7 @@ class Ledger(RuleBasedStateMachine):
             and self.left[party] > 0
             and not self.revoked[party]
         )
-        if self.happens(calls.start(task, model.terms, h("input")), party, allowed):
+        if self.happens(calls.start(model.terms, h("input")), party, allowed):
             model.started.add(party)
             self.left[party] -= 1
             if len(model.started) == 3:
@@ -115,7 +115,7 @@ class Ledger(RuleBasedStateMachine):
         task, model = self.pick(data)
         result = h("result") if honest else h(f"lie {party}")
         allowed = self.state(model) is TaskState.RUNNING and party not in model.finished
-        if self.happens(calls.finish(task, model.terms, h("receipt"), result), party, allowed):
+        if self.happens(calls.finish(model.terms, h("receipt"), result), party, allowed):
             model.finished[party] = result
             if len(model.finished) == 3:
                 agreed = model.result() != CONFLICT
@@ -129,13 +129,13 @@ class Ledger(RuleBasedStateMachine):
         waiting = now in (TaskState.CREATED, TaskState.AUTHORIZED)
         running = now is TaskState.RUNNING
         call, allowed, after = {
-            "refuse": (calls.refuse(task, model.terms, 40), waiting, TaskState.REFUSED),
+            "refuse": (calls.refuse(model.terms, 40), waiting, TaskState.REFUSED),
             "fail": (
-                calls.fail(task, model.terms, Failure.TIMED_OUT),
+                calls.fail(model.terms, Failure.TIMED_OUT),
                 running and party not in model.finished,
                 TaskState.FAILED,
             ),
-            "stop": (calls.stop(task, model.terms), running, TaskState.CANCELLED),
+            "stop": (calls.stop(model.terms), running, TaskState.CANCELLED),
             "cancel": (calls.cancel(task), now in OPEN_STATES, TaskState.CANCELLED),
         }[act]
         if self.happens(call, None if act == "cancel" else party, allowed):

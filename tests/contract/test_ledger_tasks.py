@@ -19,7 +19,7 @@ from sealtrace.protocol.records import Protection, Role, TaskTerms, Use
 def started(world: World) -> tuple[str, TaskTerms]:
     terms = world.terms()
     task = world.create(terms)
-    world.start_all(task, terms)
+    world.start_all(terms)
     return task, terms
 
 
@@ -41,9 +41,9 @@ def test_a_task_waits_for_the_owner_whose_grant_asks_for_approval(world: World) 
     found = world.task(task)
     assert found is not None
     assert (found.state, found.approved) == (TaskState.CREATED, 0b111 & ~(1 << world.ranks.index("bob")))
-    assert world.refused(calls.start(task, terms, h("input")), "alice").name == "IllegalTransition"
+    assert world.refused(calls.start(terms, h("input")), "alice").name == "IllegalTransition"
 
-    assert world.do(calls.approve(task, terms), "bob").names == ["TaskApproved", "TaskAuthorized"]
+    assert world.do(calls.approve(terms), "bob").names == ["TaskApproved", "TaskAuthorized"]
 
 
 def test_a_grant_asking_for_approval_is_not_got_round_by_naming_it_under_another_party(world: World) -> None:
@@ -58,8 +58,8 @@ def test_a_grant_asking_for_approval_is_not_got_round_by_naming_it_under_another
     found = world.task(task)
     assert found is not None
     assert found.state is TaskState.CREATED
-    world.do(calls.approve(task, terms), "carol")
-    assert world.refused(calls.start(task, terms, h("input")), "carol").denial is Denial.WRONG_OWNER
+    world.do(calls.approve(terms), "carol")
+    assert world.refused(calls.start(terms, h("input")), "carol").denial is Denial.WRONG_OWNER
 
 
 def test_anothers_standing_grant_makes_no_party_stand(world: World) -> None:
@@ -80,8 +80,8 @@ def test_a_stranger_gains_nothing_by_naming_a_victims_grant(world: World) -> Non
     assert found is not None
     assert (found.state, found.approved) == (TaskState.CREATED, 0)
     for name in OWNERS:  # even if all were careless enough to approve
-        world.do(calls.approve(task, terms), name)
-    assert world.refused(calls.start(task, terms, h("input")), "alice").denial is Denial.WRONG_REQUESTER
+        world.do(calls.approve(terms), name)
+    assert world.refused(calls.start(terms, h("input")), "alice").denial is Denial.WRONG_REQUESTER
     assert world.uses_left(world.grants["alice"]) == 3
 
 
@@ -145,10 +145,10 @@ def test_a_suspended_requester_creates_nothing_but_can_still_give_up(world: Worl
 
 PARTY_ACTS = {
     "approve": calls.approve,
-    "start": lambda task, terms: calls.start(task, terms, h("input")),
-    "refuse": lambda task, terms: calls.refuse(task, terms, 40),
-    "finish": lambda task, terms: calls.finish(task, terms, h("receipt"), RESULT),
-    "fail": lambda task, terms: calls.fail(task, terms, Failure.TIMED_OUT),
+    "start": lambda task, terms: calls.start(terms, h("input")),
+    "refuse": lambda task, terms: calls.refuse(terms, 40),
+    "finish": lambda task, terms: calls.finish(terms, h("receipt"), RESULT),
+    "fail": lambda task, terms: calls.fail(terms, Failure.TIMED_OUT),
     "stop": calls.stop,
 }
 
@@ -171,7 +171,7 @@ def test_a_party_cannot_slip_itself_into_the_terms(world: World) -> None:
     world.do(calls.admit(world.of("outsider"), Role.OWNER, h("tls"), h("key")), "registrar")
     task, terms = started(world)
     parties = tuple(sorted((*terms.parties, world.of("outsider"))))
-    call = calls.finish(task, replace(terms, parties=parties), h("receipt"), RESULT)
+    call = calls.finish(replace(terms, parties=parties), h("receipt"), RESULT)
     assert world.refused(call, "outsider").name == "TermsDiffer"
 
 
@@ -186,7 +186,7 @@ def test_a_suspended_party_does_not_act(world: World, act: str) -> None:
 def test_a_suspended_or_retired_owner_still_stops_a_run_on_its_data(world: World, end: object) -> None:
     task, terms = started(world)
     world.do(end(world.of("alice"), h("why")), "registrar")  # type: ignore[operator]
-    assert world.do(calls.stop(task, terms), "alice").names == ["TaskCancelled"]
+    assert world.do(calls.stop(terms), "alice").names == ["TaskCancelled"]
 
 
 @pytest.mark.parametrize("name", [*OWNERS, "registrar", "regulator", "outsider"])
@@ -202,7 +202,7 @@ def test_each_start_spends_one_use_of_each_of_the_starters_grants(world: World) 
     terms = world.terms()
     task = world.create(terms)
     for i, name in enumerate(world.ranks):
-        done = world.do(calls.start(task, terms, h("input")), name)
+        done = world.do(calls.start(terms, h("input")), name)
         assert done.names == ["GrantConsumed", "TaskStarted", *(["TaskRunning"] if i == 2 else [])]
         assert done.events[0].args == {"grant": world.grants[name], "task": task, "usesLeft": 2}
         left = [world.uses_left(world.grants[each]) for each in world.ranks]
@@ -212,8 +212,8 @@ def test_each_start_spends_one_use_of_each_of_the_starters_grants(world: World) 
 def test_a_party_starts_once_and_spends_once(world: World) -> None:
     terms = world.terms()
     task = world.create(terms)
-    world.do(calls.start(task, terms, h("input")), "alice")
-    assert world.refused(calls.start(task, terms, h("input")), "alice").name == "AlreadyStarted"
+    world.do(calls.start(terms, h("input")), "alice")
+    assert world.refused(calls.start(terms, h("input")), "alice").name == "AlreadyStarted"
     assert world.uses_left(world.grants["alice"]) == 2
 
 
@@ -225,7 +225,7 @@ def test_a_start_that_is_denied_at_its_second_grant_spends_neither(world: World)
     terms = replace(usual, uses=uses)
     task = world.create(terms)
     world.do(calls.revoke_grant(second), "alice")
-    refusal = world.refused(calls.start(task, terms, h("input")), "alice")
+    refusal = world.refused(calls.start(terms, h("input")), "alice")
     assert (refusal.denial, refusal.values["grant"]) == (Denial.GRANT_REVOKED, second)
     assert world.uses_left(world.grants["alice"]) == 3
 
@@ -234,7 +234,7 @@ def test_nobody_finishes_or_fails_before_all_have_started(world: World) -> None:
     terms = world.terms()
     task = world.create(terms)
     for name in world.ranks[:2]:
-        world.do(calls.start(task, terms, h("input")), name)
+        world.do(calls.start(terms, h("input")), name)
     for act in ("finish", "fail", "stop"):
         assert world.refused(PARTY_ACTS[act](task, terms), world.ranks[0]).name == "IllegalTransition"
 
@@ -242,19 +242,19 @@ def test_nobody_finishes_or_fails_before_all_have_started(world: World) -> None:
 def test_a_use_stays_spent_when_another_party_refuses_afterwards(world: World) -> None:
     terms = world.terms()
     task = world.create(terms)
-    world.do(calls.start(task, terms, h("input")), "alice")
-    done = world.do(calls.refuse(task, terms, Denial.BUNDLE_ALTERED), "bob")
+    world.do(calls.start(terms, h("input")), "alice")
+    done = world.do(calls.refuse(terms, Denial.BUNDLE_ALTERED), "bob")
     assert done.events[0].args == {"task": task, "party": world.of("bob"), "reason": Denial.BUNDLE_ALTERED}
-    assert world.refused(calls.start(task, terms, h("input")), "carol").name == "IllegalTransition"
+    assert world.refused(calls.start(terms, h("input")), "carol").name == "IllegalTransition"
     assert [world.uses_left(world.grants[name]) for name in OWNERS] == [2, 3, 3]
 
 
 def test_a_refusal_and_a_failure_give_a_reason(world: World) -> None:
     terms = world.terms()
     task = world.create(terms)
-    assert world.refused(calls.refuse(task, terms, 0), "alice").name == "ReasonMissing"
-    world.start_all(task, terms)
-    assert world.refused(calls.fail(task, terms, 0), "alice").name == "ReasonMissing"
+    assert world.refused(calls.refuse(terms, 0), "alice").name == "ReasonMissing"
+    world.start_all(terms)
+    assert world.refused(calls.fail(terms, 0), "alice").name == "ReasonMissing"
 
 
 def test_a_party_without_data_takes_part_under_no_grant_of_its_own(world: World) -> None:
@@ -262,7 +262,7 @@ def test_a_party_without_data_takes_part_under_no_grant_of_its_own(world: World)
     index = world.ranks.index("carol")
     terms = replace(usual, uses=tuple(use for use in usual.uses if use.party != index))
     task = world.create(terms)
-    assert world.do(calls.start(task, terms, h("input")), "carol").names == ["TaskStarted"]
+    assert world.do(calls.start(terms, h("input")), "carol").names == ["TaskStarted"]
     assert world.uses_left(world.grants["carol"]) == 3
 
 
@@ -287,7 +287,7 @@ def test_uses_are_spent_by_the_ledger_only(world: World) -> None:
 
 def test_a_task_completes_when_all_report_the_same_result(world: World) -> None:
     task, terms = started(world)
-    done = world.finish_all(task, terms)
+    done = world.finish_all(terms)
     assert [each.names for each in done] == [["TaskFinished"]] * 2 + [["TaskFinished", "TaskCompleted"]]
     found = world.task(task)
     assert found is not None
@@ -299,7 +299,7 @@ def test_one_dissenting_party_is_enough_to_dispute(world: World, liar: int) -> N
     task, terms = started(world)
     for i, name in enumerate(world.ranks):
         said = h("a lie") if i == liar else RESULT
-        done = world.do(calls.finish(task, terms, h("receipt"), said), name)
+        done = world.do(calls.finish(terms, h("receipt"), said), name)
     assert done.names == ["TaskFinished", "TaskDisputed"]
     found = world.task(task)
     assert found is not None
@@ -309,7 +309,7 @@ def test_one_dissenting_party_is_enough_to_dispute(world: World, liar: int) -> N
 def test_a_dissent_is_not_undone_by_the_last_agreeing_with_the_first(world: World) -> None:
     task, terms = started(world)
     for name, said in zip(world.ranks, [RESULT, h("a lie"), RESULT], strict=True):
-        world.do(calls.finish(task, terms, h("receipt"), said), name)
+        world.do(calls.finish(terms, h("receipt"), said), name)
     found = world.task(task)
     assert found is not None
     assert found.state is TaskState.DISPUTED
@@ -317,8 +317,8 @@ def test_a_dissent_is_not_undone_by_the_last_agreeing_with_the_first(world: Worl
 
 def test_no_party_finishes_twice_or_for_another(world: World) -> None:
     task, terms = started(world)
-    world.do(calls.finish(task, terms, h("receipt"), RESULT), "alice")
-    again = calls.finish(task, terms, h("another receipt"), h("another result"))
+    world.do(calls.finish(terms, h("receipt"), RESULT), "alice")
+    again = calls.finish(terms, h("another receipt"), h("another result"))
     assert world.refused(again, "alice").name == "AlreadyFinished"
     found = world.task(task)
     assert found is not None
@@ -328,16 +328,16 @@ def test_no_party_finishes_twice_or_for_another(world: World) -> None:
 @pytest.mark.parametrize(("receipt", "result"), [(NOTHING, RESULT), (h("r"), NOTHING), (h("r"), CONFLICT)])
 def test_a_report_of_nothing_is_refused(world: World, receipt: str, result: str) -> None:
     task, terms = started(world)
-    call = calls.finish(task, terms, receipt, result)  # type: ignore[arg-type]
+    call = calls.finish(terms, receipt, result)  # type: ignore[arg-type]
     assert world.refused(call, "alice").name == "EmptyTerms"
 
 
 def test_a_party_that_has_finished_cannot_turn_the_task_into_a_failure(world: World) -> None:
     """Else the first to report could spoil a dispute that it would lose."""
     task, terms = started(world)
-    world.do(calls.finish(task, terms, h("receipt"), RESULT), "alice")
-    assert world.refused(calls.fail(task, terms, Failure.TIMED_OUT), "alice").name == "AlreadyFinished"
-    assert world.do(calls.fail(task, terms, Failure.TIMED_OUT), "bob").names == ["TaskFailed"]
+    world.do(calls.finish(terms, h("receipt"), RESULT), "alice")
+    assert world.refused(calls.fail(terms, Failure.TIMED_OUT), "alice").name == "AlreadyFinished"
+    assert world.do(calls.fail(terms, Failure.TIMED_OUT), "bob").names == ["TaskFailed"]
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_blame_reaches_another_party_by_name_or_nobody(
     world: World, blame: Blame, blamed: str | None, error: str | None
 ) -> None:
     task, terms = started(world)
-    call = calls.fail(task, terms, Failure.PEER_UNREACHABLE, blame, world.of(blamed) if blamed else None)
+    call = calls.fail(terms, Failure.PEER_UNREACHABLE, blame, world.of(blamed) if blamed else None)
     if error:
         assert world.refused(call, "alice").name == error
     else:
@@ -374,9 +374,9 @@ def test_a_task_lives_until_the_second_before_its_deadline(world: World) -> None
     terms = world.terms()
     task = world.create(terms)
     world.travel(terms.deadline - 1)
-    world.do(calls.start(task, terms, h("input")), "alice")
+    world.do(calls.start(terms, h("input")), "alice")
     assert world.now == terms.deadline - 1
-    assert world.refused(calls.start(task, terms, h("input")), "bob").name == "TaskExpired"
+    assert world.refused(calls.start(terms, h("input")), "bob").name == "TaskExpired"
     found = world.task(task)
     assert found is not None
     assert found.state is TaskState.EXPIRED
@@ -401,10 +401,10 @@ def test_what_is_over_does_not_expire(world: World, end: str) -> None:
     terms = world.terms()
     task = world.create(terms)
     if end == "refused":
-        world.do(calls.refuse(task, terms, 40), "alice")
+        world.do(calls.refuse(terms, 40), "alice")
     else:
-        world.start_all(task, terms)
-        world.finish_all(task, terms)
+        world.start_all(terms)
+        world.finish_all(terms)
     world.travel(terms.deadline + 1000)
     world.engine.mine_blocks()
     found = world.task(task)

@@ -245,7 +245,7 @@ def test_a_transaction_refused_in_its_block_stays_recorded_and_is_never_sent_aga
     sender = make(world, between, engine)
     between.rules["eth_sendRawTransaction"] = lambda raw: "0x"  # held back
     for i, (task, terms) in enumerate(tasks):
-        sender.submit(f"start:{i}", calls.start(task, terms, h("input")))
+        sender.submit(f"start:{i}", calls.start(terms, h("input")))
     del between.rules["eth_sendRawTransaction"]
     held = list(between.sent)
     for raw in held:
