@@ -111,15 +111,15 @@ def approve(case: Case) -> None:
     assert found is not None
     for i, name in enumerate(case.world.ranks):
         if not found.approved >> i & 1:
-            case.world.do(calls.approve(case.task, case.terms), name)
+            case.world.do(calls.approve(case.terms), name)
 
 
 def start(case: Case) -> Denial | None:
     """The chain's answer to alice's start, held against the rule of node and auditor at the same time."""
     world = case.world
-    facts = world.chain.facts(case.terms, world.of("lab"), at=world.chain.head())
-    outcome = world.attempt(calls.start(case.task, case.terms, h("input")), "alice")
-    ruled = why_denied(case.terms, world.of("lab"), world.of("alice"), facts, outcome.at)  # type: ignore[union-attr]
+    facts = world.chain.facts(case.terms, at=world.chain.head())
+    outcome = world.attempt(calls.start(case.terms, h("input")), "alice")
+    ruled = why_denied(case.terms, world.of("alice"), facts, outcome.at)  # type: ignore[union-attr]
     if not isinstance(outcome, Reverted):
         assert ruled is None
         return None
@@ -218,7 +218,7 @@ def test_of_two_tasks_for_the_last_use_one_starts(world: World) -> None:
 def test_approval_does_not_stand_in_for_a_grant(world: World) -> None:
     terms = world.terms({"alice": h("no such grant")})
     case = Case(world, h("no such grant"), terms, world.create(terms))
-    world.do(calls.approve(case.task, terms), "alice")
+    world.do(calls.approve(terms), "alice")
     assert start(case) is Denial.UNKNOWN_GRANT
 
 
@@ -230,12 +230,12 @@ def test_every_reason_the_chain_can_see_is_tested_here() -> None:
 def test_a_party_whose_own_node_is_suspended_cannot_start(world: World) -> None:
     case = opened(world)
     world.do(calls.suspend_node(world.of("alice"), h("why")), "registrar")
-    assert world.refused(calls.start(case.task, case.terms, h("input")), "alice").name == "NodeNotActive"
+    assert world.refused(calls.start(case.terms, h("input")), "alice").name == "NodeNotActive"
 
 
 def test_a_start_that_binds_no_input_is_refused(world: World) -> None:
     case = opened(world)
-    call = calls.start(case.task, case.terms, Hex32("0x" + "00" * 32))
+    call = calls.start(case.terms, Hex32("0x" + "00" * 32))
     assert world.refused(call, "alice").name == "EmptyTerms"
 
 

@@ -136,7 +136,7 @@ class Ledger(RuleBasedStateMachine):
                 TaskState.FAILED,
             ),
             "stop": (calls.stop(model.terms), running, TaskState.CANCELLED),
-            "cancel": (calls.cancel(task), now in OPEN_STATES, TaskState.CANCELLED),
+            "cancel": (calls.cancel(model.terms), now in OPEN_STATES, TaskState.CANCELLED),
         }[act]
         if self.happens(call, None if act == "cancel" else party, allowed):
             model.state = after

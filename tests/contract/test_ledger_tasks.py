@@ -30,7 +30,7 @@ def test_a_task_under_standing_grants_is_authorized_at_once(world: World) -> Non
     terms = world.terms()
     done = world.do(calls.create(terms), "lab")
     assert done.names == ["TaskCreated", *["TaskPartyNamed"] * 3, *["TaskUseNamed"] * 3, "TaskAuthorized"]
-    found = world.task(world.chain.task_id(world.of("lab"), terms.spec))
+    found = world.task(world.chain.task_id(terms))
     assert found is not None
     assert (found.state, found.approved, found.terms_hash) == (TaskState.AUTHORIZED, 0b111, terms_hash(terms))
 
@@ -94,7 +94,7 @@ def test_a_specification_is_taken_once_for_each_requester(world: World) -> None:
 def test_a_task_id_is_the_one_computed_without_the_chain(world: World) -> None:
     terms = world.terms()
     told = world.do(calls.create(terms), "lab").value("task")
-    assert told == world.chain.task_id(world.of("lab"), terms.spec)
+    assert told == world.chain.task_id(terms)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_task_id_is_the_one_computed_without_the_chain(world: World) -> None:
 def test_terms_out_of_shape_are_refused(world: World, changed: dict[str, object], error: str) -> None:
     terms = world.terms(**changed)
     assert world.refused(calls.create(terms), "lab").name == error
-    assert world.task(world.chain.task_id(world.of("lab"), terms.spec)) is None
+    assert world.task(world.chain.task_id(terms)) is None
 
 
 def test_the_greatest_task_fits_a_block(world: World) -> None:
@@ -138,17 +138,17 @@ def test_a_suspended_requester_creates_nothing_but_can_still_give_up(world: Worl
     task = world.create(terms)
     world.do(calls.suspend_node(world.of("lab"), h("why")), "registrar")
     assert world.refused(calls.create(world.terms()), "lab").name == "NodeNotActive"
-    assert world.do(calls.cancel(task), "lab").names == ["TaskCancelled"]
+    assert world.do(calls.cancel(terms), "lab").names == ["TaskCancelled"]
 
 
 # who acts
 
 PARTY_ACTS = {
     "approve": calls.approve,
-    "start": lambda task, terms: calls.start(terms, h("input")),
-    "refuse": lambda task, terms: calls.refuse(terms, 40),
-    "finish": lambda task, terms: calls.finish(terms, h("receipt"), RESULT),
-    "fail": lambda task, terms: calls.fail(terms, Failure.TIMED_OUT),
+    "start": lambda terms: calls.start(terms, h("input")),
+    "refuse": lambda terms: calls.refuse(terms, 40),
+    "finish": lambda terms: calls.finish(terms, h("receipt"), RESULT),
+    "fail": lambda terms: calls.fail(terms, Failure.TIMED_OUT),
     "stop": calls.stop,
 }
 
@@ -157,7 +157,7 @@ PARTY_ACTS = {
 @pytest.mark.parametrize("name", ["lab", "provider", "registrar", "regulator", "deployer", "outsider"])
 def test_only_a_named_party_acts(world: World, act: str, name: str) -> None:
     task, terms = started(world)
-    assert world.refused(PARTY_ACTS[act](task, terms), name).name == "NotAParty"
+    assert world.refused(PARTY_ACTS[act](terms), name).name == "NotAParty"
 
 
 @pytest.mark.parametrize("act", PARTY_ACTS)
@@ -179,7 +179,7 @@ def test_a_party_cannot_slip_itself_into_the_terms(world: World) -> None:
 def test_a_suspended_party_does_not_act(world: World, act: str) -> None:
     task, terms = started(world)
     world.do(calls.suspend_node(world.of("alice"), h("why")), "regulator")
-    assert world.refused(PARTY_ACTS[act](task, terms), "alice").name == "NodeNotActive"
+    assert world.refused(PARTY_ACTS[act](terms), "alice").name == "NodeNotActive"
 
 
 @pytest.mark.parametrize("end", [calls.suspend_node, lambda node, _: calls.retire_node(node)])
@@ -192,7 +192,7 @@ def test_a_suspended_or_retired_owner_still_stops_a_run_on_its_data(world: World
 @pytest.mark.parametrize("name", [*OWNERS, "registrar", "regulator", "outsider"])
 def test_only_the_requester_cancels(world: World, name: str) -> None:
     task = world.create(world.terms())
-    assert world.refused(calls.cancel(task), name).name == "NotTheRequester"
+    assert world.refused(calls.cancel(terms), name).name == "NotTheRequester"
 
 
 # starting
@@ -236,7 +236,7 @@ def test_nobody_finishes_or_fails_before_all_have_started(world: World) -> None:
     for name in world.ranks[:2]:
         world.do(calls.start(terms, h("input")), name)
     for act in ("finish", "fail", "stop"):
-        assert world.refused(PARTY_ACTS[act](task, terms), world.ranks[0]).name == "IllegalTransition"
+        assert world.refused(PARTY_ACTS[act](terms), world.ranks[0]).name == "IllegalTransition"
 
 
 def test_a_use_stays_spent_when_another_party_refuses_afterwards(world: World) -> None:
