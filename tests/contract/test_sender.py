@@ -244,7 +244,7 @@ def test_a_transaction_refused_in_its_block_stays_recorded_and_is_never_sent_aga
         tasks.append((world.create(terms), terms))
     sender = make(world, between, engine)
     between.rules["eth_sendRawTransaction"] = lambda raw: "0x"  # held back
-    for i, (task, terms) in enumerate(tasks):
+    for i, (_task, terms) in enumerate(tasks):
         sender.submit(f"start:{i}", calls.start(terms, h("input")))
     del between.rules["eth_sendRawTransaction"]
     held = list(between.sent)
