@@ -212,7 +212,7 @@ def _size(story: Story, rows: int, folder: Path, repeat: int | None) -> Size:
 
 
 def _bare(story: Story, spec: TaskSpec, folder: Path) -> BareRun:
-    task = story.lab.chain.task_id(spec.requester, spec.digest())
+    task = story.lab.chain.task_id(spec.terms())
     jobs = [_job(story, spec, task, rank) for rank in range(len(spec.parties))]
     try:
         return bare_run.run(jobs, folder, RUN_SECONDS)
@@ -237,7 +237,7 @@ def _job(story: Story, spec: TaskSpec, task: Hex32, rank: int) -> Job:
 
 def _governed(story: Story, spec: TaskSpec) -> Governed:
     layouts = [Layout(story.network.members.directory(name)) for name in ORGANISATIONS]
-    task = story.lab.chain.task_id(spec.requester, spec.digest())
+    task = story.lab.chain.task_id(spec.terms())
     with Milestones(layouts, story.network.directory / "scheduler" / "outputs", task) as milestones:
         busy, began = _cpu(story.network), time.perf_counter()
         story.lab.submit(spec)

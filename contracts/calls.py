@@ -89,9 +89,7 @@ def finish_signed(terms: TaskTerms, receipts: Sequence[tuple[int, Hex32, Hex32, 
 
 def fail(terms: TaskTerms, reason: int, blame: Blame = Blame.NOBODY, blamed: Address | None = None) -> Call:
     """Report a running task failed. ``blamed`` is given with ``Blame.PARTY`` and no other."""
-    return Call(
-        "TaskLedger", "fail", (task_key_tuple(terms), int(reason), int(blame), blamed or NOBODY)
-    )
+    return Call("TaskLedger", "fail", (task_key_tuple(terms), int(reason), int(blame), blamed or NOBODY))
 
 
 def cancel(terms: TaskTerms) -> Call:
@@ -134,9 +132,7 @@ def register_dataset(commitment: Hex32, schema_hash: Hex32, data_class: DataClas
     return Call("DatasetRegistry", "register", (raw(commitment), raw(schema_hash), int(data_class)))
 
 
-def supersede_dataset(
-    previous: Hex32, commitment: Hex32, schema_hash: Hex32, data_class: DataClass
-) -> Call:
+def supersede_dataset(previous: Hex32, commitment: Hex32, schema_hash: Hex32, data_class: DataClass) -> Call:
     """Publish the next version of a dataset."""
     words = (raw(previous), raw(commitment), raw(schema_hash), int(data_class))
     return Call("DatasetRegistry", "supersede", words)

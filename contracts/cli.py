@@ -66,7 +66,7 @@ def deploy(
     ] = None,
     quorum: Annotated[int, typer.Option(help="Per cent of the members that must be exceeded.")] = 50,
     voting_hours: Annotated[int, typer.Option(help="How long a vote is open.")] = 168,
-    execution_hours: Annotated[int, typer.Option(help="How long after it a decision may be carried out.")] = 168,
+    execution_hours: Annotated[int, typer.Option(help="How long a decision may be carried out.")] = 168,
     reviews: Annotated[int, typer.Option(help="Reviewers that an algorithm needs.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the deployment to this JSON file.")] = None,
     as_json: Json = False,

@@ -194,8 +194,9 @@ class Chain:
         require_chain(link, settings.chain_id)
         directory = Address(settings.directory.lower())
         named = named_by(link, directory)
-        if wrong := why_not_ours(link, named.current) or why_not_one_set(link, named.current):
-            raise WrongContracts(wrong)
+        for each in named.generations:
+            if wrong := why_not_ours(link, each.addresses) or why_not_one_set(link, each.addresses):
+                raise WrongContracts(wrong)
         return cls(link, settings, named)
 
     def generations(self) -> list[Self]:

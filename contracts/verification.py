@@ -61,7 +61,9 @@ def examine(link: Link, directory: Address, look_back: int = LOOK_BACK_BLOCKS) -
     examined: dict[Address, Examined] = {}
     founding: Founding | None = None
     for number_, generation in enumerate(named.generations):
-        fresh = {name: generation.addresses[name] for name in ORDER if generation.addresses[name] not in examined}
+        fresh = {
+            name: generation.addresses[name] for name in ORDER if generation.addresses[name] not in examined
+        }
         seen = _Creations.of(link, fresh, generation.since, look_back)
         founding = founding or seen.founding()
         for each in _examined(link, number_, generation, fresh, seen, founding):

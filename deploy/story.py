@@ -259,7 +259,7 @@ def _suspended(story: Story) -> None:
     reason = sha256(b"under investigation")
     regulator.send(f"suspend:{time.time_ns()}", calls.suspend_node(carrier, reason))
     spec = story.lab.build_spec(words(story, REHEARSAL))
-    task = story.lab.chain.task_id(spec.requester, spec.digest())
+    task = story.lab.chain.task_id(spec.terms())
     story.lab.files.keep(task, spec)
     story.lab.send(f"task.create:{task}", calls.create(spec.terms()))
     _judged(story, story.lab, task, "a suspended node", Denial.PARTY_NOT_ACTIVE)

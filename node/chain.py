@@ -14,7 +14,6 @@ from sealtrace.contracts.errors import ChainError, WrongChain, WrongContracts
 from sealtrace.contracts.errors import Reverted as ContractReverted
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.sender import Mined, Sender
-from sealtrace.contracts.terms import terms_hash
 from sealtrace.node.errors import ChainUnavailable, GrantNotFound, NodeError, WrongNetwork
 from sealtrace.node.ports import Done, Reverted, Standing
 from sealtrace.protocol.authorization import Facts
@@ -85,19 +84,17 @@ class ChainReader:
             return None
         return Standing(
             task=task,
-            requester=found.requester,
             state=found.state,
             deadline=UnixSeconds(found.deadline),
-            terms_hash=found.terms_hash,
             approved=found.approved,
             started=found.started,
             finished=found.finished,
         )
 
-    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+    def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         """What the chain says of everything the terms name."""
         with named_errors():
-            return self.client.facts(terms, requester, at=at)
+            return self.client.facts(terms, at=at)
 
     def grant(self, grant: Hex32, *, at: BlockRef) -> Grant:
         """The grant as it stands.
@@ -116,13 +113,9 @@ class ChainReader:
         with named_errors():
             return self.client.checkpoint(node, at=at)
 
-    def task_id(self, requester: Address, spec: Hex32) -> Hex32:
-        """The id that the ledger gives to this requester's specification."""
-        return self.client.task_id(requester, spec)
-
-    def terms_hash(self, terms: TaskTerms) -> Hex32:
-        """The hash the ledger holds of such terms."""
-        return terms_hash(terms)
+    def task_id(self, terms: TaskTerms) -> Hex32:
+        """The id of the task with these terms."""
+        return self.client.task_id(terms)
 
     def events(
         self,
@@ -141,13 +134,12 @@ class ChainReader:
         """The terms of the task that ``named`` (a ``TaskPartyNamed``) speaks of, from its block's events.
 
         Raises:
-            TermsNotFound: they do not hash to what the ledger holds.
+            TermsNotFound: they are not the terms that the task's id commits to.
         """
         task, number = Hex32(str(named.args["task"])), named.block_number
         names = ("TaskCreated", "TaskPartyNamed", "TaskUseNamed")
         terms = terms_from(self.events(number, number, names=names, task=task))
-        standing = self.task(task, at=self.block(number))
-        if terms is None or standing is None or terms_hash(terms) != standing.terms_hash:
+        if terms is None or self.task_id(terms) != task:
             raise TermsNotFound(f"task {task}: its events in block {number} are not its terms")
         return terms
 
@@ -162,6 +154,7 @@ def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:
     )
     uses = sorted((int(e.args["index"]), _use(e)) for e in events if e.name == "TaskUseNamed")
     return TaskTerms(
+        requester=Address(str(created.args["requester"])),
         spec=Hex32(str(created.args["spec"])),
         purpose=Hex32(str(created.args["purpose"])),
         protections=Protection(int(created.args["protections"])),
@@ -173,8 +166,8 @@ def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:
 
 def _use(event: ChainEvent) -> Use:
     args = event.args
-    words = (Hex32(str(args[name])) for name in ("dataset", "algorithm", "grant"))
-    return Use(int(args["party"]), *words)
+    dataset, algorithm, grant = (Hex32(str(args[name])) for name in ("dataset", "algorithm", "grant"))
+    return Use(int(args["party"]), dataset, algorithm, grant, int(args["epsilon"]))
 
 
 class ChainActs:
@@ -186,27 +179,27 @@ class ChainActs:
 
     def start(self, task: Hex32, terms: TaskTerms, commitment: Hex32) -> Done:
         """Spend the uses and bind the input."""
-        return self._act(f"{task}:start", lambda: calls.start(task, terms, commitment))
+        return self._act(f"{task}:start", lambda: calls.start(terms, commitment))
 
     def approve(self, task: Hex32, terms: TaskTerms) -> Done:
         """Agree to this one task."""
-        return self._act(f"{task}:approve", lambda: calls.approve(task, terms))
+        return self._act(f"{task}:approve", lambda: calls.approve(terms))
 
     def refuse(self, task: Hex32, terms: TaskTerms, denial: Denial) -> Done:
         """Decline, and say why."""
-        return self._act(f"{task}:refuse", lambda: calls.refuse(task, terms, denial))
+        return self._act(f"{task}:refuse", lambda: calls.refuse(terms, denial))
 
     def finish(self, task: Hex32, terms: TaskTerms, receipt: Hex32, result: Hex32) -> Done:
         """Report this party's part done."""
-        return self._act(f"{task}:finish", lambda: calls.finish(task, terms, receipt, result))
+        return self._act(f"{task}:finish", lambda: calls.finish(terms, receipt, result))
 
     def fail(self, task: Hex32, terms: TaskTerms, reason: Failure, blame: Blame, blamed: Address) -> Done:
         """Report that the run failed."""
-        return self._act(f"{task}:fail", lambda: calls.fail(task, terms, reason, blame, blamed))
+        return self._act(f"{task}:fail", lambda: calls.fail(terms, reason, blame, blamed))
 
     def stop(self, task: Hex32, terms: TaskTerms) -> Done:
         """End a running task."""
-        return self._act(f"{task}:stop", lambda: calls.stop(task, terms))
+        return self._act(f"{task}:stop", lambda: calls.stop(terms))
 
     def send(self, intent: str, call: Call) -> Mined:
         """Send any other call of this node and wait until it is mined.

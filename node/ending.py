@@ -49,7 +49,7 @@ def judged(view: View, ports: Ports, denial: Denial | None, detail: str, bound: 
     last = ports.evidence.last(view.task, Kind.TASK_JUDGED)
     if last is not None and {key: last.body.get(key) for key in said} == said:
         return
-    body = {**said, "detail": detail[:500], "terms": view.standing.terms_hash, "spec": view.terms.spec}
+    body = {**said, "detail": detail[:500], "spec": view.terms.spec}
     ports.evidence.append(Kind.TASK_JUDGED, {**body, **block_words(view.block)}, view.task)
 
 
@@ -61,7 +61,7 @@ def denied_by_chain(view: View, ports: Ports, denial: Denial) -> float | None:
     """
     fresh = look(view.row, ports)
     if fresh.standing != view.standing or why_denied(
-        view.terms, view.standing.requester, ports.me, fresh.facts, fresh.block.timestamp
+        view.terms, ports.me, fresh.facts, fresh.block.timestamp
     ):
         return None
     body = {"denial": int(denial), "input_commitment": None, "detail": "the chain denied the start"}

@@ -152,7 +152,7 @@ def look(row: TaskRow, ports: Ports) -> View:
     standing = ports.chain.task(row.id, at=block)
     if standing is None:
         raise TaskVanished(f"the chain has no task {row.id} at block {block.number}")
-    facts = ports.chain.facts(terms, row.requester, at=block)
+    facts = ports.chain.facts(terms, at=block)
     known = from_stored(row.spec, json.loads(row.parties)) if row.spec and row.parties else None
     return View(row, terms, known, block, standing, facts)
 

@@ -93,25 +93,21 @@ def next_step(case: Case) -> Step:
         return Continue()
     if case.stop_wanted:
         return Refuse(Denial.OPERATOR_REFUSED, "the operator refused the task")
-    if denial := why_denied(case.terms, standing.requester, case.me, case.facts, case.now):
+    if denial := why_denied(case.terms, case.me, case.facts, case.now):
         return Refuse(denial)
     if case.introduction is None:
         return _without_introduction(case)
-    if problem := why_mismatched(case.introduction, case.terms, standing, case.facts):
+    if problem := why_mismatched(case.introduction, case.terms, case.facts):
         return Refuse(Denial.SPEC_MISMATCH, problem)
     return _by_approval(case, index)
 
 
-def why_mismatched(
-    introduction: Introduction, terms: TaskTerms, standing: Standing, facts: Facts
-) -> str | None:
+def why_mismatched(introduction: Introduction, terms: TaskTerms, facts: Facts) -> str | None:
     """What in the specification is not what the chain says, or ``None``."""
     spec = introduction.spec
     if spec.terms() != terms:
         return "the specification says other terms than the chain"
-    if spec.requester != standing.requester:
-        return "the specification names another requester than the chain"
-    requester = facts.nodes.get(standing.requester)
+    requester = facts.nodes.get(terms.requester)
     if requester is None or requester.encryption_key != spec.requester_key:
         return "the result would be sealed to a key that is not the requester's on the chain"
     return None

@@ -60,6 +60,7 @@ class GrantOrder:
     protections: tuple[str, ...]
     approval_required: bool = False
     epsilon_millionths: int = 0
+    participants: tuple[Address, ...] = ()
 
     def terms(self) -> GrantTerms:
         """What the chain is told.
@@ -83,6 +84,7 @@ class GrantOrder:
             protections=protections,
             approval_required=self.approval_required,
             epsilon_millionths=self.epsilon_millionths,
+            participants=tuple(sorted(self.participants)),
         )
 
 

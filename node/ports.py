@@ -21,10 +21,8 @@ class Standing:
     """A task as the chain holds it at one block. The masks carry one bit for each party by its index."""
 
     task: Hex32
-    requester: Address
     state: TaskState
     deadline: UnixSeconds
-    terms_hash: Hex32
     approved: int
     started: int
     finished: int
@@ -56,7 +54,7 @@ class Chain(Protocol):
         """The task, its state derived at that block's time; ``None`` where there is none."""
         ...
 
-    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+    def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         """What the chain says of everything the terms name."""
         ...
 
@@ -64,12 +62,8 @@ class Chain(Protocol):
         """The organisation's record."""
         ...
 
-    def task_id(self, requester: Address, spec: Hex32) -> Hex32:
-        """The id that the ledger gives to this requester's specification."""
-        ...
-
-    def terms_hash(self, terms: TaskTerms) -> Hex32:
-        """The hash the ledger holds of such terms."""
+    def task_id(self, terms: TaskTerms) -> Hex32:
+        """The id of the task with these terms: it commits to all of them."""
         ...
 
 

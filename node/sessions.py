@@ -61,7 +61,7 @@ class GatewaySessions:
 class ChainAuthority:
     """:class:`sealtrace.node.gateway.authority.SessionAuthority`: the chain decides who may talk.
 
-    Which parties a task has is taken from the node's store, where it was held to the hash on the ledger.
+    Which parties a task has is taken from the node's store, and held to its id, which commits to them.
     """
 
     def __init__(self, chain: Chain, store: Store) -> None:
@@ -76,6 +76,8 @@ class ChainAuthority:
         """
         try:
             terms = stored_terms.from_text(self._store.task(Hex32(task)).terms)
+            if self._chain.task_id(terms) != task:
+                return None
             at = self._chain.finalized()
             standing = self._chain.task(Hex32(task), at=at)
             nodes = [self._chain.node(party, at=at) for party in terms.parties]
@@ -83,7 +85,7 @@ class ChainAuthority:
             return None
         except (ChainUnavailable, StoreBusy) as cause:
             raise AuthorityUnavailable(str(cause)) from cause
-        if standing is None or standing.terms_hash != self._chain.terms_hash(terms):
+        if standing is None:
             return None
         active = all(node.status is NodeStatus.ACTIVE for node in nodes)
         parties = tuple(Party(node.address, raw(node.tls_fingerprint)) for node in nodes)

@@ -18,6 +18,7 @@ def from_text(text: str) -> TaskTerms:
     """The terms that :func:`to_text` wrote."""
     value: dict[str, Any] = parse(text.encode())
     return TaskTerms(
+        requester=value["requester"],
         spec=value["spec"],
         purpose=value["purpose"],
         protections=Protection(value["protections"]),

@@ -45,6 +45,15 @@ class AlgorithmStatus(IntEnum):
     REJECTED = 5
 
 
+class ReviewStatus(IntEnum):
+    """What a reviewer said of an algorithm."""
+
+    NONE = 0
+    ASKED = 1
+    AGREED = 2
+    DECLINED = 3
+
+
 class GrantStatus(IntEnum):
     """Where a grant stands at a block's time."""
 

@@ -144,11 +144,15 @@ def result(
     task: TaskId,
     directory: Dir,
     out: Annotated[Path | None, typer.Option(help="Write the result here as JSON.")] = None,
+    acknowledge: Annotated[
+        bool, typer.Option(help="Say on the chain that the result was opened, once.")
+    ] = True,
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wait for the result, check every output against the chain, open it, and show it."""
-    found = Requester.open(directory).result(hex32(task), timeout)
+    """Wait for the result, check every output against the chain, open it, show it, and acknowledge it."""
+    requester = Requester.open(directory)
+    found = requester.result(hex32(task), timeout)
     if out is not None:
         write_whole(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
     if as_json:
@@ -157,6 +161,8 @@ def result(
         _say(f"wrote {out}; the chain vouches for it by {found.digest}")
     else:
         _print_result(found)
+    if acknowledge:
+        requester.acknowledge(found)
 
 
 @task_app.command()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from sealtrace.algorithms.shares import BadShare
 from sealtrace.contracts import calls
 from sealtrace.contracts.client import Chain as ContractsChain
 from sealtrace.contracts.client import ChainSettings
-from sealtrace.contracts.errors import Reverted
+from sealtrace.contracts.errors import MalformedAnswer, Reverted
 from sealtrace.contracts.sender import Sender as ContractsSender
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
+from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import Algorithm, Grant, GrantStatus
 from sealtrace.protocol.spec import TaskSpec, purpose_hash
 from sealtrace.protocol.statements import Signed, Statement, sign
@@ -146,7 +147,7 @@ class Requester:
             draft, warnings = self._planned(draft)
         spec = drafts.specification(draft, located)
         learns = tuple(disclosure(spec, self.algorithms.bundle))
-        return Plan(spec, self.chain.task_id(spec.requester, spec.digest()), warnings, learns)
+        return Plan(spec, self.chain.task_id(spec.terms()), warnings, learns)
 
     def grants(self) -> list[Grant]:
         """The grants that were ever issued to this requester, as they stand now."""
@@ -176,7 +177,7 @@ class Requester:
             ChainError: the scheduler has it, the chain does not; submit again.
         """
         self._require_own(spec)
-        task = self.chain.task_id(spec.requester, spec.digest())
+        task = self.chain.task_id(spec.terms())
         self.files.keep(task, spec)
         accepted = self.scheduler.submit(self._says("task.submit", {"spec": spec.model_dump(mode="json")}))
         if accepted.task != task:
@@ -190,10 +191,12 @@ class Requester:
         Raises:
             TaskUnknown: there is no such task.
             Reverted: it is over already, or another requester's.
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: its specification is not here,
+                and could not be had.
         """
         if self.chain.task(task, at=self.chain.finalized()) is None:
             raise TaskUnknown(task)
-        self._sender.send(f"task.cancel:{task}", calls.cancel(task))
+        self._sender.send(f"task.cancel:{task}", calls.cancel(self.spec(task).terms()))
 
     # Watching
 
@@ -252,9 +255,23 @@ class Requester:
         if error := why_no_result(seen, self.names):
             raise error
         delivered = self._fetch(task, spec)
-        digests = results.checked(task, delivered, seen.result, self.names)
+        recorded = hex32(str(seen.result))
+        digests = results.checked(task, delivered, recorded, self.names)
         shares = results.opened(task, delivered, self.keys.hpke, self.names)
-        return Result(task, self._reconstruct(spec, shares), digests, seen.result)
+        return Result(task, self._reconstruct(spec, shares), digests, recorded)
+
+    def acknowledge(self, result: Result) -> None:
+        """Say on the chain, once, that this result was opened; the parties have it in writing then.
+
+        Raises:
+            ChainError: not now; acknowledge again.
+        """
+        call = calls.acknowledge(self.spec(result.task).terms(), result.digest)
+        try:
+            self._sender.send(f"task.acknowledge:{result.task}", call)
+        except Reverted as reverted:
+            if reverted.name != "AlreadyAcknowledged":
+                raise
 
     def spec(self, task: Hex32) -> TaskSpec:
         """The specification of ``task``: the one kept here, or the scheduler's if the id vouches for it.
@@ -272,7 +289,7 @@ class Requester:
         return spec
 
     def _is_of(self, spec: TaskSpec, task: Hex32) -> bool:
-        return self.chain.task_id(spec.requester, spec.digest()) == task
+        return self.chain.task_id(spec.terms()) == task
 
     def _reconstruct(self, spec: TaskSpec, shares: Mapping[Address, bytes]) -> Mapping[str, Any]:
         step = spec.steps[-1]
@@ -308,7 +325,11 @@ class Requester:
         if not seen.over:
             return seen
         ending = ending_of(self.chain.events(self.chain.deployed_at, at.number, task=task))
-        return Progress(seen.task, seen.state, seen.block, seen.deadline, seen.parties, seen.result, ending)
+        over = replace(seen, ending=ending)
+        if seen.state is TaskState.COMPLETED and not str(over.result).startswith(record.agreed):
+            why = f"the parties agreed on {record.agreed}..., the event TaskCompleted says {over.result}"
+            raise MalformedAnswer(f"the result of task {task}", why)
+        return over
 
     def _create(self, task: Hex32, spec: TaskSpec) -> None:
         if self.chain.task(task, at=self.chain.finalized()) is not None:

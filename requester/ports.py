@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sealtrace.contracts.calls import Call
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
-from sealtrace.protocol.records import Algorithm, BlockRef, Grant, Node
+from sealtrace.protocol.records import Algorithm, BlockRef, Grant, Node, TaskTerms
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.protocol.statements import Signed
 
@@ -42,8 +42,8 @@ class TaskOnChain(Protocol):
         """Parties that finished."""
 
     @property
-    def result(self) -> Hex32:
-        """The digest over all sealed outputs."""
+    def agreed(self) -> str:
+        """The beginning of the digest over all sealed outputs that the parties agree on."""
 
 
 class EventOnChain(Protocol):
@@ -80,8 +80,8 @@ class Chain(Protocol):
     def task(self, id: Hex32, *, at: BlockRef) -> TaskOnChain | None:
         """A task, or nothing."""
 
-    def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
-        """The id that ``requester`` gets for a specification."""
+    def task_id(self, terms: TaskTerms) -> Hex32:
+        """The id of the task with these terms."""
 
     def events(
         self,

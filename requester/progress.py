@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds
+from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds, hex32
 from sealtrace.protocol.lifecycle import OPEN_STATES, TaskState, at_time
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.records import BlockRef
@@ -24,7 +24,7 @@ from sealtrace.requester.ports import EventOnChain, TaskOnChain
 # by our own clock nothing a party sends can be in a block before the deadline any more.
 CLOCK_GRACE_SECONDS = 60
 
-ENDINGS = frozenset({"TaskRefused", "TaskFailed", "TaskCancelled"})
+ENDINGS = frozenset({"TaskCompleted", "TaskDisputed", "TaskRefused", "TaskFailed", "TaskCancelled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PartyProgress:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The event that ended a task before its time, by its name and arguments."""
+    """The event that ended a task, by its name and arguments."""
 
     event: str
     args: Mapping[str, Any]
@@ -48,15 +48,21 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A task at one block."""
+    """A task at one block. ``result`` is the digest that all parties reported, once it is completed."""
 
     task: Hex32
     state: TaskState
     block: BlockRef
     deadline: UnixSeconds
     parties: tuple[PartyProgress, ...]
-    result: Hex32
     ending: Ending | None = None
+
+    @property
+    def result(self) -> Hex32 | None:
+        """The digest over all sealed outputs, as every party reported it."""
+        if self.ending is None or self.ending.event != "TaskCompleted":
+            return None
+        return hex32(self.ending.args["result"])
 
     @property
     def over(self) -> bool:
@@ -93,7 +99,6 @@ def progress(
             )
             for index, party in enumerate(parties)
         ),
-        result=record.result,
     )
 
 

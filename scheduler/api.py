@@ -213,10 +213,10 @@ def plan(document: DocumentDep, scheduler: SchedulerDep) -> Planned:
     at = chain.finalized()
     found = {id: chain.grant(id, at=at) for id in sorted(draft.grant_ids())}
     spec = planning.plan(draft, {id: grant for id, grant in found.items() if grant is not None})
-    facts = chain.facts(spec.terms(), spec.requester, at=at)
+    facts = chain.facts(spec.terms(), at=at)
     return Planned(
         spec=spec.model_dump(mode="json"),
-        task=chain.task_id(spec.requester, spec.digest()),
+        task=chain.task_id(spec.terms()),
         warnings=list(intake.warnings_of(spec, facts, at.timestamp)),
     )
 

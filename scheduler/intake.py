@@ -88,7 +88,7 @@ def take_task(signed: Signed, store: Store, chain: Chain, rules: Rules, now: Uni
     """
     speaker, body = trusted(signed, "task.submit", now)
     spec = _spec_in(body, speaker)
-    id = chain.task_id(speaker, spec.digest())
+    id = chain.task_id(spec.terms())
     if known := store.task(id):
         return Accepted(known, new=False)
     if store.count_open(speaker) >= rules.open_tasks_per_requester:
@@ -116,7 +116,7 @@ def check(
         SpecExpired, ProtocolUnsuitable, RequesterNotAdmitted, PartyUnknown, PartyNotActive, PartyNotAlive.
     """
     at = chain.finalized()
-    facts = chain.facts(spec.terms(), spec.requester, at=at)
+    facts = chain.facts(spec.terms(), at=at)
     time = UnixSeconds(max(now, at.timestamp))  # the chain may not have made a block for a while
     if spec.deadline <= time:
         raise SpecExpired(spec.deadline, time)
@@ -132,7 +132,7 @@ def warnings_of(spec: TaskSpec, facts: Facts, now: UnixSeconds) -> Iterator[str]
     if requester is not None and requester.encryption_key != spec.requester_key:
         yield "the requester's key in the specification is not the one on chain: nodes may refuse it"
     for party in spec.parties:
-        if denial := why_denied(spec.terms(), spec.requester, party, facts, now):
+        if denial := why_denied(spec.terms(), party, facts, now):
             yield f"{party} will refuse: {in_words(denial)}"
 
 

@@ -42,11 +42,11 @@ class Chain(Protocol):
     def grant(self, id: Hex32, *, at: BlockRef) -> Grant | None:
         """A grant, or nothing."""
 
-    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+    def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         """Everything that ``terms`` name."""
 
     def task(self, id: Hex32, *, at: BlockRef) -> TaskOnChain | None:
         """A task's record, or nothing."""
 
-    def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
-        """The id that ``requester`` gets for a specification; computed, not asked."""
+    def task_id(self, terms: TaskTerms) -> Hex32:
+        """The id of the task with these terms; computed, not asked."""

@@ -141,7 +141,7 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     function finishSigned(TaskKey calldata key, SignedReceipt[] calldata receipts) external {
         bytes32 task = _idOf(key);
         if (receipts.length == 0) revert NothingSigned();
-        Task memory t = _open(task, TaskStatus.Completed);
+        Task memory t = _onRecord(task);
         for (uint256 i; i < receipts.length; ++i) {
             SignedReceipt calldata s = receipts[i];
             address signer = _partyAt(task, key.parties, s.party);

@@ -123,6 +123,7 @@ TABLES: dict[str, tuple[tuple[str, ...], dict[str, set[str]]]] = {
 }
 """By kind of record: its states, and by act the states in which it may happen, from the manuals."""
 
+_ALGORITHM_ACTS = ("register", "propose", "review", "supersede", "suspend", "reinstate", "revoke")
 NEVER_ASKED = {("proposal", "STALE", "propose")}
 """The same words under another electorate are another proposal."""
 
@@ -243,6 +244,7 @@ class Walk:
         self.last: Step | None = None
         self.luck = Random(0)
         self.count = 0
+        self.tried: Counter[tuple[str, str, str]] = Counter()
         self._grant_states: dict[Key, str] = {}
         self.terms: dict[Hex32, TaskTerms] = {}
         self.commitments = {
@@ -480,6 +482,14 @@ class Walk:
             states.setdefault(self.state((kind, id)), []).append(id)
         return self.luck.choice(states[self.luck.choice(sorted(states))])
 
+    def seldom(self, kind: str, id: Any, acts: Sequence[str]) -> str:
+        """One of the acts that this walk tried least in the record's state."""
+        state = self.state((kind, id)) if id else "NONE"
+        least = min(self.tried[kind, state, act] for act in acts)
+        act = self.luck.choice([act for act in acts if self.tried[kind, state, act] == least])
+        self.tried[kind, state, act] += 1
+        return act
+
     def until(self) -> UnixSeconds:
         return UnixSeconds(self.engine.now + (20_000 if self.chance(95) else 0))
 
@@ -691,9 +701,9 @@ class Walk:
     def offers(self) -> None:
         """Register, propose, review, supersede, suspend, reinstate, revoke an algorithm."""
         r, of = self.reference, self.luck.choice
-        act = of(("register", "propose", "review", "review", "supersede", "suspend", "reinstate", "revoke"))
         digest = self.some_algorithm()
-        if act in ("register", "propose") and self.chance(70):
+        act = self.seldom("algorithm", digest, _ALGORITHM_ACTS)
+        if act in ("register", "propose") and self.chance(60):
             digest = self.fresh("algorithm")
         key = ("algorithm", digest)
         found = r.algorithms.get(digest)
@@ -717,7 +727,8 @@ class Walk:
             call = calls.review_algorithm(digest, report, agreed=agreed)
             acts = [r.review_algorithm(by, digest, agreed, report)]
         elif act == "supersede":
-            other = self.some_algorithm()
+            mine = [id for id in r.algorithms if self.state(("algorithm", id)) == "ACTIVE" and id != digest]
+            other = of(mine[-4:]) if mine and self.chance(80) else self.some_algorithm()
             call = calls.supersede_algorithm(digest, other)
             acts = [r.supersede_algorithm(by, digest, other)]
         elif act == "suspend":
@@ -975,7 +986,7 @@ class Walk:
         }[task.state]
         owing = [party for party in task.terms.parties if party not in done]
         act = {"CREATED": "approve", "AUTHORIZED": "start", "RUNNING": "finish"}[task.state.name]
-        if self.chance(12):
+        if self.chance(18):
             act = self.luck.choice(
                 [each for each, states in TABLES["task"][1].items() if task.state.name in states]
             )
@@ -984,8 +995,8 @@ class Walk:
 
     def meddles(self) -> None:
         """Any act on any task."""
-        act = self.luck.choice(tuple(TABLES["task"][1])[1:])
         id = self.by_state("task", list(self.terms))
+        act = self.seldom("task", id, tuple(TABLES["task"][1])[1:])
         terms = self.terms[id] if id else self.task_terms()
         id = id or self.reference.task_id(terms)
         party = self.someone(self.luck.choice(terms.parties or (NOBODY,)), 92)
@@ -1015,6 +1026,8 @@ class Walk:
             call, acts = calls.progress(terms, 1, permille), [r.progress(by, terms, permille)]
         elif act == "finish":
             receipt, result = self._receipt()
+            if id in r.tasks and r.tasks[id].results and self.chance(20):
+                result = h("another")
             call, acts = calls.finish(terms, receipt, result), [r.finish(by, terms, receipt, result)]
         elif act == "fail":
             blame = self.luck.choice(list(Blame)) if self.chance(50) else Blame.NOBODY

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from chain_world import World, bare
 from eth_account import Account
+from eth_hash.auto import keccak
 
 from sealtrace.contracts import abi, compiler
-from sealtrace.contracts.client import Chain, ChainSettings
-from sealtrace.contracts.deployment import ORDER, created, deploy_over
+from sealtrace.contracts.client import GENERATION, Chain, ChainSettings
+from sealtrace.contracts.deployment import ORDER, Founding, created, deploy_over
 from sealtrace.contracts.errors import DeploymentFailed, UnknownBlock, WrongChain, WrongContracts
+from sealtrace.contracts.governance import Rules
 from sealtrace.contracts.link import Link, number
 from sealtrace.contracts.verification import examine
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
@@ -38,10 +41,21 @@ def put(world: World, code: bytes, *, by: str = "outsider") -> Address:
     return created(world.of(by), nonce)
 
 
-def returning(code: bytes) -> bytes:
-    """Creation code that returns ``code`` and runs no constructor of ours."""
-    head = bytes.fromhex("61") + len(code).to_bytes(2) + bytes.fromhex("80600a3d393df3")
-    return head + code
+def returning(code: bytes, storage: Mapping[int, int] | None = None) -> bytes:
+    """Creation code that fills ``storage``, returns ``code``, and runs no constructor of ours."""
+    stores = (
+        b"\x7f" + value.to_bytes(32) + b"\x7f" + slot.to_bytes(32) + b"\x55"
+        for slot, value in (storage or {}).items()
+    )
+    head = b"".join(stores)
+    copy = (
+        b"\x61"
+        + len(code).to_bytes(2)
+        + b"\x80\x61"
+        + (len(head) + 11).to_bytes(2)
+        + bytes.fromhex("3d393df3")
+    )
+    return head + copy + code
 
 
 def settings(world: World, **changed: Any) -> ChainSettings:
@@ -108,11 +122,7 @@ def test_a_directory_whose_constructor_never_ran_is_found_out(world: World) -> N
         world.of("outsider"),
         world.of("outsider"),
     )
-    code = _live_code(world.link, world.chain.addresses["Directory"])
-    mine = bytes.fromhex(world.chain.addresses["TaskLedger"][2:])
-    forged = code.replace(mine, bytes.fromhex(other.addresses["TaskLedger"][2:]))
-    assert forged != code
-    where = put(world, returning(forged))
+    where = put(world, forged(world, TaskLedger=other.addresses["TaskLedger"]))
     with pytest.raises(WrongContracts) as caught:
         Chain.over(world.link.w3, settings(world, directory=where))
     assert "GrantRegistry" in caught.value.wrong
@@ -122,9 +132,7 @@ def test_a_changed_contract_in_the_set_is_named(world: World) -> None:
     code = bytearray(_live_code(world.link, world.chain.addresses["EvidenceAnchor"]))
     code[-1] ^= 1
     changed = put(world, returning(bytes(code)))
-    directory = _live_code(world.link, world.chain.addresses["Directory"])
-    mine = bytes.fromhex(world.chain.addresses["EvidenceAnchor"][2:])
-    where = put(world, returning(directory.replace(mine, bytes.fromhex(changed[2:]))))
+    where = put(world, forged(world, EvidenceAnchor=changed))
     with pytest.raises(WrongContracts) as caught:
         Chain.over(world.link.w3, settings(world, directory=where))
     assert set(caught.value.wrong) == {"EvidenceAnchor"}
@@ -134,16 +142,13 @@ def test_verification_proves_how_the_contracts_came_to_be(world: World) -> None:
     found = examine(world.link, world.chain.addresses["Directory"])
     assert found.proven
     assert [each.name for each in found.contracts] == list(ORDER)
-    assert found.officers == {
-        "admin": world.of("deployer"),
-        "registrar": world.of("registrar"),
-        "regulator": world.of("regulator"),
-    }
+    registrar, regulator = world.of("registrar"), world.of("regulator")
+    assert found.founding == Founding((registrar,), registrar, regulator, Rules())
 
 
 def test_verification_finds_a_contract_that_other_code_created(world: World) -> None:
     """The same code, put there by a transaction that could have filled the storage first."""
-    where = put(world, returning(_live_code(world.link, world.chain.addresses["Directory"])))
+    where = put(world, forged(world))
     Chain.over(world.link.w3, settings(world, directory=where))  # nothing that a client sees is wrong
     found = examine(world.link, where)
     problems = {each.name: each.problem for each in found.contracts}
@@ -193,6 +198,15 @@ class _Refusing:
         from sealtrace.contracts.link import Failure
 
         return Failure(method, -32000, "sender is not permitted", None)
+
+
+def forged(world: World, **other: str) -> bytes:
+    """Creation code that leaves our directory's code and a generation that its constructor never saw."""
+    first = int.from_bytes(keccak(bytes(32)))
+    named = world.chain.addresses | other
+    storage = {0: 1} | {first + i: int(named[name], 16) for i, name in enumerate(GENERATION)}
+    storage[first + len(GENERATION) - 1] |= world.chain.deployed_at << 160
+    return returning(_live_code(world.link, world.chain.addresses["Directory"]), storage)
 
 
 def _live_code(link: Link, where: Address) -> bytes:

@@ -26,8 +26,8 @@ def life(world: World) -> Told:
     terms = world.terms()
     task = world.create(terms)
     early = world.chain.head()
-    done = [*world.start_all(task, terms), *world.finish_all(task, terms)]
-    refusal = world.attempt(calls.finish(task, terms, h("receipt"), h("result")), world.ranks[0])
+    done = [*world.start_all(terms), *world.finish_all(terms)]
+    refusal = world.attempt(calls.finish(terms, h("receipt"), h("result")), world.ranks[0])
     assert isinstance(refusal, Reverted)
     return [
         [(event.name, dict(event.args)) for one in done for event in one.events],

@@ -54,6 +54,25 @@ def named_other_algorithm(case: Case) -> None:
     case.change_use(algorithm=h("another algorithm"))
 
 
+def asked_no_epsilon_of_a_budget(case: Case) -> None:
+    """A grant with a privacy budget, and a use that names no part of it."""
+    case.grant = case.world.issue("alice", epsilon_millionths=100)
+    uses = tuple(
+        replace(u, grant=case.grant) if u.party == case.world.ranks.index("alice") else u
+        for u in case.terms.uses
+    )
+    case.terms = replace(case.terms, uses=uses)
+
+
+def meets_a_party_that_is_not_allowed(case: Case) -> None:
+    case.grant = case.world.issue("alice", participants=tuple(sorted(map(case.world.of, ("bob", "lab")))))
+    uses = tuple(
+        replace(u, grant=case.grant) if u.party == case.world.ranks.index("alice") else u
+        for u in case.terms.uses
+    )
+    case.terms = replace(case.terms, uses=uses)
+
+
 def said_other_purpose(case: Case) -> None:
     case.terms = replace(case.terms, purpose=h("advertising"))
 
@@ -69,6 +88,8 @@ BEFORE_CREATION: dict[str, Twist] = {
     "named_other_algorithm": named_other_algorithm,
     "said_other_purpose": said_other_purpose,
     "asked_other_protection": asked_other_protection,
+    "asked_no_epsilon_of_a_budget": asked_no_epsilon_of_a_budget,
+    "meets_a_party_that_is_not_allowed": meets_a_party_that_is_not_allowed,
 }
 
 # Some exclude each other, such as suspending what is revoked: the second is then refused, as it should be.
@@ -111,15 +132,15 @@ def approve(case: Case) -> None:
     assert found is not None
     for i, name in enumerate(case.world.ranks):
         if not found.approved >> i & 1:
-            case.world.do(calls.approve(case.task, case.terms), name)
+            case.world.do(calls.approve(case.terms), name)
 
 
 def start(case: Case) -> Denial | None:
     """The chain's answer to alice's start, held against the rule of node and auditor at the same time."""
     world = case.world
-    facts = world.chain.facts(case.terms, world.of("lab"), at=world.chain.head())
-    outcome = world.attempt(calls.start(case.task, case.terms, h("input")), "alice")
-    ruled = why_denied(case.terms, world.of("lab"), world.of("alice"), facts, outcome.at)  # type: ignore[union-attr]
+    facts = world.chain.facts(case.terms, at=world.chain.head())
+    outcome = world.attempt(calls.start(case.terms, h("input")), "alice")
+    ruled = why_denied(case.terms, world.of("alice"), facts, outcome.at)  # type: ignore[union-attr]
     if not isinstance(outcome, Reverted):
         assert ruled is None
         return None
@@ -136,6 +157,8 @@ CASES: list[tuple[Denial, list[str], dict[str, object]]] = [
     (Denial.GRANT_REVOKED, ["revoked"], {}),
     (Denial.GRANT_EXPIRED, ["expired"], {}),
     (Denial.PROTECTION_NOT_ALLOWED, ["asked_other_protection"], {}),
+    (Denial.EPSILON_NOT_COVERED, ["asked_no_epsilon_of_a_budget"], {}),
+    (Denial.PARTICIPANT_NOT_ALLOWED, ["meets_a_party_that_is_not_allowed"], {}),
     (Denial.REQUESTER_NOT_ACTIVE, ["requester_suspended"], {}),
     (Denial.REQUESTER_NOT_ACTIVE, ["requester_retired"], {}),
     (Denial.DATASET_NOT_ACTIVE, ["dataset_withdrawn"], {}),
@@ -218,7 +241,7 @@ def test_of_two_tasks_for_the_last_use_one_starts(world: World) -> None:
 def test_approval_does_not_stand_in_for_a_grant(world: World) -> None:
     terms = world.terms({"alice": h("no such grant")})
     case = Case(world, h("no such grant"), terms, world.create(terms))
-    world.do(calls.approve(case.task, terms), "alice")
+    world.do(calls.approve(terms), "alice")
     assert start(case) is Denial.UNKNOWN_GRANT
 
 
@@ -230,12 +253,12 @@ def test_every_reason_the_chain_can_see_is_tested_here() -> None:
 def test_a_party_whose_own_node_is_suspended_cannot_start(world: World) -> None:
     case = opened(world)
     world.do(calls.suspend_node(world.of("alice"), h("why")), "registrar")
-    assert world.refused(calls.start(case.task, case.terms, h("input")), "alice").name == "NodeNotActive"
+    assert world.refused(calls.start(case.terms, h("input")), "alice").name == "PartyNotActive"
 
 
 def test_a_start_that_binds_no_input_is_refused(world: World) -> None:
     case = opened(world)
-    call = calls.start(case.task, case.terms, Hex32("0x" + "00" * 32))
+    call = calls.start(case.terms, Hex32("0x" + "00" * 32))
     assert world.refused(call, "alice").name == "EmptyTerms"
 
 

@@ -22,7 +22,7 @@ from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
 from sealtrace.contracts.client import CONFLICT
 from sealtrace.contracts.errors import Reverted
-from sealtrace.protocol.identifiers import NOTHING, Hex32
+from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import OPEN_STATES, TaskState, at_time
 from sealtrace.protocol.outcome import Failure
 from sealtrace.protocol.records import TaskTerms
@@ -41,9 +41,9 @@ class Model:
     started: set[int] = field(default_factory=set)
     finished: dict[int, Hex32] = field(default_factory=dict)
 
-    def result(self) -> Hex32:
-        said = set(self.finished.values())
-        return NOTHING if not said else said.pop() if len(said) == 1 else CONFLICT
+    def agreed(self) -> str:
+        said = {result[:42] for result in self.finished.values()}
+        return "0x" + "00" * 20 if not said else said.pop() if len(said) == 1 else CONFLICT
 
 
 _worlds: list[World] = []
@@ -86,7 +86,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), party=PARTIES)
     def approve(self, data: st.DataObject, party: int) -> None:
-        task, model = self.pick(data)
+        _task, model = self.pick(data)
         allowed = self.state(model) is TaskState.CREATED and party not in model.approved
         if self.happens(calls.approve(model.terms), party, allowed):
             model.approved.add(party)
@@ -96,7 +96,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), party=PARTIES)
     def start(self, data: st.DataObject, party: int) -> None:
-        task, model = self.pick(data)
+        _task, model = self.pick(data)
         allowed = (
             self.state(model) is TaskState.AUTHORIZED
             and party not in model.started
@@ -112,19 +112,19 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), party=PARTIES, honest=st.booleans())
     def finish(self, data: st.DataObject, party: int, honest: bool) -> None:
-        task, model = self.pick(data)
+        _task, model = self.pick(data)
         result = h("result") if honest else h(f"lie {party}")
         allowed = self.state(model) is TaskState.RUNNING and party not in model.finished
         if self.happens(calls.finish(model.terms, h("receipt"), result), party, allowed):
             model.finished[party] = result
             if len(model.finished) == 3:
-                agreed = model.result() != CONFLICT
+                agreed = model.agreed() != CONFLICT
                 model.state = TaskState.COMPLETED if agreed else TaskState.DISPUTED
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), party=PARTIES, act=st.sampled_from(["refuse", "fail", "stop", "cancel"]))
     def end(self, data: st.DataObject, party: int, act: str) -> None:
-        task, model = self.pick(data)
+        _task, model = self.pick(data)
         now = self.state(model)
         waiting = now in (TaskState.CREATED, TaskState.AUTHORIZED)
         running = now is TaskState.RUNNING
@@ -136,7 +136,7 @@ class Ledger(RuleBasedStateMachine):
                 TaskState.FAILED,
             ),
             "stop": (calls.stop(model.terms), running, TaskState.CANCELLED),
-            "cancel": (calls.cancel(task), now in OPEN_STATES, TaskState.CANCELLED),
+            "cancel": (calls.cancel(model.terms), now in OPEN_STATES, TaskState.CANCELLED),
         }[act]
         if self.happens(call, None if act == "cancel" else party, allowed):
             model.state = after
@@ -155,7 +155,7 @@ class Ledger(RuleBasedStateMachine):
             assert found.approved == _mask(model.approved)
             assert found.started == _mask(model.started)
             assert found.finished == _mask(set(model.finished))
-            assert found.result == model.result()
+            assert found.agreed == model.agreed()
 
     @invariant()
     def uses_are_spent_by_starts_alone(self) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from chain_world import ALGORITHM, DAY, OWNERS, PEOPLE, World, h
-from eth_hash.auto import keccak
+from chain_world import ALGORITHM, DAY, OWNERS, PEOPLE, Done, World, h
 
 from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
-from sealtrace.protocol.identifiers import NOTHING, UnixSeconds
+from sealtrace.contracts.client import View
+from sealtrace.protocol.identifiers import NOTHING, Hex32, UnixSeconds
+from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.records import (
     AlgorithmStatus,
     DataClass,
@@ -17,6 +20,7 @@ from sealtrace.protocol.records import (
     NodeStatus,
     Protection,
     Role,
+    TaskTerms,
 )
 
 REASON = h("why")
@@ -105,10 +109,10 @@ def test_a_suspension_ends_by_reinstatement(world: World) -> None:
 
 def test_what_the_regulator_suspended_only_the_regulator_reinstates(world: World) -> None:
     world.do(calls.suspend_node(world.of("alice"), REASON), "regulator")
-    assert world.refused(calls.reinstate_node(world.of("alice")), "registrar").name == "HeldByRegulator"
+    assert world.refused(calls.reinstate_node(world.of("alice")), "registrar").name == "NodeHeld"
     world.do(calls.suspend_algorithm(ALGORITHM, REASON), "regulator")
     refusal = world.refused(calls.reinstate_algorithm(ALGORITHM), "registrar")
-    assert refusal.name == "AlgorithmHeldByRegulator"
+    assert refusal.name == "AlgorithmHeld"
     world.do(calls.reinstate_node(world.of("alice")), "regulator")
     world.do(calls.reinstate_algorithm(ALGORITHM), "regulator")
     assert node_status(world, "alice") is NodeStatus.ACTIVE
@@ -118,10 +122,10 @@ def test_the_regulator_takes_over_a_registrars_suspension_and_not_the_other_way(
     node = world.of("alice")
     world.do(calls.suspend_node(node, REASON), "registrar")
     assert world.refused(calls.suspend_node(node, REASON), "registrar").name == "NodeNotActive"
-    assert world.do(calls.suspend_node(node, REASON), "regulator").value("regulator") is True
+    assert world.do(calls.suspend_node(node, REASON), "regulator").value("held") is True
     assert world.refused(calls.suspend_node(node, REASON), "registrar").name == "NodeNotActive"
     assert world.refused(calls.suspend_node(node, REASON), "regulator").name == "NodeNotActive"
-    assert world.refused(calls.reinstate_node(node), "registrar").name == "HeldByRegulator"
+    assert world.refused(calls.reinstate_node(node), "registrar").name == "NodeHeld"
 
 
 def test_retirement_is_for_good(world: World) -> None:
@@ -156,13 +160,23 @@ def test_a_node_rotates_its_own_keys_and_no_others(world: World) -> None:
     assert world.refused(calls.rotate_keys(h("t"), h("k")), "alice").name == "NodeNotActive"
 
 
-def test_the_admin_appoints_a_second_registrar_and_nobody_else_does(world: World) -> None:
-    role = keccak(b"REGISTRAR")
-    call = Call("Consortium", "grantRole", (role, world.of("bob")))
-    for name in ("registrar", "regulator", "bob"):
-        assert world.refused(call, name).name == "AccessControlUnauthorizedAccount"
-    assert world.do(call, "deployer").names == ["RoleGranted"]
-    world.do(admit(world, "outsider"), "bob")
+def test_the_keys_a_node_had_stay_readable(world: World) -> None:
+    alice = world.of("alice")
+    first = world.chain.node(alice, at=world.chain.head())
+    told = [world.do(calls.rotate_keys(h(f"tls {n}"), h(f"key {n}")), "alice") for n in (1, 2)]
+    assert [each.value("version") for each in told] == [1, 2]
+    views = [View("NodeRegistry", "formerKeysOf", (alice, version)) for version in (0, 1, 2)]
+    had = world.chain.read(views, world.chain.head())
+    assert had == [
+        (told[0].at, first.tls_fingerprint, first.encryption_key),
+        (told[1].at, h("tls 1"), h("key 1")),
+        (0, NOTHING, NOTHING),
+    ]
+
+
+def test_a_suspension_gives_its_reason(world: World) -> None:
+    for call in (calls.suspend_node(world.of("alice"), NOTHING), calls.suspend_algorithm(ALGORITHM, NOTHING)):
+        assert world.refused(call, "regulator").name == "ReasonMissing"
 
 
 # datasets
@@ -215,6 +229,44 @@ def test_a_suspended_owner_can_still_withdraw_and_revoke(world: World) -> None:
     world.do(calls.withdraw_dataset(world.dataset("alice")), "alice")
 
 
+def test_a_new_version_takes_the_place_of_the_last_one(world: World) -> None:
+    old = world.dataset("alice")
+    done = world.do(calls.supersede_dataset(old, h("next"), h("schema 2"), DataClass.CORE), "alice")
+    assert done.names == ["DatasetRegistered", "DatasetSuperseded"]
+    new = done.value("dataset")
+    assert done.events[1].args == {"dataset": old, "by": new, "version": 1}
+    before, after = (world.chain.dataset(each, at=world.chain.head()) for each in (old, new))
+    assert before is not None
+    assert after is not None
+    assert (before.status, before.version) == (DatasetStatus.SUPERSEDED, 0)
+    assert (after.status, after.version, after.data_class) == (DatasetStatus.ACTIVE, 1, DataClass.CORE)
+    again = calls.supersede_dataset(old, h("other"), h("s"), DataClass.CORE)
+    assert world.refused(again, "alice").name == "DatasetNotActive"
+
+
+def test_a_superseded_dataset_gets_no_new_grant_and_serves_the_old_ones(world: World) -> None:
+    world.do(calls.supersede_dataset(world.dataset("alice"), h("next"), h("s"), DataClass.CORE), "alice")
+    assert world.refused(calls.issue_grant(world.grant_terms("alice")), "alice").name == "DatasetUnusable"
+    terms = world.terms()
+    world.create(terms)
+    world.do(calls.start(terms, h("input")), "alice")
+    world.do(calls.withdraw_dataset(world.dataset("alice")), "alice")  # and can still be withdrawn
+
+
+@pytest.mark.parametrize("name", [name for name in PEOPLE if name != "alice"])
+def test_only_its_owner_supersedes_a_dataset(world: World, name: str) -> None:
+    call = calls.supersede_dataset(world.dataset("alice"), h("next"), h("s"), DataClass.CORE)
+    assert world.refused(call, name).name == "NotDatasetOwner"
+    unknown = calls.supersede_dataset(h("?"), h("next"), h("s"), DataClass.CORE)
+    assert world.refused(unknown, name).name == "UnknownDataset"
+
+
+def test_a_suspended_owner_registers_no_new_version(world: World) -> None:
+    world.do(calls.suspend_node(world.of("alice"), REASON), "registrar")
+    call = calls.supersede_dataset(world.dataset("alice"), h("next"), h("s"), DataClass.CORE)
+    assert world.refused(call, "alice").name == "NodeNotActive"
+
+
 # algorithms
 
 
@@ -258,12 +310,178 @@ def test_a_suspended_algorithm_comes_back_by_reinstatement(world: World) -> None
     assert algorithm_status(world) is AlgorithmStatus.ACTIVE
 
 
+NEW = h("a new bundle")
+
+
+def proposed(world: World, *reviewers: str) -> Done:
+    return world.do(calls.propose_algorithm(NEW, [world.of(name) for name in reviewers]), "provider")
+
+
+def review(world: World, name: str, agreed: bool = True) -> Done:
+    return world.do(calls.review_algorithm(NEW, h(f"report of {name}"), agreed=agreed), name)
+
+
+def status_of(world: World, digest: Hex32) -> AlgorithmStatus:
+    found = world.chain.algorithm(digest, at=world.chain.head())
+    assert found is not None
+    return found.status
+
+
+def test_an_algorithm_is_active_once_every_named_reviewer_has_agreed(world: World) -> None:
+    assert proposed(world, "alice", "bob").names == ["AlgorithmProposed", "ReviewAsked", "ReviewAsked"]
+    assert review(world, "alice").names == ["AlgorithmReviewed"]
+    assert status_of(world, NEW) is AlgorithmStatus.PROPOSED
+    grant = calls.issue_grant(world.grant_terms("alice", algorithm=NEW))
+    assert world.refused(grant, "alice").name == "AlgorithmUnusable"
+    assert review(world, "bob").names == ["AlgorithmReviewed", "AlgorithmRegistered"]
+    assert status_of(world, NEW) is AlgorithmStatus.ACTIVE
+    world.do(grant, "alice")
+
+
+def test_one_reviewer_who_declines_rejects_an_algorithm_for_good(world: World) -> None:
+    proposed(world, "alice", "bob")
+    assert review(world, "bob", agreed=False).names == ["AlgorithmReviewed", "AlgorithmRejected"]
+    late = calls.review_algorithm(NEW, h("report"), agreed=True)
+    assert world.refused(late, "alice").name == "AlgorithmNotProposed"
+    assert world.refused(calls.register_algorithm(NEW), "provider").name == "AlgorithmAlreadyKnown"
+    assert world.refused(calls.revoke_algorithm(NEW), "provider").name == "AlgorithmIsRejected"
+    assert world.refused(calls.suspend_algorithm(NEW, REASON), "regulator").name == "AlgorithmNotActive"
+    assert status_of(world, NEW) is AlgorithmStatus.REJECTED
+
+
+def test_a_review_is_given_once_by_who_was_asked_and_in_writing(world: World) -> None:
+    proposed(world, "alice", "bob")
+    empty = calls.review_algorithm(NEW, NOTHING, agreed=True)
+    assert world.refused(empty, "alice").name == "ReasonMissing"
+    review(world, "alice")
+    again = calls.review_algorithm(NEW, h("report"), agreed=False)
+    for name in ("alice", "carol", "lab", "provider"):
+        assert world.refused(again, name).name == "NotAskedToReview"
+    assert world.refused(again, "outsider").name == "UnknownNode"
+    world.do(calls.suspend_node(world.of("bob"), REASON), "registrar")
+    assert world.refused(again, "bob").name == "NodeNotActive"
+
+
+def test_a_provider_may_withdraw_what_it_proposed(world: World) -> None:
+    proposed(world, "alice")
+    world.do(calls.revoke_algorithm(NEW), "provider")
+    late = calls.review_algorithm(NEW, h("report"), agreed=True)
+    assert world.refused(late, "alice").name == "AlgorithmNotProposed"
+
+
+def test_reviewers_are_independent_active_and_named_once(world: World) -> None:
+    alice, bob, provider = (world.of(name) for name in ("alice", "bob", "provider"))
+    cases = {
+        "NotIndependent": [provider],
+        "ReviewersNotAscending": [max(alice, bob), min(alice, bob)],
+        "WrongNumberOfReviewers": [],
+        "UnknownNode": [world.of("outsider")],
+    }
+    for error, reviewers in cases.items():
+        call = Call("AlgorithmRegistry", "propose", (bytes.fromhex(NEW[2:]), reviewers))
+        assert world.refused(call, "provider").name == error
+    twice = Call("AlgorithmRegistry", "propose", (bytes.fromhex(NEW[2:]), [alice, alice]))
+    assert world.refused(twice, "provider").name == "ReviewersNotAscending"
+    many = [f"0x{i:040x}" for i in range(1, 10)]
+    too_many = Call("AlgorithmRegistry", "propose", (bytes.fromhex(NEW[2:]), many))
+    assert world.refused(too_many, "provider").name == "WrongNumberOfReviewers"
+
+
+def test_a_superseded_algorithm_gets_no_new_grant_and_serves_the_old_ones(world: World) -> None:
+    world.do(calls.register_algorithm(NEW), "provider")
+    done = world.do(calls.supersede_algorithm(ALGORITHM, NEW), "provider")
+    assert done.events[0].args == {"algorithm": ALGORITHM, "by": NEW}
+    assert world.refused(calls.issue_grant(world.grant_terms("alice")), "alice").name == "AlgorithmUnusable"
+    terms = world.terms()
+    world.create(terms)
+    world.do(calls.start(terms, h("input")), "alice")
+    found = world.chain.algorithm(ALGORITHM, at=world.chain.head())
+    assert found is not None
+    assert (found.status, found.superseded) == (AlgorithmStatus.ACTIVE, True)
+
+
+def test_an_algorithm_is_superseded_once_by_another_of_its_provider(world: World) -> None:
+    assert world.refused(calls.supersede_algorithm(ALGORITHM, NEW), "provider").name == "UnknownAlgorithm"
+    world.do(calls.register_algorithm(NEW), "provider")
+    itself = world.refused(calls.supersede_algorithm(NEW, NEW), "provider")
+    assert itself.name == "AlgorithmAlreadySuperseded"
+    assert world.refused(calls.supersede_algorithm(ALGORITHM, NEW), "alice").name == "NotAlgorithmProvider"
+    world.do(calls.supersede_algorithm(ALGORITHM, NEW), "provider")
+    for pair in ((ALGORITHM, NEW), (NEW, ALGORITHM)):
+        refusal = world.refused(calls.supersede_algorithm(*pair), "provider")
+        assert refusal.name == "AlgorithmAlreadySuperseded"
+    world.do(calls.revoke_algorithm(NEW), "provider")
+    assert world.refused(calls.supersede_algorithm(NEW, ALGORITHM), "provider").name == "AlgorithmNotActive"
+
+
 # grants
+
+
+def test_a_budget_is_spent_by_each_start_and_never_beyond_it(world: World) -> None:
+    grant = world.issue("alice", uses=9, epsilon_millionths=100)
+    index = world.ranks.index("alice")
+
+    def asking(epsilon: int) -> TaskTerms:
+        usual = world.terms({"alice": grant})
+        uses = tuple(replace(u, epsilon_millionths=epsilon) if u.party == index else u for u in usual.uses)
+        terms = replace(usual, uses=uses)
+        world.create(terms)
+        return terms
+
+    for epsilon, left in ((60, 40), (40, 0)):
+        done = world.do(calls.start(asking(epsilon), h("input")), "alice")
+        assert done.events[0].args["epsilonLeft"] == left
+    refusal = world.refused(calls.start(asking(1), h("input")), "alice")
+    assert refusal.denial is Denial.EPSILON_NOT_COVERED
+    found = world.chain.grant(grant, at=world.chain.head())
+    assert found is not None
+    assert (found.uses, found.uses_left, found.epsilon_left) == (9, 7, 0)
+
+
+def test_a_grant_says_with_whom_its_data_meets(world: World) -> None:
+    others = tuple(sorted(world.of(name) for name in ("bob", "carol")))
+    terms = world.grant_terms("alice", participants=others)
+    done = world.do(calls.issue_grant(terms), "alice")
+    assert done.names == ["GrantIssued", "GrantParticipant", "GrantParticipant"]
+    grant = done.value("grant")
+    found = world.chain.grant(grant, at=world.chain.head())
+    assert found is not None
+    assert found.participants == others
+    task = world.terms({"alice": grant})
+    world.create(task)
+    world.do(calls.start(task, h("input")), "alice")
+
+
+def test_participants_are_at_most_sixteen_and_named_once(world: World) -> None:
+    alice = world.of("alice")
+    for participants, error in (
+        ((alice, alice), "ParticipantsNotAscending"),
+        (("0x" + "00" * 20,), "ParticipantsNotAscending"),
+        (tuple(f"0x{i:040x}" for i in range(1, 18)), "TooManyParticipants"),
+    ):
+        call = calls.issue_grant(world.grant_terms("alice", participants=participants))
+        assert world.refused(call, "alice").name == error
+
+
+def test_a_grant_is_replaced_in_one_step(world: World) -> None:
+    old = world.grants["alice"]
+    done = world.do(calls.replace_grant(old, world.grant_terms("alice", uses=1)), "alice")
+    assert done.names == ["GrantRevoked", "GrantIssued", "GrantReplaced"]
+    assert done.events[2].args == {"grant": old, "by": done.events[1].args["grant"]}
+    assert world.refused(calls.replace_grant(old, world.grant_terms("alice")), "alice").name == (
+        "GrantAlreadyRevoked"
+    )
+    other = calls.replace_grant(world.grants["bob"], world.grant_terms("alice"))
+    assert world.refused(other, "alice").name == "NotGrantOwner"
+    nothing = calls.replace_grant(world.grants["bob"], world.grant_terms("bob", uses=0))
+    assert world.refused(nothing, "bob").name == "NoUses"
+    assert world.uses_left(world.grants["bob"]) == 3  # it stands: all or nothing
 
 
 def test_a_grant_is_recorded_as_it_was_given(world: World) -> None:
     terms = world.grant_terms("alice", approval_required=True, epsilon_millionths=1_500_000)
-    expected = world.chain.next_grant(world.of("alice"), at=world.chain.head())
+    alice = world.of("alice")
+    expected = world.chain.grant_id(alice, world.chain.serial(alice, at=world.chain.head()), terms)
     done = world.do(calls.issue_grant(terms), "alice")
     assert done.value("grant") == expected
     found = world.chain.grant(expected, at=world.chain.head())
@@ -277,6 +495,7 @@ def test_a_grant_is_recorded_as_it_was_given(world: World) -> None:
     assert (found.not_before, found.expires_at) == (terms.not_before, terms.expires_at)
     assert (found.protections, found.approval_required) == (terms.protections, True)
     assert (found.revoked, found.epsilon_millionths) == (False, 1_500_000)
+    assert (found.uses, found.epsilon_left, found.participants) == (terms.uses, 1_500_000, ())
 
 
 @pytest.mark.parametrize("name", ["bob", "lab", "provider"])
@@ -354,14 +573,13 @@ def test_the_status_of_a_grant_is_the_same_on_chain_and_off(world: World) -> Non
 def test_a_grant_without_uses_left_is_exhausted(world: World) -> None:
     grant = world.issue("alice", uses=1)
     terms = world.terms({"alice": grant})
-    world.do(calls.start(world.create(terms), terms, h("input")), "alice")
+    world.create(terms)
+    world.do(calls.start(terms, h("input")), "alice")
     assert grant_statuses(world, grant) == (GrantStatus.EXHAUSTED, GrantStatus.EXHAUSTED)
 
 
 def grant_statuses(world: World, grant: str) -> tuple[GrantStatus, GrantStatus]:
     """As the contract derives it at the clock of the last block, and as we do."""
-    from sealtrace.contracts.client import View
-
     head = world.chain.head()
     (on_chain,) = world.chain.read([View("GrantRegistry", "statusOf", (bytes.fromhex(grant[2:]),))], head)
     found = world.chain.grant(grant, at=head)  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def sender(world: World, between: Between, engine: sa.Engine) -> Sender:
 
 
 def make(world: World, between: Between, engine: sa.Engine, name: str = "alice") -> Sender:
-    chain = Chain(between, world.chain.settings, world.chain.addresses, world.chain.deployed_at)  # type: ignore[arg-type]
+    chain = Chain(between, world.chain.settings, world.chain.named)  # type: ignore[arg-type]
     return Sender(chain, world.keys[name], engine)
 
 
@@ -244,7 +244,7 @@ def test_a_transaction_refused_in_its_block_stays_recorded_and_is_never_sent_aga
         tasks.append((world.create(terms), terms))
     sender = make(world, between, engine)
     between.rules["eth_sendRawTransaction"] = lambda raw: "0x"  # held back
-    for i, (task, terms) in enumerate(tasks):
+    for i, (_task, terms) in enumerate(tasks):
         sender.submit(f"start:{i}", calls.start(terms, h("input")))
     del between.rules["eth_sendRawTransaction"]
     held = list(between.sent)
@@ -258,7 +258,7 @@ def test_a_transaction_refused_in_its_block_stays_recorded_and_is_never_sent_aga
         assert caught.value.denial is Denial.GRANT_EXHAUSTED
         assert caught.value.transaction is not None
     assert rows(engine) == [("start:0", State.MINED), ("start:1", State.REVERTED)]
-    sender.submit("start:1", calls.start(*tasks[1], h("input")))
+    sender.submit("start:1", calls.start(tasks[1][1], h("input")))
     sender.pump()
     assert between.sent == held * 2
 

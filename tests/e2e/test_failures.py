@@ -124,7 +124,7 @@ def test_everything_survives_down_and_up(world):
 def test_one_specification_submitted_twice_is_one_task(world):
     spec = world.lab.build_spec(story.words(world, story.PURPOSE))
     assert world.lab.submit(spec).task == world.lab.submit(spec).task
-    task = world.lab.chain.task_id(spec.requester, spec.digest())
+    task = world.lab.chain.task_id(spec.terms())
     assert ended(world, task).state is TaskState.COMPLETED
     assert starts(world, task) == len(ORGANISATIONS)
 

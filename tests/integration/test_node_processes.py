@@ -211,7 +211,7 @@ class Net:
             assert time.monotonic() < deadline, answer.text  # until both have said hello
             time.sleep(0.5)
         self.requester.send(f"create {self.tasks}", calls.create(spec.terms()))
-        return self.chain.task_id(self.lab.address, spec.digest())
+        return self.chain.task_id(spec.terms())
 
     def wait(self, task: str, *, timeout_s: float = 120) -> TaskState:
         """Until the task is over on the chain, and at both nodes."""

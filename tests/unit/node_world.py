@@ -35,7 +35,7 @@ from sealtrace.node.settings import Limits
 from sealtrace.node.store import DatasetRow, Store, open_engine
 from sealtrace.node.vault import Vault
 from sealtrace.protocol.authorization import Facts, why_denied
-from sealtrace.protocol.canonical import digest, sha256
+from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.fingerprint import commitment
 from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds
@@ -129,25 +129,20 @@ class Ledger:
         terms = self.world.terms
         return Standing(
             task,
-            LAB,
             state,
             terms.deadline,
-            self.terms_hash(terms),
             self.approved,
             self.started,
             self.finished,
         )
 
-    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+    def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         return self.world.facts
 
     def node(self, node: Address, *, at: BlockRef) -> Node:
         return self.world.facts.nodes[node]
 
-    def task_id(self, requester: Address, spec: Hex32) -> Hex32:
-        return digest([requester, spec])
-
-    def terms_hash(self, terms: TaskTerms) -> Hex32:
+    def task_id(self, terms: TaskTerms) -> Hex32:
         return sha256(stored_terms.to_text(terms).encode())
 
     # --- acts of ME
@@ -183,7 +178,7 @@ class Ledger:
         if intent in self.intents:
             return self.intents[intent]
         if terms != self.world.terms:
-            raise Reverted("TermsDiffer", "other terms")
+            raise Reverted("UnknownTask", "other terms are another task")
         if self.world.facts.nodes[ME].status is not NodeStatus.ACTIVE and intent != "stop":
             raise Reverted("NodeNotActive", ME)
         effect()
@@ -194,7 +189,7 @@ class Ledger:
     def _start(self) -> None:
         self._require({TaskState.AUTHORIZED})
         terms, now = self.world.terms, self.finalized().timestamp
-        if denial := why_denied(terms, LAB, ME, self.world.facts, now):
+        if denial := why_denied(terms, ME, self.world.facts, now):
             raise Reverted("Denied", denial.name, denial)
         self.world.spend()
         self.started |= self.world.mine
@@ -340,7 +335,7 @@ class World:
         self.facts = self._facts()
         self.ledger = Ledger(self)
         self.ledger.on_start = self.ledger.other_starts
-        self.task = self.ledger.task_id(LAB, self.terms.spec)
+        self.task = self.ledger.task_id(self.terms)
         self.engine, self.sessions, self.scheduler = FakeEngine(self), FakeSessions(), FakeScheduler()
         self.bundles = FakeBundles(folder)
         self.store = Store(open_engine(f"sqlite:///{folder}/node.db"), lambda: self.now)
@@ -477,6 +472,8 @@ class World:
             approval_required=False,
             revoked=False,
             epsilon_millionths=0,
+            uses=3,
+            epsilon_left=0,
         )
         nodes = {a: Node(a, NodeStatus.ACTIVE, Role(31), KEY, KEY) for a in (ME, OTHER, LAB)}
         dataset = Dataset(self.dataset, ME, DatasetStatus.ACTIVE, DataClass.GENERAL, self.commitment, KEY)

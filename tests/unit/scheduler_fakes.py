@@ -17,7 +17,7 @@ from eth_account import Account
 
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.canonical import digest, sha256
-from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, Hex32, UnixSeconds, address, hex32
+from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds, address, hex32
 from sealtrace.protocol.lifecycle import TaskState, at_time
 from sealtrace.protocol.records import (
     Algorithm,
@@ -113,7 +113,7 @@ class Record:
     approved: int = 0
     started: int = 0
     finished: int = 0
-    result: Hex32 = NOTHING
+    agreed: str = "0x" + "00" * 20
     deadline: UnixSeconds = LATEST
     requester: Address = NOBODY
 
@@ -152,7 +152,7 @@ class FakeChain:
     def grant(self, id: Hex32, *, at: BlockRef) -> Grant | None:
         return self.grants.get(id)
 
-    def facts(self, terms: TaskTerms, requester: Address, *, at: BlockRef) -> Facts:
+    def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         return Facts(self.grants, self.nodes, self.datasets, self.algorithms)  # type: ignore[arg-type]
 
     def task(self, id: Hex32, *, at: BlockRef) -> Record | None:
@@ -174,8 +174,8 @@ class FakeChain:
             if (names is None or each.name in names) and task in (None, each.args.get("task"))
         ]
 
-    def task_id(self, requester: Address, spec_digest: Hex32) -> Hex32:
-        return digest([requester, spec_digest])
+    def task_id(self, terms: TaskTerms) -> Hex32:
+        return digest([terms.requester, terms.spec])
 
     def tick(self, seconds: int = 1) -> None:
         self.number, self.time = self.number + 1, UnixSeconds(self.time + seconds)
@@ -220,6 +220,8 @@ def _grant(id: Hex32, owner: Person, dataset: Hex32, algorithm: Hex32) -> Grant:
         approval_required=False,
         revoked=False,
         epsilon_millionths=0,
+        uses=3,
+        epsilon_left=0,
     )
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import isfunction
 from typing import Any
 
 import pytest
 
 from sealtrace.contracts import abi, calls, events
-from sealtrace.contracts.client import Chain, ChainSettings
+from sealtrace.contracts.client import Chain, ChainSettings, Generation, Named
 from sealtrace.contracts.errors import MalformedAnswer, MalformedCall, RequestRefused
+from sealtrace.contracts.governance import Office, Rules
 from sealtrace.contracts.link import Failure, content, number
 from sealtrace.contracts.sender import read_transaction
-from sealtrace.contracts.terms import task_id, terms_hash
+from sealtrace.contracts.signing import Signed
+from sealtrace.contracts.terms import task_id
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
-from sealtrace.protocol.records import Protection, TaskTerms, Use
+from sealtrace.protocol.records import DataClass, GrantTerms, Protection, Role, TaskTerms, Use
 
 ADDRESSES = {name: Address(f"0x{i:040x}") for i, name in enumerate(abi.CONTRACTS, start=1)}
+CONTRACTS = {where: name for name, where in ADDRESSES.items()}
 TASK = Hex32("0x" + "ab" * 32)
 PARTY = Address("0x" + "cd" * 20)
 TERMS = TaskTerms(
+    requester=PARTY,
     spec=Hex32("0x" + "01" * 32),
     purpose=Hex32("0x" + "02" * 32),
     protections=Protection.MPC_ABY3,
@@ -46,7 +51,8 @@ class Scripted:
 
 def chain(answer: Any) -> tuple[Chain, Scripted]:
     link = Scripted(answer)
-    return Chain(link, ChainSettings("x", 1, ADDRESSES["Directory"]), ADDRESSES, 1), link  # type: ignore[arg-type]
+    named = Named((Generation(ADDRESSES, 1),))
+    return Chain(link, ChainSettings("x", 1, ADDRESSES["Directory"]), named), link  # type: ignore[arg-type]
 
 
 def log(**changed: Any) -> dict[str, Any]:
@@ -64,12 +70,14 @@ def log(**changed: Any) -> dict[str, Any]:
 
 
 def test_a_task_has_another_id_on_another_chain_and_for_another_requester():
-    usual = task_id(1, ADDRESSES["TaskLedger"], PARTY, TERMS.spec)
-    assert usual != task_id(2, ADDRESSES["TaskLedger"], PARTY, TERMS.spec)
-    assert usual != task_id(1, ADDRESSES["TaskLedger"], ADDRESSES["TaskLedger"], TERMS.spec)
+    ledger = ADDRESSES["TaskLedger"]
+    usual = task_id(1, ledger, TERMS)
+    assert usual != task_id(2, ledger, TERMS)
+    assert usual != task_id(1, ledger, replace(TERMS, requester=ledger))
+    assert usual != task_id(1, PARTY, TERMS)
 
 
-def test_every_word_of_the_terms_is_in_their_hash():
+def test_every_word_of_the_terms_is_in_the_id():
     changed = [
         replace(TERMS, spec=TASK),
         replace(TERMS, purpose=TASK),
@@ -78,8 +86,10 @@ def test_every_word_of_the_terms_is_in_their_hash():
         replace(TERMS, parties=(*TERMS.parties, PARTY)),
         replace(TERMS, uses=(replace(TERMS.uses[0], party=0),)),
         replace(TERMS, uses=(replace(TERMS.uses[0], grant=TASK),)),
+        replace(TERMS, uses=(replace(TERMS.uses[0], epsilon_millionths=1),)),
     ]
-    assert len({terms_hash(terms) for terms in (TERMS, *changed)}) == 8
+    ledger = ADDRESSES["TaskLedger"]
+    assert len({task_id(1, ledger, terms) for terms in (TERMS, *changed)}) == 9
 
 
 def test_a_log_becomes_an_event():
@@ -116,22 +126,22 @@ def test_a_stranger_s_log_is_left_out():
 
 
 def test_a_task_is_looked_for_where_each_event_has_it():
-    asked = events.queries(ADDRESSES, None, TASK, None)
+    asked = events.queries(CONTRACTS, None, TASK, None)
     places = {query.topics.index(TASK) for query in asked}
     assert places == {1, 2}  # the ledger's events, and the consumption of a grant
     assert len(asked) == 2
 
 
 def test_a_party_is_looked_for_among_the_events_that_name_one():
-    (query,) = events.queries(ADDRESSES, None, TASK, PARTY)
+    (query,) = events.queries(CONTRACTS, None, TASK, PARTY)
     assert query.topics[1:] == (TASK, "0x" + "00" * 12 + PARTY[2:])
     assert query.addresses == (ADDRESSES["TaskLedger"],)
 
 
 def test_names_choose_and_no_name_asks_nothing():
-    (query,) = events.queries(ADDRESSES, {"TaskPartyNamed"}, None, PARTY)
+    (query,) = events.queries(CONTRACTS, {"TaskPartyNamed"}, None, PARTY)
     assert len(query.topics[0] or ()) == 1
-    assert events.queries(ADDRESSES, set(), None, None) == []
+    assert events.queries(CONTRACTS, set(), None, None) == []
 
 
 def test_a_range_the_endpoint_finds_too_long_is_asked_in_parts():
@@ -166,20 +176,79 @@ def test_an_argument_out_of_range_is_named(make):
         make().data()
 
 
+SIGNED = Signed(UnixSeconds(9), b"\1" * 32, b"\2" * 32)
+GRANT_TERMS = GrantTerms(
+    TASK, TASK, PARTY, TASK, 1, UnixSeconds(0), UnixSeconds(9), Protection.MPC_ABY3, participants=(PARTY,)
+)
+ACTIONS = [calls.Action(PARTY, b"\1\2\3\4")]
+EVERY_CALL = {
+    "create": calls.create(TERMS),
+    "approve": calls.approve(TERMS),
+    "approve_signed": calls.approve_signed(TERMS, 0, SIGNED),
+    "start": calls.start(TERMS, TASK),
+    "start_signed": calls.start_signed(TERMS, [(0, TASK, SIGNED)]),
+    "refuse": calls.refuse(TERMS, 40),
+    "refuse_signed": calls.refuse_signed(TERMS, 1, 40, SIGNED),
+    "progress": calls.progress(TERMS, 1, 500),
+    "finish": calls.finish(TERMS, TASK, TASK),
+    "finish_signed": calls.finish_signed(TERMS, [(0, TASK, TASK, SIGNED)]),
+    "fail": calls.fail(TERMS, 1),
+    "cancel": calls.cancel(TERMS),
+    "stop": calls.stop(TERMS),
+    "acknowledge": calls.acknowledge(TERMS, TASK),
+    "close_ledger": calls.close_ledger(),
+    "together": calls.together([calls.stop(TERMS), calls.cancel(TERMS)]),
+    "register_dataset": calls.register_dataset(TASK, TASK, DataClass.CORE),
+    "supersede_dataset": calls.supersede_dataset(TASK, TASK, TASK, DataClass.CORE),
+    "withdraw_dataset": calls.withdraw_dataset(TASK),
+    "issue_grant": calls.issue_grant(GRANT_TERMS),
+    "issue_grant_signed": calls.issue_grant_signed(PARTY, GRANT_TERMS, SIGNED),
+    "replace_grant": calls.replace_grant(TASK, GRANT_TERMS),
+    "revoke_grant": calls.revoke_grant(TASK),
+    "revoke_grant_signed": calls.revoke_grant_signed(TASK, SIGNED),
+    "pass_serial": calls.pass_serial(),
+    "register_algorithm": calls.register_algorithm(TASK),
+    "propose_algorithm": calls.propose_algorithm(TASK, [PARTY]),
+    "review_algorithm": calls.review_algorithm(TASK, TASK, agreed=True),
+    "supersede_algorithm": calls.supersede_algorithm(TASK, TASK),
+    "revoke_algorithm": calls.revoke_algorithm(TASK),
+    "suspend_algorithm": calls.suspend_algorithm(TASK, TASK),
+    "reinstate_algorithm": calls.reinstate_algorithm(TASK),
+    "propose": calls.propose(ACTIONS, TASK),
+    "vote": calls.vote(TASK, yes=False),
+    "execute": calls.execute(ACTIONS, TASK),
+    "add_member": calls.add_member(PARTY),
+    "remove_member": calls.remove_member(PARTY),
+    "set_rules": calls.set_rules(Rules()),
+    "appoint": calls.appoint(Office.REGULATOR, PARTY),
+    "dismiss": calls.dismiss(Office.REGULATOR, PARTY),
+    "offer_office": calls.offer_office(Office.REGISTRAR, PARTY),
+    "accept_office": calls.accept_office(Office.REGISTRAR, PARTY),
+    "announce": calls.announce(PARTY, PARTY),
+    "admit": calls.admit(PARTY, Role.OWNER, TASK, TASK),
+    "suspend_node": calls.suspend_node(PARTY, TASK),
+    "reinstate_node": calls.reinstate_node(PARTY),
+    "retire_node": calls.retire_node(PARTY),
+    "rotate_keys": calls.rotate_keys(TASK, TASK),
+    "anchor": calls.anchor(1, TASK),
+}
+
+
 def test_every_call_encodes_and_names_a_function_of_its_contract():
-    made = [
-        calls.create(TERMS),
-        calls.approve(TASK, TERMS),
-        calls.start(TASK, TERMS, TASK),
-        calls.refuse(TASK, TERMS, 40),
-        calls.finish(TASK, TERMS, TASK, TASK),
-        calls.fail(TASK, TERMS, 1),
-        calls.cancel(TASK),
-        calls.stop(TASK, TERMS),
-        calls.retire_node(PARTY),
-    ]
-    for call in made:
+    for call in EVERY_CALL.values():
         assert call.data()[:4] == abi.function(call.contract, call.function).selector
+
+
+def test_every_function_that_makes_a_call_is_in_the_list_above():
+    made = {
+        name for name, each in vars(calls).items() if isfunction(each) and each.__module__ == calls.__name__
+    }
+    assert {name for name in made if not name.startswith("_")} == set(EVERY_CALL)
+
+
+def test_acts_on_two_contracts_do_not_go_together():
+    with pytest.raises(ValueError, match="one contract"):
+        calls.together([calls.stop(TERMS), calls.anchor(1, TASK)])
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0x10", 16), (16, 16)])

@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from sealtrace.contracts import abi
 from sealtrace.contracts.errors import ERROR_HELP, Reverted
+from sealtrace.contracts.governance import ProposalStatus
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial
-from sealtrace.protocol.records import AlgorithmStatus, DataClass, DatasetStatus, GrantStatus, NodeStatus
+from sealtrace.protocol.records import (
+    AlgorithmStatus,
+    DataClass,
+    DatasetStatus,
+    GrantStatus,
+    NodeStatus,
+    ReviewStatus,
+)
 
 DECLARED = sorted({error.name for error in abi.errors().values()})
 OUR_OWN = {"Error", "Panic", "Unexplained"}
@@ -92,6 +100,8 @@ def test_the_enums_of_the_contracts_are_the_protocols():
         "GrantStatus": GrantStatus,
         "TaskStatus": TaskState,
         "Blame": Blame,
+        "ProposalStatus": ProposalStatus,
+        "ReviewStatus": ReviewStatus,
     }
     assert set(declared) == {*ours, "Denial"}
     for name, enum in ours.items():

@@ -65,6 +65,7 @@ class FakeActs:
         event = ChainEvent(
             name="GrantIssued",
             contract="GrantRegistry",
+            address=ME,
             args={"grant": GRANT},
             block_number=7,
             block_hash=BLOCK.hash,

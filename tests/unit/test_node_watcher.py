@@ -30,6 +30,7 @@ def event(name, block, **args):
     return ChainEvent(
         name=name,
         contract="TaskLedger",
+        address=ME,
         args=args,
         block_number=block,
         block_hash=sha256(str(block).encode()),

@@ -47,8 +47,11 @@ GRANT = Grant(
     approval_required=False,
     revoked=False,
     epsilon_millionths=0,
+    uses=5,
+    epsilon_left=0,
 )
 TERMS = TaskTerms(
+    requester=LAB,
     spec=h(9),
     purpose=h(3),
     protections=Protection.MPC_ABY3,
@@ -70,8 +73,12 @@ FACTS = Facts(
 )
 
 
-def judge(terms=TERMS, facts=FACTS, now=NOW, requester=LAB, party=BANK):
-    return why_denied(terms, requester, party, facts, now)
+def judge(terms=TERMS, facts=FACTS, now=NOW, party=BANK):
+    return why_denied(terms, party, facts, now)
+
+
+def asking(epsilon: int) -> TaskTerms:
+    return replace(TERMS, uses=(replace(TERMS.uses[0], epsilon_millionths=epsilon),))
 
 
 def with_grant(**changes) -> Facts:
@@ -157,3 +164,31 @@ def test_codes_below_32_can_be_checked_against_the_chain_and_the_others_cannot()
 )
 def test_a_grants_status_is_the_first_that_applies(changes, now, status):
     assert replace(GRANT, **changes).status(UnixSeconds(now)) is status
+
+
+BUDGETED = with_grant(epsilon_millionths=100, epsilon_left=40)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "denial"),
+    [(40, None), (41, Denial.EPSILON_NOT_COVERED), (0, Denial.EPSILON_NOT_COVERED)],
+)
+def test_a_privacy_budget_is_spent_by_name_and_never_beyond_what_is_left(epsilon, denial):
+    assert judge(asking(epsilon), BUDGETED) is denial
+
+
+def test_a_grant_without_a_budget_counts_no_epsilon():
+    assert judge(asking(7)) is None
+
+
+@pytest.mark.parametrize(
+    ("participants", "denial"),
+    [((), None), ((CARRIER,), None), ((LAB,), Denial.PARTICIPANT_NOT_ALLOWED)],
+)
+def test_a_grant_may_say_with_whom_its_data_meets(participants, denial):
+    assert judge(facts=with_grant(participants=participants)) is denial
+
+
+def test_a_former_version_of_a_dataset_still_serves_the_grants_in_being():
+    former = replace(FACTS.datasets[h(1)], status=DatasetStatus.SUPERSEDED)
+    assert judge(facts=replace(FACTS, datasets={h(1): former})) is None

@@ -123,7 +123,9 @@ class World:
         assert answer.status_code == 200, answer.text
 
     def end(self, task, state, result=NOTHING, event=None, **args):
-        self.chain.tasks[task] = Record(state, 7, 7, 7, result)
+        self.chain.tasks[task] = Record(state, 7, 7, 7, result[:42])
+        if state is TaskState.COMPLETED:
+            event, args = "TaskCompleted", {"result": result}
         if event:
             self.chain.happened.append(Event(event, {"task": task, **args}))
 
@@ -168,7 +170,7 @@ def test_two_submissions_of_one_specification_send_one_transaction(world):
 
 def test_a_task_that_another_process_created_meanwhile_is_the_same_task(world):
     spec = psi_spec()
-    task = world.chain.task_id(LAB.address, spec.digest())
+    task = world.chain.task_id(spec.terms())
     world.chain.tasks[task] = Record(TaskState.RUNNING)
     assert world.requester.submit(spec).task == task
     assert world.sender.sent == []

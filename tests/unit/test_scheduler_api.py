@@ -89,7 +89,7 @@ class World:
 
     @property
     def task(self):
-        return self.chain.task_id(LAB.address, make_spec().digest())
+        return self.chain.task_id(make_spec().terms())
 
     def files(self):
         return [path for path in (self.folder / "outputs").rglob("*") if path.is_file()]
