@@ -136,6 +136,11 @@ class Build:
         return {name: artifact(name, found) for name, found in self.contracts.items()}
 
     @cached_property
+    def codes(self) -> dict[str, abi.Artifact]:
+        """What a chain holds once these are deployed."""
+        return {name: abi.read_artifact(found) for name, found in self.artifacts.items()}
+
+    @cached_property
     def files(self) -> dict[int, str]:
         return {found["id"]: name for name, found in self.trees.items() if name in self.sources}
 
@@ -313,7 +318,7 @@ class _Maps:
         """The branches that some contract's code has."""
         return {
             self._build.deciders[where]
-            for name in compiler.CONTRACTS
+            for name in self._build.contracts
             for part in ("bytecode", "deployedBytecode")
             for at, where in self._build.instructions(name, part).items()
             if where in self._build.deciders and self._opcode(name, part, at) == _JUMPI
@@ -324,8 +329,7 @@ class _Maps:
         return int(code[2 * at : 2 * at + 2], 16)
 
     def _found(self, code: bytes) -> Mapping[int, Place]:
-        for name in compiler.CONTRACTS:
-            made = abi.artifact(name)
+        for name, made in self._build.codes.items():
             if len(code) == len(made.deployed) and made.is_code(code):
                 return self._build.instructions(name, "deployedBytecode")
             if code.startswith(made.bytecode):
@@ -353,9 +357,13 @@ def table(coverage: Coverage) -> str:
     return "\n".join([*rows, f"{'all':26} {_share(*sums[:2]):>14} {_share(*sums[2:]):>14}", ""])
 
 
-def state_of_sources() -> str:
-    """A digest of what the map depends on: the contracts and their tests."""
-    files = [*sorted((compiler.HERE / "src").rglob("*.sol")), *sorted(SUITE.glob("*.py"))]
+def sources_of_contracts() -> list[Path]:
+    """The files of the contracts."""
+    return sorted((compiler.HERE / "src").rglob("*.sol"))
+
+
+def state_of(files: Iterable[Path]) -> str:
+    """A digest of what files hold."""
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
@@ -365,7 +373,12 @@ def write_map(coverage: Coverage) -> None:
     for test, places in coverage.statements.items():
         for each in places:
             ran.setdefault(test, {}).setdefault(each.file, []).append((each.start, each.length))
-    known = {"of": state_of_sources(), "seconds": coverage.seconds, "ran": ran}
+    known = {
+        "contracts": state_of(sources_of_contracts()),
+        "tests": {Path(file).name: state_of([Path(file)]) for file in suite()},
+        "seconds": coverage.seconds,
+        "ran": ran,
+    }
     MAP.write_text(json.dumps(known))
 
 

@@ -1,8 +1,11 @@
 """Do the tests notice when the contracts are wrong? ``make mutants``
 
-A mutant is our Solidity with one small fault. It is compiled, put under the contracts' tests on revm, and
-killed by the first test that fails; only tests that run the faulty statement are tried, the quickest first.
-A mutant that survives is either a test that is missing, or no fault: then ``equivalent.toml`` says why.
+A mutant is our Solidity with one small fault. It is put under the contracts' tests on revm, and killed by
+the first test that fails; only tests that run the faulty statement are tried, the quickest first. A mutant
+that survives is either a test that is missing, or no fault: then ``equivalent.toml`` says why.
+
+Compiling takes longer than testing, so many mutants are compiled as one: each fault stands beside what it
+replaces, and a constant, set in the code afterwards, chooses. With none chosen all tests must pass.
 
 The faults:
 
@@ -28,11 +31,22 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from executed import BUILDING, MAP, Build, own_files, state_of_sources, suite, use_artifacts
+from executed import (
+    BUILDING,
+    MAP,
+    NOT_OF_THIS_BUILD,
+    Build,
+    own_files,
+    sources_of_contracts,
+    state_of,
+    suite,
+    use_artifacts,
+)
 from solidity import Compiler, DoesNotCompile, Node, Place, artifact, place, read_sources, walk
 
 HERE = Path(__file__).resolve().parent
@@ -73,13 +87,14 @@ Replacement = tuple[str, Place, str]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault. Its name stays when lines move."""
+    """One fault. Its name stays when lines move. ``form`` says how it can stand beside what it replaces."""
 
     name: str
     kind: str
     place: Place
     replacement: str
     line: int
+    form: str = "expression"
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ def _of_file(build: Build, file: str) -> Iterator[Mutant]:
             name = f"{_function(above, file)}: {_short(_said(text, where))} -> {_short(written)}"
             seen[name] += 1
             name = f"{name} #{seen[name]}" if seen[name] > 1 else name
-            yield Mutant(name, kind, where, written, build.line(where))
+            yield Mutant(name, kind, where, written, build.line(where), _form(node, above, where))
 
 
 def _faults(node: Node, above: tuple[Node, ...], file: str, text: bytes) -> Iterator[Replacement]:
@@ -173,10 +188,10 @@ def _of_unary(node: Node, above: tuple[Node, ...], file: str, text: bytes) -> It
 def _of_assignment(node: Node, above: tuple[Node, ...], file: str, text: bytes) -> Iterator[Replacement]:
     operator = node["operator"].removesuffix("=")
     if operator in _ARITHMETIC:
-        left, right = (place(node[side], file) for side in ("leftHandSide", "rightHandSide"))
-        between = Place(file, left.end, right.start - left.end)
-        yield "arithmetic", between, f" {_ARITHMETIC[operator]}= "
-        yield "arithmetic", between, " = "
+        sides = (place(node[side], file) for side in ("leftHandSide", "rightHandSide"))
+        left, right = (_said(text, side) for side in sides)
+        yield "arithmetic", place(node, file), f"{left} {_ARITHMETIC[operator]}= {right}"
+        yield "arithmetic", place(node, file), f"{left} = {right}"
 
 
 def _of_statement(node: Node, above: tuple[Node, ...], file: str, text: bytes) -> Iterator[Replacement]:
@@ -241,6 +256,19 @@ def _enums(build: Build) -> dict[str, list[str]]:
     }
 
 
+def _form(node: Node, above: tuple[Node, ...], where: Place) -> str:
+    """``statement`` where a whole one is replaced, ``alone`` where nothing can stand beside it."""
+    if node["nodeType"] == "ModifierInvocation":
+        return "alone"
+    if node["nodeType"] == "Assignment":
+        return "assignment" if above[-1]["nodeType"] == "ExpressionStatement" else "alone"
+    return (
+        "statement"
+        if node["nodeType"].endswith("Statement") and where.end > place(node, where.file).end
+        else "expression"
+    )
+
+
 def _only_refuses(body: Node) -> bool:
     statements = body.get("statements", [body]) if body["nodeType"] == "Block" else [body]
     return all(each["nodeType"] == "RevertStatement" for each in statements)
@@ -258,6 +286,75 @@ def _said(text: bytes, where: Place) -> str:
 def _short(words: str) -> str:
     flat = " ".join(words.split())
     return flat if len(flat) <= 70 else f"{flat[:40]} ... {flat[-25:]}"
+
+
+# many mutants in one build
+
+MARK = 0x5EA17ACE << 224 | 0x5EA17ACE
+_CHOICE = "Choice.sol"
+_CHOOSING = f"""// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.37;
+uint256 constant CHOSEN = 0x{MARK:064x};
+"""
+
+
+@dataclass
+class Batch:
+    """Mutants of one file none of which is inside another; a mutant's number is its place in the list."""
+
+    file: str
+    mutants: list[Mutant] = field(default_factory=list)
+
+    def takes(self, mutant: Mutant) -> bool:
+        return all(
+            each.place == mutant.place or each.place.end <= mutant.place.start for each in self.mutants[-1:]
+        )
+
+    def sources(self, build: Build) -> tuple[dict[str, str], dict[Place, Place]]:
+        """The sources with all faults, each where ``CHOSEN`` is its number; and where each place went."""
+        text = build.sources[self.file].encode()
+        written, done, went = b"", 0, {}
+        for where, group in groupby(enumerate(self.mutants, 1), lambda each: each[1].place):
+            written += text[done : where.start]
+            choice = _choice(list(group), _said(text, where)).encode()
+            went[where] = Place(self.file, len(written), len(choice))
+            written, done = written + choice, where.end
+        whole = (written + text[done:]).decode() + f'\nimport {{CHOSEN}} from "./{_CHOICE}";\n'
+        return {**build.sources, self.file: whole, _CHOICE: _CHOOSING}, went
+
+    def parts(self, refused: DoesNotCompile, went: Mapping[Place, Place]) -> list[Batch]:
+        """Smaller batches, where the compiler refused this: without those it names, or halves."""
+        bad = {where for where, new in went.items() if any(map(new.meets, refused.places))}
+        good = [each for each in self.mutants if each.place not in bad]
+        if bad and good:
+            return [Batch(self.file, good)]
+        half = len(self.mutants) // 2
+        halves = (self.mutants[:half], self.mutants[half:])
+        return [Batch(self.file, each) for each in halves if half and each] if not bad else []
+
+
+def _choice(group: Sequence[tuple[int, Mutant]], usual: str) -> str:
+    if group[0][1].form == "expression":
+        choices = "".join(f"CHOSEN == {number} ? {each.replacement} : " for number, each in group)
+        return f"({choices}{usual})"
+    if group[0][1].form == "assignment":  # its semicolon follows
+        parts = "".join(f"if (CHOSEN == {number}) {{ {each.replacement}; }} else " for number, each in group)
+        return f"{parts}{usual}"
+    parts = "".join(f"if (CHOSEN == {number}) {{}} else " for number, _ in group)
+    return f"{{ {parts}{{ {usual} }} }}"
+
+
+def batches(wanted: Iterable[Mutant]) -> list[Batch]:
+    """The fewest batches that a greedy choice finds; a mutant that must be alone is in none."""
+    found: list[Batch] = []
+    fitting = [each for each in wanted if each.form != "alone"]
+    for mutant in sorted(fitting, key=lambda each: (each.place.file, each.place.start, each.place.end)):
+        mine = (each for each in found if each.file == mutant.place.file and each.takes(mutant))
+        batch = next(mine, None)
+        if batch is None:
+            found.append(batch := Batch(mutant.place.file))
+        batch.mutants.append(mutant)
+    return found
 
 
 # judging them
@@ -278,6 +375,9 @@ class Chosen:
             self.failed = report.nodeid
 
 
+Code = Mapping[str, Mapping[str, Any]]
+
+
 class Judge:
     """Compiles mutants and puts them under the tests, one at a time."""
 
@@ -287,30 +387,57 @@ class Judge:
         self._solc = Compiler().__enter__()
         self._usual = build.artifacts
 
-    def judge(self, mutant: Mutant) -> Verdict:
+    def build(self, batch: Batch) -> list[tuple[Batch, Code]]:
+        """The code of a batch, or of its parts; what cannot be built so, or fails a test unmutated, is left."""
+        sources, went = batch.sources(self._build)
+        try:
+            code = self._code(sources, batch.file)
+        except DoesNotCompile as refused:
+            return [built for part in batch.parts(refused, went) for built in self.build(part)]
+        tests = list(dict.fromkeys(test for each in batch.mutants for test in self._tests(each)))
+        outcome, by = tried(chosen(code, 0), tests) if tests else ("survived", "")
+        if outcome != "survived":
+            print(f"{batch.file}: {len(batch.mutants)} mutants fail {by} unmutated; each is built alone")
+        return [(batch, code)] if outcome == "survived" else []
+
+    def judge(self, mutant: Mutant, code: Code | None) -> Verdict:
+        """``code`` is the mutant's, or none, and it is compiled alone."""
         began = time.monotonic()
-        outcome, by = self._outcome(mutant)
+        outcome, by = self._outcome(mutant, code)
         return Verdict(mutant, outcome, by, time.monotonic() - began)
 
-    def _outcome(self, mutant: Mutant) -> tuple[str, str]:
-        try:
-            code = self._code(mutant)
-        except DoesNotCompile as refused:
-            return "invalid", str(refused).splitlines()[0]
-        if all(code[name]["bytecode"] == usual["bytecode"] for name, usual in self._usual.items()):
-            return "invalid", "it is the same code"
+    def _outcome(self, mutant: Mutant, code: Code | None) -> tuple[str, str]:
+        if code is None:
+            try:
+                code = self._code(mutated(self._build, mutant), mutant.place.file)
+            except DoesNotCompile as refused:
+                return "invalid", str(refused).splitlines()[0]
+            if all(code[name]["bytecode"] == usual["bytecode"] for name, usual in self._usual.items()):
+                return "invalid", "it is the same code"
         tests = self._tests(mutant)
         return tried(code, tests) if tests else ("survived", "no test runs it")
 
-    def _code(self, mutant: Mutant) -> dict[str, dict[str, Any]]:
+    def _code(self, sources: Mapping[str, str], file: str) -> dict[str, dict[str, Any]]:
         """All contracts; only those that hold the faulty file are compiled again."""
-        sources = mutated(self._build, mutant)
-        holders = [name for name, parts in self._build.parts.items() if mutant.place.file in parts]
+        holders = [name for name, parts in self._build.parts.items() if file in parts]
         again = {name: artifact(name, self._solc.build(sources, name, _WANTED)) for name in holders}
         return self._usual | again
 
 
-def tried(code: Mapping[str, Mapping[str, Any]], tests: Sequence[str]) -> tuple[str, str]:
+def chosen(code: Code, number: int) -> Code:
+    """The code of a batch with one of its mutants chosen."""
+    mark, wanted = f"{MARK:064x}", f"{number:064x}"
+    assert any(mark in each["deployedBytecode"] + each["bytecode"] for each in code.values())
+    return {
+        name: {
+            **each,
+            **{part: each[part].replace(mark, wanted) for part in ("bytecode", "deployedBytecode")},
+        }
+        for name, each in code.items()
+    }
+
+
+def tried(code: Code, tests: Sequence[str]) -> tuple[str, str]:
     """Run ``tests`` over ``code`` in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "failed"
@@ -328,9 +455,7 @@ def tried(code: Mapping[str, Mapping[str, Any]], tests: Sequence[str]) -> tuple[
         raise RuntimeError(f"the tests ended with {status}")
 
 
-def _run_and_leave(
-    code: Mapping[str, Mapping[str, Any]], tests: Sequence[str], folder: Path, told: Path
-) -> None:
+def _run_and_leave(code: Code, tests: Sequence[str], folder: Path, told: Path) -> None:
     status = 70
     try:
         import pytest
@@ -360,50 +485,74 @@ def _waited(child: int) -> int | None:
 
 
 def what_runs(build: Build) -> Callable[[Mutant], list[str]]:
-    """Which tests run a mutant's place, from the map that ``make coverage`` leaves."""
-    if not MAP.is_file() or json.loads(MAP.read_text())["of"] != state_of_sources():
+    """Which tests run a mutant's place, from the map that ``make coverage`` leaves.
+
+    A test of a file that changed since is taken to run everything.
+    """
+    if not MAP.is_file() or json.loads(MAP.read_text())["contracts"] != state_of(sources_of_contracts()):
         subprocess.run([sys.executable, str(HERE / "executed.py")], check=True)
     known = json.loads(MAP.read_text())
-    seconds, ran = (
-        known["seconds"],
-        {
-            test: {Place(file, start, length) for file, spans in found.items() for start, length in spans}
-            for test, found in known["ran"].items()
-        },
-    )
+    fresh = {file for file in suite() if known["tests"].get(Path(file).name) == state_of([Path(file)])}
+    everywhere = [test for test in _collected() if _file_of(test) not in {Path(each).name for each in fresh}]
+    ran = {
+        test: {Place(file, start, length) for file, spans in found.items() for start, length in spans}
+        for test, found in known["ran"].items()
+    }
+    quick = sorted(known["seconds"], key=known["seconds"].get)
 
     def tests(mutant: Mutant) -> list[str]:
         where = build.statement_of(Place(mutant.place.file, mutant.place.start, 1))
-        found = [
+        found = {
             test
             for test, places in ran.items()
             if (where in places if where else any(each.file == mutant.place.file for each in places))
-        ]
-        every = sorted(seconds, key=seconds.get)
-        wanted = set(found) - {BUILDING}
-        return [test for test in every if test in wanted] or (every[:1] if BUILDING in found else [])
+        }
+        some = [test for test in quick if test in found and test not in everywhere]
+        return [*(some or (quick[:1] if BUILDING in found else [])), *everywhere]
 
     return tests
 
 
-_judge: Judge | None = None
+def _file_of(test: str) -> str:
+    return Path(test.split("::")[0]).name
 
 
-def _begin(build: Build) -> None:
-    global _judge
-    os.environ["SEALTRACE_ENGINE"] = "revm"
+def _collected() -> list[str]:
+    """All tests of the suite. The modules of the tests are imported here once, and not by each child."""
     import pytest
 
-    with open(os.devnull, "w") as sink:  # the modules of the tests are imported once, and not by each child
-        before, sys.stdout = sys.stdout, sink
-        pytest.main(["-q", "--collect-only", "-n", "0", *suite()])
-        sys.stdout = before
-    _judge = Judge(build, what_runs(build))
+    class Names:
+        def __init__(self) -> None:
+            self.found: list[str] = []
+
+        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+            self.found = [item.nodeid for item in items]
+
+    names = Names()
+    options = ["-q", "--collect-only", "-n", "0", "-k", NOT_OF_THIS_BUILD, "-p", "no:terminal"]
+    pytest.main([*options, *suite()], plugins=[names])
+    return names.found
+
+
+_judge: Judge | None = None
+_codes: dict[str, tuple[Code, int]] = {}
+
+
+def _begin(build: Build, codes: dict[str, tuple[Code, int]]) -> None:
+    global _judge, _codes
+    os.environ["SEALTRACE_ENGINE"] = "revm"
+    _judge, _codes = Judge(build, what_runs(build)), codes
+
+
+def _built(batch: Batch) -> list[tuple[Batch, Code]]:
+    assert _judge is not None
+    return _judge.build(batch)
 
 
 def _judged(mutant: Mutant) -> Verdict:
     assert _judge is not None
-    return _judge.judge(mutant)
+    code = _codes.get(mutant.name)
+    return _judge.judge(mutant, chosen(*code) if code else None)
 
 
 # telling
@@ -468,6 +617,18 @@ def _line(each: Verdict) -> str:
     )
 
 
+def _all_built(build: Build, wanted: list[Mutant]) -> dict[str, tuple[Code, int]]:
+    """By a mutant's name, the code it is in and its number there."""
+    found: dict[str, tuple[Code, int]] = {}
+    began = time.monotonic()
+    with multiprocessing.get_context("fork").Pool(PROCESSES, _begin, (build, {})) as pool:
+        for built in pool.imap_unordered(_built, batches(wanted)):
+            for batch, code in built:
+                found |= {each.name: (code, number) for number, each in enumerate(batch.mutants, 1)}
+    print(f"{len(found)} of {len(wanted)} mutants built together in {time.monotonic() - began:.0f} s")
+    return found
+
+
 def main() -> int:
     """Judge all mutants, or those whose name holds the words that are given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -481,9 +642,11 @@ def main() -> int:
     if given.list:
         print("\n".join(f"{each.place.file}:{each.line} [{each.kind}] {each.name}" for each in wanted))
         return 0
+    os.environ["SEALTRACE_ENGINE"] = "revm"
     what_runs(build)  # once, before there are two processes
+    codes = _all_built(build, wanted)
     verdicts = []
-    with multiprocessing.get_context("fork").Pool(PROCESSES, _begin, (build,)) as pool:
+    with multiprocessing.get_context("fork").Pool(PROCESSES, _begin, (build, codes)) as pool:
         for verdict in pool.imap_unordered(_judged, wanted):
             verdicts.append(verdict)
             mark = {"killed": ".", "survived": "S", "invalid": "-"}[verdict.outcome]

@@ -33,7 +33,12 @@ require("readline").createInterface({ input: process.stdin }).on("line", (line) 
 
 
 class DoesNotCompile(ValueError):
-    """The compiler refused the sources: its first error."""
+    """The compiler refused the sources: its first error, and where all of them are."""
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(errors[0]["formattedMessage"])
+        found = [each["sourceLocation"] for each in errors if each.get("sourceLocation")]
+        self.places = [Place(at["file"], at["start"], at["end"] - at["start"]) for at in found]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class Place:
     @property
     def end(self) -> int:
         return self.start + self.length
+
+    def meets(self, other: Place) -> bool:
+        return self.file == other.file and self.start < other.end and other.start < self.end
 
     def holds(self, other: Place) -> bool:
         return self.file == other.file and self.start <= other.start and other.end <= self.end
@@ -111,7 +119,7 @@ class Compiler:
         settings = {**compiler.COMPILER["settings"], **settings, "outputSelection": selection}
         output = self._said({"language": "Solidity", "sources": contents, "settings": settings})
         if errors := [each for each in output.get("errors", ()) if each["severity"] == "error"]:
-            raise DoesNotCompile(errors[0]["formattedMessage"])
+            raise DoesNotCompile(errors)
         return output
 
     def _said(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
