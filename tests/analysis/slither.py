@@ -1,7 +1,7 @@
 """Let slither look for weaknesses in the contracts: ``make analyse``
 
-slither (AGPL-3.0) is a tool that runs beside us, in an environment of its own, because it needs an older web3;
-nothing of ours imports it or is shipped with it. Every finding is either mended or explained in
+slither (AGPL-3.0) is a tool that runs beside us, in an environment of its own, because it needs an older
+web3; nothing of ours imports it or is shipped with it. Every finding is either mended or explained in
 ``findings.toml``; an open finding, or an explanation of what is found no more, fails the run.
 """
 
@@ -39,10 +39,12 @@ const solc = require({modules} + "/solc");
 process.stdout.write = real;
 const args = process.argv.slice(2);
 function load(name) {{
-  return fs.existsSync(name) ? {{ contents: fs.readFileSync(name, "utf8") }} : {{ error: "not found: " + name }};
+  if (!fs.existsSync(name)) return {{ error: "not found: " + name }};
+  return {{ contents: fs.readFileSync(name, "utf8") }};
 }}
 if (args.includes("--version")) {{
-  real("solc, the solidity compiler\\nVersion: " + solc.version().replace(".Emscripten.clang", ".Linux.g++") + "\\n");
+  const version = solc.version().replace(".Emscripten.clang", ".Linux.g++");
+  real("solc, the solidity compiler\\nVersion: " + version + "\\n");
 }} else {{
   const name = args.find((each) => each.endsWith(".sol"));
   const output = JSON.parse(solc.compile(JSON.stringify({{
@@ -68,7 +70,7 @@ if (args.includes("--version")) {{
 
 
 class SlitherMissing(RuntimeError):
-    """slither could not be installed: see the message of pip, or install it yourself into ``build/slither``."""
+    """slither could not be installed: see pip's message, or install it yourself into ``build/slither``."""
 
 
 @dataclass(frozen=True)

@@ -635,7 +635,7 @@ class Walk:
         """Admit, suspend, reinstate, retire, rotate."""
         r = self.reference
         node = self.by_state("node", PAPER, 0) if self.chance(94) else self.of(self.luck.choice([*FOUNDED]))
-        act = self.luck.choice(("admit", "suspend", "suspend", "reinstate", "reinstate", "retire", "rotate"))
+        act = self.seldom("node", node, ("admit", "suspend", "reinstate", "retire", "rotate"))
         if node not in r.nodes and self.chance(50):
             act = "admit"
         key = ("node", node)
@@ -751,21 +751,22 @@ class Walk:
         ]
         dataset = self.luck.choice(mine) if mine and self.chance(93) else self.some_dataset()
         algorithm = self.luck.choice(usable[-3:]) if usable and self.chance(94) else self.some_algorithm()
-        begins = now + self.luck.choice((0, 0, 0, 0, 0, 600))
+        begins = now + self.luck.choice((0, 0, 0, 0, 0, 8_000))
         people = sorted(map(self.of, OWNERS))
-        participants = self.luck.choice(((), (), (), tuple(people), tuple(people[:2]), tuple(people[::-1])))
+        participants = self.luck.choice(((), (), (), tuple(people), tuple(people[:2])))
+        lasting = self.luck.choice((600, 6_000, 40_000, 40_000, 40_000))
         return GrantTerms(
             dataset=dataset,
             algorithm=algorithm,
             requester=self.someone(self.of("lab"), 90),
             purpose=NOTHING if self.chance(2) else self.luck.choice(PURPOSES),
-            uses=self.luck.choice((1, 2, 3, 3, 0)) if self.chance(50) else 3,
+            uses=self.luck.choice((1, 1, 2, 3)) if self.chance(96) else 0,
             not_before=UnixSeconds(begins),
-            expires_at=UnixSeconds(begins + self.luck.choice((600, 6_000, 40_000, 40_000, 40_000, 0))),
-            protections=self.luck.choice((MPC, MPC | PSI, MPC | PSI, Protection(0))),
+            expires_at=UnixSeconds(begins + (lasting if self.chance(96) else 0)),
+            protections=self.luck.choice((MPC, MPC | PSI)) if self.chance(96) else Protection(0),
             approval_required=self.chance(40),
             epsilon_millionths=self.luck.choice((0, 0, 10, 25)),
-            participants=participants,
+            participants=participants if self.chance(96) else tuple(people[::-1]),
         )
 
     def some_dataset(self) -> Hex32:
@@ -901,10 +902,10 @@ class Walk:
         every = list(r.grants.items())
         purpose = self.luck.choice([g.terms.purpose for _, g in good] or [*PURPOSES])
         good = [(id, g) for id, g in good if g.terms.purpose == purpose]
-        drawn = self.luck.sample(good, min(len(good), self.luck.choice((1, 2, 2, 3)))) if good else []
+        drawn = self.luck.sample(good, min(len(good), self.luck.choice((1, 2, 3, 3)))) if good else []
         if every and (not drawn or self.chance(15)):
             odd = self.by_state("grant", list(r.grants), 0)
-            drawn = [*drawn, (odd, r.grants[odd])]
+            drawn = [*(drawn if self.chance(40) else ()), (odd, r.grants[odd])]
         parties = tuple(sorted({g.owner for _, g in drawn} | ({self.of("alice")} if not drawn else set())))
         if self.chance(15):
             parties = tuple(sorted({*parties, self.of(self.luck.choice(OWNERS))}))
@@ -947,7 +948,11 @@ class Walk:
         """Put a new task on record, or one that is there."""
         if not self._usable() and self.chance(85):
             return self._issue()
-        old = self.by_state("task", list(self.terms), 0) if self.chance(12) and self.terms else None
+        if len(self._open(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)) > 2 and self.chance(
+            80
+        ):
+            return self.drives()
+        old = self.by_state("task", list(self.terms), 0) if self.chance(20) and self.terms else None
         terms = self.terms[old] if old else self.task_terms()
         by = self.someone(terms.requester, 96)
         id = self.reference.task_id(terms)
@@ -957,6 +962,11 @@ class Walk:
         ):
             self.terms[id] = terms
         return None
+
+    def _open(self, *states: TaskState) -> list[Hex32]:
+        """The tasks that will be in one of these states in the next block."""
+        self.reference.at = at = self.engine.now + 1
+        return [id for id in self.terms if self.reference.tasks[id].now(at) in states]
 
     def _usable(self) -> list[tuple[Hex32, Any]]:
         """The grants in force that a new task can rest on."""
@@ -973,8 +983,7 @@ class Walk:
     def drives(self) -> None:
         """What a task needs next, by who owes it."""
         r = self.reference
-        r.at = self.engine.now + 1
-        ways = [id for id in self.terms if r.tasks[id].now(r.at) in OPEN_STATES]
+        ways = self._open(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)
         if not ways:
             return self.creates()
         id = self.luck.choice(ways[-4:])
@@ -1026,7 +1035,7 @@ class Walk:
             call, acts = calls.progress(terms, 1, permille), [r.progress(by, terms, permille)]
         elif act == "finish":
             receipt, result = self._receipt()
-            if id in r.tasks and r.tasks[id].results and self.chance(20):
+            if id in r.tasks and r.tasks[id].results and self.chance(45):
                 result = h("another")
             call, acts = calls.finish(terms, receipt, result), [r.finish(by, terms, receipt, result)]
         elif act == "fail":
@@ -1093,9 +1102,7 @@ class Walk:
     def relays(self) -> None:
         """All parties' signatures of one stage in one transaction: all are taken or none."""
         r = self.reference
-        r.at = self.engine.now + 1
-        stages = (TaskState.AUTHORIZED, TaskState.RUNNING)
-        ways = [id for id in self.terms if r.tasks[id].now(r.at) in stages]
+        ways = self._open(TaskState.AUTHORIZED, TaskState.RUNNING)
         if not ways:
             return self.drives()
         id = self.luck.choice(ways[-5:])

@@ -36,6 +36,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -140,12 +141,15 @@ class RandomWalk(RuleBasedStateMachine):
     @initialize(start=st.integers(0, 1), luck=LUCK)
     def founded(self, start: int, luck: Any) -> None:
         self.walk = Walk(starts()[start], TALLY)
-        self.walk.luck = luck
+        self.seed, self.steps = luck.getrandbits(64), 0
         self.told = Told()
         self.told.active.update({address: True for kind, address in self.walk.seen if kind == "node"})
         self.issued_before = dict(self.walk.reference.serials)
 
     def go(self, luck: Any, *acts: str) -> None:
+        """One step. Hypothesis likes to draw again what it has drawn; the same draw goes elsewhere here."""
+        self.steps += 1
+        luck = Random(f"{self.seed} {self.steps} {luck.getrandbits(64)}")
         self.walk.luck, self.walk.last = luck, None
         self.rules = self.walk.reference.rules
         self.members = set(self.walk.reference.members)
@@ -167,8 +171,12 @@ class RandomWalk(RuleBasedStateMachine):
         self.go(luck, "supervises")
 
     @rule(luck=LUCK)
-    def datasets_and_algorithms_are_published(self, luck: Any) -> None:
-        self.go(luck, "publishes", "offers")
+    def datasets_are_published(self, luck: Any) -> None:
+        self.go(luck, "publishes", "publishes", "offers")
+
+    @rule(luck=LUCK)
+    def algorithms_are_published(self, luck: Any) -> None:
+        self.go(luck, "offers")
 
     @rule(luck=LUCK)
     def owners_grant(self, luck: Any) -> None:
@@ -184,7 +192,7 @@ class RandomWalk(RuleBasedStateMachine):
 
     @rule(luck=LUCK)
     def tasks_go_on_further(self, luck: Any) -> None:
-        self.go(luck, "drives", "drives", "drives", "meddles")
+        self.go(luck, "drives", "drives", "meddles")
 
     @rule(luck=LUCK)
     def somebody_meddles(self, luck: Any) -> None:
@@ -440,7 +448,7 @@ def test_whatever_is_done_in_whatever_order_the_contracts_are_as_the_reference_s
     REPORT.write_text(table())
     with capsys.disabled():
         print(f"\n{table()}")
-    assert never_tried() == []
+    assert not (missing := never_tried()), "; ".join(missing)
     assert TALLY.steps >= AT_LEAST
 
 
