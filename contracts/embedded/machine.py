@@ -4,8 +4,10 @@ Pure of policy: what is pending, when a block is due and who may ask is decided 
 Timestamps are unix seconds, and arrive as arguments.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +38,9 @@ GAS_ELASTICITY = 2
 MAX_TRANSACTION_BYTES = 128 * 1024
 """As large as other Ethereum clients relay."""
 HEAD_KEY: Final = b"v1:canonical_head_hash"
+RECURSION_LIMIT = 10_240
+"""As py-evm sets it when it is imported, and other modules of a process may set it back: contracts may call
+each other 1,024 deep, and each call is several of Python's."""
 ERROR_STRING: Final = bytes.fromhex("08c379a0")
 """Selector of ``Error(string)``, what ``require(..., "text")`` reverts with."""
 
@@ -102,6 +107,17 @@ class Proof:
     storage_root: bytes
     nodes: tuple[bytes, ...]
     slots: tuple[tuple[int, int, tuple[bytes, ...]], ...]
+
+
+@contextlib.contextmanager
+def deep_calls() -> Iterator[None]:
+    """Let Python recurse as deep as the machine must, for as long as it executes."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def chain_class(chain_id: int) -> type[ZeroFeeChain]:
