@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import rlp
-from eth.abc import BlockAPI
+from eth.abc import BlockAPI, BlockHeaderAPI, StateAPI
 from eth.constants import BLANK_ROOT_HASH
 from eth.vm.interrupt import EVMMissingData
 from eth_hash.auto import keccak
@@ -44,7 +44,7 @@ from .machine import (
     open_chain,
     state_at,
 )
-from .pool import Pending, Pool, Rules, why_malformed, why_refused
+from .pool import Pending, Pool, Rules, Sender, why_malformed, why_refused
 from .reading import Reading
 from .store import Store, StoredBlock, StoredLog, StoredPending, StoredTransaction, open_store
 from .views import receipt_json, receipt_logs
@@ -53,8 +53,8 @@ LOCK_NAME = "producer.lock"
 MIN_BLOCK_INTERVAL = 1
 """Seconds. Timestamps are whole and must rise, so faster blocks would run ahead of the clock."""
 
-BUILD_SECONDS = 0.7
-"""How long a block takes on transactions before reads get their turn; no rule, only manners."""
+BUILD_SECONDS = 0.8
+"""How long a block takes on transactions before new ones are accepted; no rule, only manners."""
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,26 @@ class Producer(Reading):
         self.pool = Pool()
         self._lock = lock
         self._rules = Rules(genesis.chain_id, gas_target(self.head()))
+        self._at_head: tuple[bytes, StateAPI] | None = None
         self._reload_pool()
 
     def close(self) -> None:
         """Close the database and let another producer have the directory."""
         self.store.close()
         self._lock.close()
+
+    def sender(self, address: bytes, header: BlockHeaderAPI | None = None) -> Sender:
+        """Return an account's nonce and balance, by default at the head; what was read there is kept."""
+        if header is not None:
+            return super().sender(address, header)
+        state = self._head_state()
+        return Sender(state.get_nonce(address), state.get_balance(address))  # type: ignore[arg-type]
+
+    def _head_state(self) -> StateAPI:
+        head = self.head()
+        if self._at_head is None or self._at_head[0] != head.hash:
+            self._at_head = (head.hash, state_at(self.chain, head))
+        return self._at_head[1]
 
     # accepting
 
@@ -120,8 +134,7 @@ class Producer(Reading):
 
     def ready(self) -> Iterator[Transaction]:
         """Return the transactions that can be mined now, in order."""
-        state = state_at(self.chain, self.head())
-        return self.pool.ready(state.get_nonce)  # type: ignore[arg-type]
+        return self.pool.ready(self._head_state().get_nonce)  # type: ignore[arg-type]
 
     def has_ready(self) -> bool:
         """Tell whether anything can be mined now."""

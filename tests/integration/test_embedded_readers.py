@@ -14,7 +14,7 @@ from test_embedded_chain import deploy, serving, signed, words
 from sealtrace.contracts.embedded.rpc import METHODS, NOT_HERE
 from sealtrace.contracts.embedded.verify import verify_directory
 
-FOR_EVER = {"data": "0x5b600056", "gas": hex(30_000_000)}
+FOR_EVER = {"data": "0x5b" + "5a50" * 200 + "600056", "gas": hex(30_000_000)}
 WAIT_SECONDS = 30
 
 
