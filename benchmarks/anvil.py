@@ -1,4 +1,4 @@
-"""Where anvil is, and one of it running: the development chain of Foundry, written in Rust, state in memory."""
+"""Where anvil is, and one running: the development chain of Foundry, in Rust, with its state in memory."""
 
 from __future__ import annotations
 

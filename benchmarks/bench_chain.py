@@ -1,9 +1,9 @@
 """How many transactions a second the embedded chain carries through whole lives of tasks, against anvil.
 
 Several client processes, each with a lab and three data owners, put tasks through their lives: create, three
-starts that spend a use each, three receipts; a phase is sent one transaction at a time once the phase before is
-mined, and every receipt is read. Everything is signed before the clock starts. Blocks come every second. Plain
-transfers on the embedded chain, sent in the same way, show what the contracts cost.
+starts that spend a use each, three receipts. A phase is sent one transaction at a time once the phase before
+is mined, and every receipt is read. Everything is signed before the clock starts; blocks come every second.
+Plain transfers on the embedded chain, sent in the same way, show what the contracts cost.
 """
 
 from __future__ import annotations

@@ -191,15 +191,29 @@ def set_up(url: str, chain_id: int, clients: int) -> list[Client]:
 
 
 def mine(link: Link, phase: Phase) -> None:
-    """Send transactions one by one and wait until all are mined.
+    """Send transactions one by one and wait until all are mined; raises what these raise."""
+    send(link, phase)
+    wait(link, phase)
+
+
+def send(link: Link, phase: Phase) -> None:
+    """Send transactions, one request each.
 
     Raises:
-        NotAsMeant: one was not taken, failed, or was not mined in time.
+        NotAsMeant: one was not taken.
     """
     for each in phase:
         answer = link.attempt("eth_sendRawTransaction", "0x" + each.raw.hex())
         if isinstance(answer, Failure):
             raise NotAsMeant(f"{each.hash}: {answer.message}")
+
+
+def wait(link: Link, phase: Phase) -> None:
+    """Wait until all are mined, and read every receipt.
+
+    Raises:
+        NotAsMeant: one failed, or was not mined in time.
+    """
     until, missing = time.monotonic() + WAIT_SECONDS, list(phase)
     while missing:
         if link.request("eth_getTransactionReceipt", missing[-1].hash) is not None:
