@@ -1,9 +1,9 @@
 """How many evidence records a second a node logs and anchors, against plain SHA-256 of the same records.
 
 The node's own log: canonical lines, each batch synced to disk with one write, every record a leaf of the RFC
-9162 tree. Each batch's checkpoint is anchored in a transaction of its own on an embedded chain with one-second
-blocks; the clock of the anchored figure stops when the last one is mined. The baseline hashes the same lines,
-already made.
+9162 tree. Each batch's checkpoint is anchored in a transaction of its own on an embedded chain with blocks
+every second; the clock of the anchored figure stops when the last one is mined. The baseline hashes the same
+lines, already made.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -24,6 +25,9 @@ from sealtrace.protocol.records import BlockRef, Checkpoint, Grant, Node, Protec
 
 REMEMBERED = 256
 """How many reads of nodes, and how many of tasks, are kept."""
+BLOCKS_REMEMBERED = 4
+"""Of how many blocks the creations of tasks are kept, by number and hash."""
+CREATION = frozenset({"TaskCreated", "TaskPartyNamed", "TaskUseNamed"})
 
 
 class TermsNotFound(NodeError):
@@ -56,6 +60,7 @@ class ChainReader:
         self.client = client
         self._node = lru_cache(REMEMBERED)(client.node)
         self._task = lru_cache(REMEMBERED)(client.task)
+        self._creations = lru_cache(BLOCKS_REMEMBERED)(self._read_creations)
 
     def finalized(self) -> BlockRef:
         """The last block that stays."""
@@ -143,13 +148,37 @@ class ChainReader:
         Raises:
             TermsNotFound: they do not hash to what the ledger holds.
         """
-        task, number = Hex32(str(named.args["task"])), named.block_number
-        names = ("TaskCreated", "TaskPartyNamed", "TaskUseNamed")
-        terms = terms_from(self.events(number, number, names=names, task=task))
-        standing = self.task(task, at=self.block(number))
+        task, (block, creations) = Hex32(str(named.args["task"])), self._creations_beside(named)
+        terms, standing = terms_from(creations.get(task, ())), self.task(task, at=block)
         if terms is None or standing is None or terms_hash(terms) != standing.terms_hash:
-            raise TermsNotFound(f"task {task}: its events in block {number} are not its terms")
+            self._creations.cache_clear()  # an endpoint may show a block before all of its logs
+            raise TermsNotFound(f"task {task}: its events in block {block.number} are not its terms")
         return terms
+
+    def requester(self, named: ChainEvent) -> Address:
+        """Who created the task that ``named`` speaks of.
+
+        Raises:
+            TermsNotFound: its block does not say.
+        """
+        task, (block, creations) = Hex32(str(named.args["task"])), self._creations_beside(named)
+        for event in creations.get(task, ()):
+            if event.name == "TaskCreated":
+                return Address(str(event.args["requester"]))
+        self._creations.cache_clear()
+        raise TermsNotFound(f"task {task}: block {block.number} does not say who created it")
+
+    def _creations_beside(self, named: ChainEvent) -> tuple[BlockRef, Mapping[Hex32, Sequence[ChainEvent]]]:
+        return self._creations(named.block_number, named.block_hash)
+
+    def _read_creations(
+        self, number: int, _hash: Hex32
+    ) -> tuple[BlockRef, Mapping[Hex32, Sequence[ChainEvent]]]:
+        """The events of all creations in a block, by task: many tasks of one block are read at once."""
+        found: dict[Hex32, list[ChainEvent]] = defaultdict(list)
+        for event in self.events(number, number, names=CREATION):
+            found[Hex32(str(event.args["task"]))].append(event)
+        return self.block(number), found
 
 
 def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:

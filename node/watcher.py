@@ -45,6 +45,7 @@ class FollowedChain(Protocol):
     def block(self, number: int) -> BlockRef: ...  # noqa: D102
     def node(self, node: Address, *, at: BlockRef) -> Node: ...  # noqa: D102
     def terms(self, named: ChainEvent) -> TaskTerms: ...  # noqa: D102
+    def requester(self, named: ChainEvent) -> Address: ...  # noqa: D102
     def events(  # noqa: D102
         self,
         first: int,
@@ -149,11 +150,12 @@ class Watcher:
         for event in self.chain.events(first, last, names=frozenset({NAMED}), party=self.me):
             terms = self.chain.terms(event)
             task = Hex32(str(event.args["task"]))
-            requester = self._requester(event, task)
+            requester = self.chain.requester(event)
             if self.store.see(task, requester, stored_terms.to_text(terms), terms.deadline):
                 _log.info("task named this node", task=task, block=event.block_number)
-        for event in self.chain.events(first, last, names=_WAKING):
-            self._wake(Hex32(str(event.args["task"])))
+        events = self.chain.events(first, last, names=_WAKING)
+        for task in dict.fromkeys(Hex32(str(event.args["task"])) for event in events):
+            self._wake(task)  # once, however much happened to it
 
     def _wake(self, task: Hex32) -> None:
         try:
@@ -162,11 +164,6 @@ class Watcher:
             return  # another's
         if not row.over:
             self.store.wake(task)
-
-    def _requester(self, named: ChainEvent, task: Hex32) -> Address:
-        number = named.block_number
-        (created,) = self.chain.events(number, number, names=frozenset({"TaskCreated"}), task=task)
-        return Address(str(created.args["requester"]))
 
     def _introduce(self, row: TaskRow) -> None:
         given = self.scheduler.introduction(row.id)

@@ -60,6 +60,11 @@ class FakeChain:
     def terms(self, named):
         return self.world.terms
 
+    def requester(self, named):
+        number, task = named.block_number, named.args["task"]
+        (created,) = self.events(number, number, names={"TaskCreated"}, task=task)
+        return Address(created.args["requester"])
+
     def events(self, first, last, *, names, party=None, task=None):
         self.asked.append((first, last))
         found = [e for e in self.happened if first <= e.block_number <= last and e.name in names]
