@@ -119,6 +119,16 @@ class NonceTaken(ChainError):
         )
 
 
+class NonceDoubtful(ChainError):
+    """The endpoint names a nonce for this account that is far above what can be."""
+
+    def __init__(self, account: str, named: int, plausible: int) -> None:
+        super().__init__(
+            f"the chain's endpoint says that {account} has used {named} nonces, and about {plausible} can "
+            "be; nothing was stored or sent: use another endpoint, and give this key to one program only"
+        )
+
+
 # The chain's: what it was agreed never to do.
 
 

@@ -44,6 +44,9 @@ class Between:
             raise answer.error()
         return answer
 
+    def everywhere(self, method: str, *params: Any) -> list[Any]:
+        return [self.attempt(method, *params)]
+
     def batch(self, asks: Any) -> list[Any]:
         return [self.attempt(ask.method, *ask.params) for ask in asks]
 

@@ -36,12 +36,16 @@ class Scripted:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
+        self.head: Any = lambda number: {"number": number, "hash": "0x" + "ee" * 32, "timestamp": "0x1"}
         self.asked: list[dict[str, Any]] = []
 
-    def attempt(self, method: str, *params: Any) -> Any:
-        assert method == "eth_getLogs"
-        self.asked.append(params[0])
-        return self.answer(params[0]) if callable(self.answer) else self.answer
+    def batch(self, asks: Any) -> list[Any]:
+        (block, wanted) = asks
+        assert (block.method, wanted.method) == ("eth_getBlockByNumber", "eth_getLogs")
+        query = wanted.params[0]
+        self.asked.append(query)
+        head = self.head(block.params[0]) if callable(self.head) else self.head
+        return [head, self.answer(query) if callable(self.answer) else self.answer]
 
 
 def chain(answer: Any) -> tuple[Chain, Scripted]:
