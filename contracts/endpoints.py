@@ -69,10 +69,16 @@ class Endpoints(Link):
         self._lock = threading.Lock()
 
     @classmethod
-    def over_http(cls, urls: Sequence[str], timeout_s: float, check: Callable[[Link], object]) -> Endpoints:
+    def over_http(
+        cls,
+        urls: Sequence[str],
+        timeout_s: float,
+        check: Callable[[Link], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Endpoints:
         """Over HTTP; no answer of one endpoint takes longer than ``timeout_s``."""
         probe_s = min(timeout_s, PROBE_S)
-        return cls([Endpoint(HttpLink(url, timeout_s), HttpLink(url, probe_s)) for url in urls], check)
+        return cls([Endpoint(HttpLink(url, timeout_s), HttpLink(url, probe_s)) for url in urls], check, clock)
 
     def batch(self, asks: Sequence[Ask]) -> list[Any]:
         """See :meth:`Link.batch`. Where no endpoint has all that is asked for, the nearest answer.

@@ -363,10 +363,17 @@ class Sender:
         raise NonceTaken(self.address, nonce, f"block {high} does not show it")
 
     def _nonce(self, account: str, at: str) -> int:
-        answer = self._link.attempt("eth_getTransactionCount", account, at)
-        if isinstance(answer, Failure):
-            raise NonceTaken(account, -1, answer.message[:200]) if at.startswith("0x") else answer.error()
-        return number(answer)
+        """How many nonces are used: the most that any endpoint says, as one may be behind."""
+        return max(self._nonces(account, at))
+
+    def _nonces(self, account: str, at: str) -> list[int]:
+        answers = self._link.everywhere("eth_getTransactionCount", account, at)
+        counts = [number(answer) for answer in answers if not isinstance(answer, Failure)]
+        if counts:
+            return counts
+        if at.startswith("0x"):
+            raise NonceTaken(account, -1, answers[0].message[:200])
+        raise answers[0].error()
 
     # trying harder
 
@@ -403,7 +410,8 @@ class Sender:
         if first is None or self._clock() - first.waits_since < CLOSE_GAP_AFTER_S:
             return
         final = self._outbox.newest_final()
-        low = max(self._nonce(self.address, "latest"), final.nonce + 1 if final else 0)
+        least = min(self._nonces(self.address, "latest"))  # one that says too much shows no gap
+        low = max(least, final.nonce + 1 if final else 0)
         for nonce in range(low, min(first.nonce, low + MAX_FILLERS)):
             self._fill(nonce)
 
