@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sealtrace.contracts.errors import ChainUnreachable
+from sealtrace.contracts.errors import ChainUnreachable, FinalBlockReplaced
 from sealtrace.node.chain import ChainReader
-from sealtrace.node.errors import ChainUnavailable
+from sealtrace.node.errors import ChainRewritten, ChainUnavailable
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.records import BlockRef
 
@@ -56,3 +56,12 @@ def test_a_question_that_was_not_answered_is_asked_again():
     with pytest.raises(ChainUnavailable):
         reader.node(NODE, at=BLOCK)
     assert reader.node(NODE, at=BLOCK)
+
+
+def test_a_final_block_that_was_replaced_stops_the_node_and_is_not_tried_again():
+    class Rewritten(Client):
+        def finalized(self) -> BlockRef:
+            raise FinalBlockReplaced(7, BLOCK.hash, OTHER.hash)
+
+    with pytest.raises(ChainRewritten, match=OTHER.hash):
+        ChainReader(Rewritten()).finalized()  # type: ignore[arg-type]
