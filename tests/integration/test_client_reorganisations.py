@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,39 @@ def test_what_a_reorganisation_took_back_is_sent_again_as_it_was(
     bury(anvil)
     assert sender.wait("act").transaction == hash
     assert times(anvil, name) == 1
+
+
+def test_what_was_taken_back_is_not_said_to_be_in_a_block(anvil: Ground, sender: Sender, name: str) -> None:
+    hash = sender.submit("act", act(name))
+    included(sender)
+    anvil.link.request("evm_setAutomine", False)
+    try:
+        undo(anvil, 1)
+        sender.pump()
+        now = progress(sender)
+        assert (now.state, now.block, now.block_hash) == (State.SENT, None, None)
+        assert now.transactions == (hash,)
+    finally:
+        anvil.mine()
+        anvil.link.request("evm_setAutomine", True)
+    bury(anvil)
+    assert sender.wait("act").transaction == hash
+
+
+def test_nothing_is_sent_into_a_chain_that_replaced_a_block_which_was_read_as_final(
+    anvil: Ground, tmp_path: Path, name: str
+) -> None:
+    between = Between(anvil.link)
+    sender = anvil.sender(tmp_path, anvil.chain(between))
+    between.rules["eth_sendRawTransaction"] = lambda raw: "0x"
+    sender.submit("act", act(name))
+    send_nothing(anvil.link, anvil.settings.chain_id, secrets.token_bytes(32))  # or both blocks are the same
+    sender.chain.finalized()
+    undo(anvil, 1)
+    sent = len(between.sent)
+    with pytest.raises(FinalBlockReplaced):
+        sender.pump()
+    assert len(between.sent) == sent
 
 
 def test_a_transaction_that_is_mined_again_in_another_block_is_told_of_that_block(
