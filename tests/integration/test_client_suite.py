@@ -253,7 +253,7 @@ def test_a_transaction_is_final_once_it_is_buried_as_deep_as_was_agreed(
 ) -> None:
     sender = on.sender(tmp_path, on.chain(confirmations=confirmations))
     hash = sender.submit("act", act(name))
-    for _ in range(confirmations):
+    for _ in range(confirmations if on.name != "external" else 0):  # there, others make the blocks
         with pytest.raises(NotMined):
             sender.wait("act", timeout_s=1.5)
         progress = sender.progress("act")
@@ -268,6 +268,8 @@ def test_a_transaction_is_final_once_it_is_buried_as_deep_as_was_agreed(
 def test_the_endpoint_s_word_on_finality_is_taken_where_that_was_agreed(
     on: Ground, name: str, tmp_path: Path
 ) -> None:
+    if on.name == "external":
+        pytest.skip("not every endpoint of a chain with instant finality knows a block named finalized")
     sender = on.sender(tmp_path, on.chain(confirmations=ENDPOINT_FINALIZED))
     sender.submit("act", act(name))
     if on.name == "anvil":  # two epochs of 32 blocks
