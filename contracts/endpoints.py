@@ -183,8 +183,9 @@ class Endpoints(Link):
 
     def _head_of(self, endpoint: Endpoint) -> int | None:
         try:
+            head = number(endpoint.probe.request("eth_blockNumber"))  # first: the check waits longer
             self._ready(endpoint)
-            return number(endpoint.probe.request("eth_blockNumber"))
+            return head
         except ChainError as cause:
             self._rest(endpoint, str(cause))
             return None

@@ -301,7 +301,7 @@ class Sender:
         if _says(reason, _LATER):
             return row  # it is sent again
         if _says(reason, _NONCE_USED):
-            count = self._nonce(self.address, "latest")
+            count = self._count("latest")
             if count > row.nonce:
                 return self._numbered_anew(row)
             if count < row.nonce:
@@ -333,7 +333,7 @@ class Sender:
         Not before: if that block were undone, both could be mined.
         """
         final = self.chain.finalized().number
-        if self._nonce(self.address, hexadecimal(final)) <= row.nonce:
+        if not self._is_used(row.nonce, final):
             return row
         taken_by = self._holder_of(row.nonce, final)
         if taken_by in (row.hash, *self._outbox.superseded(row)):
@@ -343,7 +343,7 @@ class Sender:
         transaction = read_transaction(row.raw)
         fees = offered(self._link, self._link.request("eth_getBlockByNumber", "latest", False))
         said = {"to": transaction["to"], "data": transaction["data"], "gas": transaction["gas"]}
-        nonce = self._nonce(self.address, "pending")
+        nonce = self._count("pending")
         signer = self._signer(said, fees)
         return self._push(self._outbox.renumber(row, taken_by, nonce, signer, self._clock()))
 
@@ -352,7 +352,7 @@ class Sender:
         low, high = 0, final  # the count is above the nonce at high
         while low < high:
             middle = (low + high) // 2
-            if self._nonce(self.address, hexadecimal(middle)) > nonce:
+            if self._is_used(nonce, middle):
                 high = middle
             else:
                 low = middle + 1
@@ -362,18 +362,19 @@ class Sender:
                 return hex32(content(found["hash"]))
         raise NonceTaken(self.address, nonce, f"block {high} does not show it")
 
-    def _nonce(self, account: str, at: str) -> int:
-        """How many nonces are used: the most that any endpoint says, as one may be behind."""
-        return max(self._nonces(account, at))
+    def _is_used(self, nonce: int, height: int) -> bool:
+        """Whether a transaction of this account has the nonce in the block at ``height`` or below."""
+        answers = self._counts(hexadecimal(height))
+        if all(isinstance(answer, Failure) for answer in answers):
+            raise NonceTaken(self.address, nonce, answers[0].message[:200])
+        return _most(answers) > nonce
 
-    def _nonces(self, account: str, at: str) -> list[int]:
-        answers = self._link.everywhere("eth_getTransactionCount", account, at)
-        counts = [number(answer) for answer in answers if not isinstance(answer, Failure)]
-        if counts:
-            return counts
-        if at.startswith("0x"):
-            raise NonceTaken(account, -1, answers[0].message[:200])
-        raise answers[0].error()
+    def _count(self, at: str) -> int:
+        """How many nonces are used: the most that any endpoint says, as one may be behind."""
+        return _most(self._counts(at))
+
+    def _counts(self, at: str) -> list[Any]:
+        return self._link.everywhere("eth_getTransactionCount", self.address, at)
 
     # trying harder
 
@@ -383,7 +384,7 @@ class Sender:
         waited = self._clock() - row.waits_since
         if row.state is not State.SENT or waited < RAISE_AFTER_S or read_fees(row.raw) == Fees(0, 0):
             return
-        if self._nonce(self.address, "latest") == row.nonce and (dearer := self._raised(row)) is not None:
+        if self._count("latest") == row.nonce and (dearer := self._raised(row)) is not None:
             self._push(dearer)
 
     def _raised(self, row: Stored) -> Stored | None:
@@ -410,7 +411,7 @@ class Sender:
         if first is None or self._clock() - first.waits_since < CLOSE_GAP_AFTER_S:
             return
         final = self._outbox.newest_final()
-        least = min(self._nonces(self.address, "latest"))  # one that says too much shows no gap
+        least = min(_numbers(self._counts("latest")))  # one that says too much shows no gap
         low = max(least, final.nonce + 1 if final else 0)
         for nonce in range(low, min(first.nonce, low + MAX_FILLERS)):
             self._fill(nonce)
@@ -432,10 +433,10 @@ class Sender:
             urged_at = time.monotonic() if again else urged_at
             trouble = None
             try:
+                if again:
+                    self._carry_earlier(row)
                 if (mined := self._carried(row, again=again)) is not None:
                     return mined
-                if again:
-                    self._close_gap()
             except (Reverted, FinalBlockReplaced):
                 raise
             except ChainError as cause:  # whatever an endpoint says or not, the transaction stays stored
@@ -445,6 +446,13 @@ class Sender:
                 raise _why_not(row, timeout_s, trouble) from trouble
             time.sleep(min(pause, max(0.0, until - time.monotonic())))
         raise AssertionError("pauses never end")
+
+    def _carry_earlier(self, row: Stored) -> None:
+        """See to what has to be mined before it: whoever stored that may have died before sending it."""
+        for earlier in self._outbox.unfinished():
+            if earlier.nonce < row.nonce:
+                self._trouble_with(earlier)
+        self._close_gap()
 
     def _carried(self, row: Stored, *, again: bool) -> Mined | None:
         """One look at what became of it, and one step further. The outcome, once it is final.
@@ -609,6 +617,16 @@ def _given(answer: Any) -> Any:
     if isinstance(answer, Failure):
         raise answer.error()
     return answer
+
+
+def _numbers(answers: list[Any]) -> list[int]:
+    """Those of many endpoints' answers that are numbers; an error where none is."""
+    found = [number(answer) for answer in answers if not isinstance(answer, Failure)]
+    return found or [number(_given(answers[0]))]
+
+
+def _most(answers: list[Any]) -> int:
+    return max(_numbers(answers))
 
 
 def _says(reason: str, words: tuple[str, ...]) -> bool:

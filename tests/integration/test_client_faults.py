@@ -13,6 +13,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chains import CHAIN_ID, Ground, act, calldata_of, ground, is_done, send_nothing, wait_until
+from chains import CHAIN_ID, Between, Ground, act, calldata_of, ground, is_done, send_nothing, wait_until
 from faulty import Fault, Faulty, faulty
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -253,6 +257,60 @@ def count(on: Ground) -> str:
     return str(on.link.request("eth_getTransactionCount", on.account, "pending"))
 
 
+WORKER = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from chains import act
+import sqlalchemy as sa
+from sealtrace.contracts.client import Chain, ChainSettings
+from sealtrace.contracts.errors import ChainError
+from sealtrace.contracts.outbox import State
+from sealtrace.contracts.sender import Sender
+from sealtrace.protocol.identifiers import Address
+urls, chain_id, directory, key, db, *intents = sys.argv[2:]
+settings = ChainSettings(urls, int(chain_id), Address(directory), timeout_s=0.4)
+while True:
+    try:
+        sender = Sender(Chain.connect(settings), bytes.fromhex(key), sa.create_engine(f"sqlite:///{db}"))
+        for intent in intents:
+            sender.submit(intent, act(intent))
+        sender.pump()
+        if all(sender.progress(intent).state is State.MINED for intent in intents):
+            break
+    except ChainError:
+        time.sleep(0.05)
+"""
+
+
+def test_processes_that_are_killed_before_endpoints_that_fail_do_each_act_once(
+    anvil: Ground, tmp_path: Path
+) -> None:
+    chance, begins = random.Random(7), anvil.head() + 1
+    intents = [f"killed {n}" for n in range(30)]
+    with proxies(anvil, 2) as before:
+        arguments = [str(Path(__file__).parent), ",".join(each.url for each in before), str(CHAIN_ID)]
+        arguments += [anvil.settings.directory, anvil.key.hex(), str(tmp_path / "outbox.db"), *intents]
+
+        def started() -> subprocess.Popen[bytes]:
+            return subprocess.Popen([sys.executable, "-c", WORKER, *arguments])
+
+        workers = [started() for _ in range(2)]
+        for _ in range(8):
+            for each in before:
+                each.fault = chance.choice(list(Fault))
+            time.sleep(chance.uniform(0.3, 1.5))
+            victim = chance.randrange(2)
+            workers[victim].kill()
+            workers[victim].wait(20)
+            workers[victim] = started()
+        for each in before:
+            each.fault = Fault.NONE
+        assert [worker.wait(60) for worker in workers] == [0, 0]
+    record = anvil.record(begins)
+    assert [len(record.get(calldata_of(intent), [])) for intent in intents] == [1] * 30
+    assert {status for data in record.values() for _, status in data} == {1}
+
+
 # what is read
 
 
@@ -343,8 +401,6 @@ def test_an_endpoint_too_old_to_know_cannot_refuse_an_act(on: Ground, tmp_path: 
 
 
 def test_an_impossible_nonce_is_not_believed(on: Ground, tmp_path: Path) -> None:
-    from chains import Between
-
     between = Between(on.link)
     sender = on.sender(tmp_path, on.chain(between))
     sender.send("first", act(f"first {next(_names)}"))
@@ -355,8 +411,6 @@ def test_an_impossible_nonce_is_not_believed(on: Ground, tmp_path: Path) -> None
 
 
 def test_an_outage_of_the_only_endpoint_is_waited_for(on: Ground, tmp_path: Path) -> None:
-    import threading
-
     with proxies(on, 1) as before:
         sender = on.sender(tmp_path, client(on, before))
         sender.submit("act", act(f"outage {next(_names)}"))

@@ -180,6 +180,19 @@ def test_a_crash_between_storing_and_sending_is_repaired(
     assert len(set(between.sent)) == 1
 
 
+def test_what_another_process_stored_and_did_not_send_keeps_nobody_waiting(
+    on: Ground, sender: Sender, between: Between, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sealtrace.contracts.sender.RESEND_EVERY_S", 0.2)
+    between.rules["eth_sendRawTransaction"] = unreachable
+    with pytest.raises(ChainUnreachable):
+        sender.submit("first", act(f"{name} first"))
+    del between.rules["eth_sendRawTransaction"]
+    other = on.sender(tmp_path, on.chain(between))
+    assert other.send("second", act(f"{name} second")).events
+    assert other.wait("first").events
+
+
 def test_an_answer_that_was_lost_does_not_have_it_done_twice(
     on: Ground, sender: Sender, between: Between, name: str
 ) -> None:
