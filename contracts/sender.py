@@ -336,16 +336,20 @@ class Sender:
         if not self._is_used(row.nonce, final):
             return row
         taken_by = self._holder_of(row.nonce, final)
+        # Anew, as another process may have raised its fee: whatever was mined was stored before.
+        row, nonce = self._outbox.find(row.intent) or row, row.nonce
+        if row.is_over or row.nonce != nonce:
+            return row
         if taken_by in (row.hash, *self._outbox.superseded(row)):
             return self._outbox.sent(row)  # it was ours after all, and the endpoint's index is behind
         if row.contract == FILLER:
             return self._outbox.needless(row, taken_by)
-        transaction = read_transaction(row.raw)
         fees = offered(self._link, self._link.request("eth_getBlockByNumber", "latest", False))
-        said = {"to": transaction["to"], "data": transaction["data"], "gas": transaction["gas"]}
-        nonce = self._count("pending")
-        signer = self._signer(said, fees)
-        return self._push(self._outbox.renumber(row, taken_by, nonce, signer, self._clock()))
+        said = read_transaction(row.raw)
+        anew = self._outbox.renumber(
+            row, taken_by, self._count("pending"), self._signer(said, fees), self._clock()
+        )
+        return self._push(anew)
 
     def _holder_of(self, nonce: int, final: int) -> Hex32:
         """The transaction of this account with ``nonce``, found by halving on the account's count."""

@@ -380,6 +380,23 @@ def test_an_earlier_version_that_holds_the_nonce_is_ours_and_no_reason_to_sign_a
     assert sender.wait("anchor:1").transaction == first
 
 
+def test_a_version_that_another_process_stored_meanwhile_is_ours_as_well(
+    sender: Sender, between: Between, world: World
+) -> None:
+    between.rules["eth_sendRawTransaction"] = lambda raw: "0x"
+    sender.submit("anchor:1", root(1))
+    old = sender._outbox.find("anchor:1")
+    assert old is not None
+    sender._outbox.supersede(old, sender._signer(read_transaction(old.raw), Fees(1, 1)), 0.0)
+    new = sender._outbox.find("anchor:1")
+    assert new is not None
+    world.link.request("eth_sendRawTransaction", "0x" + new.raw.hex())
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too low")
+    sender._push(old)  # as it was read before the other process raised the fee
+    assert sender.replaced() == []
+    assert sender.wait("anchor:1").transaction == new.hash
+
+
 def test_a_gap_that_another_program_closes_needs_no_filler_of_ours(
     world: World, between: Between, engine: sa.Engine
 ) -> None:

@@ -44,7 +44,7 @@ from sealtrace.contracts.outbox import State
 from sealtrace.contracts.sender import Sender
 
 CLIENT_TIMEOUT_S = 0.4
-EXAMPLES = int(os.environ.get("SEALTRACE_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SEALTRACE_TEST_EXAMPLES", "30"))
 _names = itertools.count()
 
 
