@@ -11,11 +11,11 @@ from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
 from sealtrace.contracts.client import Chain as Client
 from sealtrace.contracts.client import ChainSettings
-from sealtrace.contracts.errors import ChainError, WrongChain, WrongContracts
+from sealtrace.contracts.errors import ChainError, FinalBlockReplaced, WrongChain, WrongContracts
 from sealtrace.contracts.errors import Reverted as ContractReverted
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.sender import Mined, Sender
-from sealtrace.node.errors import ChainUnavailable, GrantNotFound, NodeError, WrongNetwork
+from sealtrace.node.errors import ChainRewritten, ChainUnavailable, GrantNotFound, NodeError, WrongNetwork
 from sealtrace.node.ports import Done, Reverted, Standing
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
@@ -44,6 +44,8 @@ def named_errors() -> Iterator[None]:
         raise
     except (WrongChain, WrongContracts) as cause:
         raise WrongNetwork(str(cause)) from cause
+    except FinalBlockReplaced as cause:
+        raise ChainRewritten(str(cause)) from cause
     except ChainError as cause:  # whatever else an endpoint does or does not say is worth another try
         raise ChainUnavailable(str(cause)) from cause
 

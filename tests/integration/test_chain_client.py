@@ -203,7 +203,7 @@ def test_a_foreign_transaction_at_our_nonce_costs_nothing(
                 return params[0]
             return super().attempt(method, *params)
 
-    held = Chain(Held(network.url, 5), chain.settings, chain.addresses, chain.deployed_at)
+    held = Chain(Held(network.url, 5), chain.settings, chain.named)
     slow = Sender(
         held, network.keys["registrar"].private_key, sa.create_engine(f"sqlite:///{tmp_path}/slow.db")
     )
@@ -316,7 +316,7 @@ def test_facts_of_a_task_take_one_round_trip(chain: Chain, network: Network) -> 
             posts.append(len(json.loads(body)))
             return super()._post(body)
 
-    counted = Chain(Counted(network.url, 5), chain.settings, chain.addresses, chain.deployed_at)
+    counted = Chain(Counted(network.url, 5), chain.settings, chain.named)
     parties = (network.keys["alice"].address, network.keys["lab"].address)
     uses = (Use(0, h("d"), h("a"), h("g")),)
     terms = TaskTerms(h("s"), h("p"), Protection.MPC_ABY3, UnixSeconds(1), tuple(sorted(parties)), uses)

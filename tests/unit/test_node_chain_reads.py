@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from sealtrace.contracts.errors import ChainUnreachable
+from sealtrace.contracts.errors import ChainUnreachable, FinalBlockReplaced
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.terms import task_id
 from sealtrace.node.chain import ChainReader, TermsNotFound
-from sealtrace.node.errors import ChainUnavailable
+from sealtrace.node.errors import ChainRewritten, ChainUnavailable
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
 from sealtrace.protocol.records import BlockRef, Protection, TaskTerms, Use
 
@@ -131,3 +131,12 @@ def test_an_event_that_names_a_task_by_another_id_is_not_believed():
     reader = ChainReader(Ledger())  # type: ignore[arg-type]
     with pytest.raises(TermsNotFound):
         reader.terms(event("TaskPartyNamed", TASK))
+
+
+def test_a_final_block_that_was_replaced_stops_the_node_and_is_not_tried_again():
+    class Rewritten(Client):
+        def finalized(self) -> BlockRef:
+            raise FinalBlockReplaced(7, BLOCK.hash, OTHER.hash)
+
+    with pytest.raises(ChainRewritten, match=OTHER.hash):
+        ChainReader(Rewritten()).finalized()  # type: ignore[arg-type]
