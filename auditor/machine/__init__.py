@@ -1,0 +1,1 @@
+"""The replay's rules, a part for each contract. They are written from the manual, not from the Solidity."""
