@@ -141,7 +141,7 @@ class GrantsPart(Part):
 
     def _count_uses(self, event: Event, grant: Grant) -> None:
         expected, left = grant.uses_left - 1, event.number("usesLeft")
-        if left != expected:
+        if left != expected or expected < 0:
             shown = f"{expected} uses left" if expected >= 0 else "nothing left to spend"
             thing = self.world.name(self._key(event))
             self.irregular(Topic.USES, thing, event, shown, f"{left} uses left")
@@ -152,7 +152,7 @@ class GrantsPart(Part):
             return
         asked = use.epsilon_millionths if grant.epsilon_millionths else 0
         expected, left = grant.epsilon_left - asked, event.number("epsilonLeft")
-        if left != expected:
+        if left != expected or expected < 0:
             covered = expected >= 0
             shown = f"epsilon {expected} left" if covered else f"no more than {grant.epsilon_left} spent"
             thing = self.world.name(self._key(event))
