@@ -180,8 +180,7 @@ def _governing_pairs(world: World, stored: Snapshot, case: Case) -> Iterator[tup
     for key, proposal in sorted(governance.proposals.items()):
         shown = governance.proposal_as_stored(proposal, case.last.timestamp)
         yield f"proposal {key}", shown, stored.proposals.get(key)
-    for generation in world.generations:
-        number = generation.number
+    for number, generation in enumerate(world.generations):
         found = stored.generations[number] if number < len(stored.generations) else None
         yield f"generation {number}", generation.contracts, found
     for ledger, closed in sorted(stored.closed.items()):
