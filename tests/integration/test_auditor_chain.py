@@ -111,27 +111,20 @@ def tell(network):
         ),
     )
     head = network.chain.head()
-    grants = {node: network.chain.next_grant(node, at=head) for node in nodes}
     window = (head.timestamp, head.timestamp + 3600)
-    network.all(
-        *(
-            (
-                key,
-                calls.issue_grant(
-                    GrantTerms(datasets[n], ALGORITHM, requester, PURPOSE, 1, *window, Protection.PSI_RR22)
-                ),
-            )
-            for key, n in zip((a, b), nodes, strict=True)
-        )
-    )
+    given = {
+        n: GrantTerms(datasets[n], ALGORITHM, requester, PURPOSE, 1, *window, Protection.PSI_RR22)
+        for n in nodes
+    }
+    grants = {n: network.chain.grant_id(n, 0, given[n]) for n in nodes}
+    network.all(*((key, calls.issue_grant(given[n])) for key, n in zip((a, b), nodes, strict=True)))
     uses = tuple(Use(i, datasets[n], ALGORITHM, grants[n]) for i, n in enumerate(nodes))
     deadline = head.timestamp + 3000
     for word in ("first", "second"):
         spec = sha256(word.encode())
-        terms = TaskTerms(spec, PURPOSE, Protection.PSI_RR22, deadline, tuple(nodes), uses)
+        terms = TaskTerms(requester, spec, PURPOSE, Protection.PSI_RR22, deadline, tuple(nodes), uses)
         network.all((network.requester, calls.create(terms)))
-        task = network.chain.task_id(requester, spec)
-        block = network.chain.head()
+        task, block = network.chain.task_id(terms), network.chain.head()
         if word == "second":
             refuse(network, a, task, terms, block)
         else:
@@ -144,7 +137,7 @@ def judged(block, denial):
 
 def refuse(network, key, task, terms, block):
     network.record(key, Kind.TASK_JUDGED, judged(block, int(Denial.GRANT_EXHAUSTED)), task)
-    (mined,) = network.all((key, calls.refuse(task, terms, Denial.GRANT_EXHAUSTED)))
+    (mined,) = network.all((key, calls.refuse(terms, Denial.GRANT_EXHAUSTED)))
     network.record(key, Kind.TASK_REFUSED, {"transaction": mined.transaction}, task)
     network.anchor(key)
 
@@ -154,7 +147,7 @@ def complete(network, task, terms, block, commitments, datasets):
     pairs = list(zip(network.keys, terms.parties, strict=True))
     for key, _ in pairs:
         network.record(key, Kind.TASK_JUDGED, judged(block, None), task)
-    mined = network.all(*((key, calls.start(task, terms, bound[node])) for key, node in pairs))
+    mined = network.all(*((key, calls.start(terms, bound[node])) for key, node in pairs))
     outputs = {node: sha256(b"share" + node.encode()) for node in terms.parties}
     transcript = {"steps": [{"step": "align", "protocol": "RR22", "common": 5}]}
     receipts = {}
@@ -173,7 +166,7 @@ def complete(network, task, terms, block, commitments, datasets):
         network.record(key, Kind.TASK_STARTED, body, task)
         network.record(key, Kind.TASK_RAN, {"transcript": transcript}, task)
     network.anchor(*network.keys)
-    ends = [(k, calls.finish(task, terms, receipts[n].digest(), receipts[n].result)) for k, n in pairs]
+    ends = [(k, calls.finish(terms, receipts[n].digest(), receipts[n].result)) for k, n in pairs]
     for (key, node), done in zip(pairs, network.all(*ends), strict=True):
         body = {"transaction": done.transaction, "receipt": receipts[node].model_dump(mode="json")}
         network.record(key, Kind.TASK_FINISHED, body, task)
@@ -247,8 +240,8 @@ def test_a_finding_is_looked_at_again_by_its_command(network, tmp_path):
 
 def test_our_reader_says_what_the_chains_client_says(network):
     with Rpc(network.url) as rpc:
-        reading = read_range(rpc, list(network.chain.addresses.values()), 0, network.chain.head().number)
-    mine = events_of(reading, network.chain.addresses)
+        reading = read_range(rpc, list(network.chain.contracts), 0, network.chain.head().number)
+    mine = events_of(reading, network.chain.contracts)
     theirs = network.chain.events(0, network.chain.head().number)
     assert [(e.name, e.args, e.transaction, e.log_index) for e in mine] == [
         (e.name, e.args, e.transaction, e.log_index) for e in theirs
@@ -273,7 +266,7 @@ class Liar(httpx.HTTPTransport):
 
 
 def read_through(network, lie):
-    addresses = list(network.chain.addresses.values())
+    addresses = list(network.chain.contracts)
     with Rpc(network.url, transport=Liar(lie)) as rpc:
         return read_range(rpc, addresses, 0, network.chain.head().number)
 
@@ -349,7 +342,7 @@ def test_an_endpoint_without_receipts_is_trusted_and_said_to_be(network):
             return super().handle_request(request)
 
     with Rpc(network.url, transport=Poor()) as rpc:
-        reading = read_range(rpc, list(network.chain.addresses.values()), 0, network.chain.head().number)
+        reading = read_range(rpc, list(network.chain.contracts), 0, network.chain.head().number)
     assert reading.proof.level == 1
     assert "eth_getBlockReceipts" in reading.proof.reason
     assert len(reading.logs) > 20
