@@ -31,12 +31,14 @@ class TaskEvent(StrEnum):
     AUTHORIZED = "TaskAuthorized"
     STARTED = "TaskStarted"
     RUNNING = "TaskRunning"
+    PROGRESS = "TaskProgress"
     FINISHED = "TaskFinished"
     COMPLETED = "TaskCompleted"
     DISPUTED = "TaskDisputed"
     REFUSED = "TaskRefused"
     FAILED = "TaskFailed"
     CANCELLED = "TaskCancelled"
+    ACKNOWLEDGED = "TaskAcknowledged"
 
 
 class IllegalTransition(ValueError):
@@ -58,13 +60,14 @@ TRANSITIONS: Mapping[TaskState, Mapping[TaskEvent, TaskState]] = {
         TaskEvent.CANCELLED: TaskState.CANCELLED,
     },
     TaskState.RUNNING: {
+        TaskEvent.PROGRESS: TaskState.RUNNING,  # a word, not a step
         TaskEvent.FINISHED: TaskState.RUNNING,  # until the last party has finished
         TaskEvent.COMPLETED: TaskState.COMPLETED,
         TaskEvent.DISPUTED: TaskState.DISPUTED,
         TaskEvent.FAILED: TaskState.FAILED,
         TaskEvent.CANCELLED: TaskState.CANCELLED,
     },
-    TaskState.COMPLETED: {},
+    TaskState.COMPLETED: {TaskEvent.ACKNOWLEDGED: TaskState.COMPLETED},  # by the requester, once
     TaskState.FAILED: {},
     TaskState.DISPUTED: {},
     TaskState.REFUSED: {},
