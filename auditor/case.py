@@ -113,6 +113,8 @@ class Case:
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)
     """The blocks that node logs cite, by number, as the chain has them."""
+    other_code: tuple[str, ...] = ()
+    """The contracts of former generations whose code is not this version's, in words."""
     parameters: Parameters = Parameters()
 
     def covers(self, event: Event) -> bool:

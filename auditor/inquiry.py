@@ -23,7 +23,7 @@ from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.storage import read_snapshot
 from sealtrace.auditor.world import World
-from sealtrace.contracts.client import Chain, ChainSettings
+from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
 from sealtrace.contracts.errors import ChainError
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
@@ -92,6 +92,7 @@ def examine(inquiry: Inquiry) -> Audit:
         logs=logs,
         unread=unread,
         cited=_cited(logs.values(), reading.blocks),
+        other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
     )
     return audit(case)
@@ -102,6 +103,18 @@ def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
     is not looked at: nothing that was to be trusted at ``last`` is there."""
     known = [each for each in chain.named.generations if each.since <= last.number]
     return {where: name for each in known for name, where in each.addresses.items()}
+
+
+def _other_code(chain: Chain, last: BlockRef) -> tuple[str, ...]:
+    """What is at the addresses of former generations and is not our code; that of the present one the client
+    has refused."""
+    known = [each for each in chain.named.generations[:-1] if each.since <= last.number]
+    wrong = [why_not_ours(chain.link, each.addresses) for each in known]
+    return tuple(
+        f"{name} of generation {number}: {why}"
+        for number, found in enumerate(wrong)
+        for name, why in sorted(found.items())
+    )
 
 
 def events_of(reading: Reading, contracts: Mapping[Address, str]) -> list[Event]:

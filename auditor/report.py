@@ -280,6 +280,8 @@ def _not_checked(audit: Audit) -> Iterator[str]:
         yield f"That nothing was left out of the events: {case.proof.reason}."
     if case.parameters.rule or case.parameters.object:
         yield "Everything but the rule and object this audit was narrowed to."
+    for each in case.other_code:
+        yield f"That events of a former contract say what this version reads in them. {each}."
     for row in audit.rows:
         for what, count in row.missing:
             yield f"{row.check.rule} for {_many(count, 'object')}: {what}."

@@ -20,6 +20,7 @@ class AlgorithmsPart(Part):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._proposals: dict[Key[Hex32], Event] = {}
+        self._reviewed_in: dict[Key[Hex32], Hex32] = {}  # the transaction of each one's last review
 
     def handlers(self) -> Mapping[str, Handler]:
         """The methods by the names of their events."""
@@ -48,20 +49,21 @@ class AlgorithmsPart(Part):
     def _registered(self, event: Event) -> None:
         key, known = self._known(event)
         if known is not None:
-            self._registered_by_review(event, known)
+            self._registered_by_review(event, key, known)
             return
         needed = self.governance.rules.reviews
         if needed:
             self._note(event, f"{needed} reviews before it is registered", "registered without one")
         self._new(event, key, AlgorithmStatus.ACTIVE, 0)
 
-    def _registered_by_review(self, event: Event, known: Timeline[Algorithm]) -> None:
+    def _registered_by_review(self, event: Event, key: Key[Hex32], known: Timeline[Algorithm]) -> None:
         was = known.last
         if was.status is not AlgorithmStatus.PROPOSED:
             self._note(event, "a digest is registered once", f"registered again when {was.status.name}")
             return
-        if was.agreed != was.asked or event.who("provider") != was.provider:
-            expected = f"all {was.asked} reviewers of {was.provider} agreed"
+        at_once = self._reviewed_in.get(key) == event.transaction
+        if was.agreed != was.asked or event.who("provider") != was.provider or not at_once:
+            expected = f"all {was.asked} reviewers of {was.provider} agreed, the last one in this transaction"
             self._note(event, expected, f"{was.agreed} agreed, for {event.who('provider')}")
         known.put(event.position, replace(was, status=AlgorithmStatus.ACTIVE))
 
@@ -109,6 +111,7 @@ class AlgorithmsPart(Part):
         if not self.is_active(event, who) or event.hex("report") == NOTHING:
             self._note(event, "a review by an active node, with its report", who)
         said[who] = agreed
+        self._reviewed_in[key] = event.transaction
         known.put(event.position, replace(known.last, agreed=known.last.agreed + agreed))
 
     def _rejected(self, event: Event) -> None:
@@ -117,8 +120,10 @@ class AlgorithmsPart(Part):
             was = known.last.status.name if known else "NONE"
             self._note(event, "a rejection of what is proposed", was)
             return
-        if False not in self.world.reviews[key].values():
-            self._note(event, "rejected by a reviewer", "nobody declined")
+        declined = False in self.world.reviews[key].values()
+        if not declined or self._reviewed_in.get(key) != event.transaction:
+            observed = "declined before" if declined else "nobody declined"
+            self._note(event, "rejected where a reviewer declines", observed)
         known.put(event.position, replace(known.last, status=AlgorithmStatus.REJECTED))
 
     # going out of use

@@ -20,7 +20,7 @@ class GrantsPart(Part):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._revoked_in: dict[Key[Hex32], Hex32] = {}  # the transaction that revoked each
-        self._unclaimed: dict[tuple[Hex32, Hex32], list[Consumption]] = {}
+        self._unclaimed: dict[tuple[Address, Hex32, Hex32], list[Consumption]] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
         """The methods by the names of their events."""
@@ -33,9 +33,10 @@ class GrantsPart(Part):
             "SerialPassed": self._serial_passed,
         }
 
-    def claim(self, event: Event) -> tuple[Consumption, ...]:
-        """The uses spent for a start: those of its task in its transaction that no start claimed yet."""
-        return tuple(self._unclaimed.pop((event.transaction, event.hex("task")), ()))
+    def claim(self, event: Event, registry: Address) -> tuple[Consumption, ...]:
+        """The uses spent for a start at the registry its ledger asks: those of its task in its transaction
+        that no start claimed yet."""
+        return tuple(self._unclaimed.pop((registry, event.transaction, event.hex("task")), ()))
 
     def finish(self) -> None:
         """Every grant names all participants it says it has; what no start claimed was spent without one."""
@@ -130,7 +131,7 @@ class GrantsPart(Part):
     def _consumed(self, event: Event) -> None:
         key, task, left = self._key(event), event.hex("task"), event.number("usesLeft")
         epsilon = event.number("epsilonLeft")
-        spent = self._unclaimed.setdefault((event.transaction, task), [])
+        spent = self._unclaimed.setdefault((event.contract, event.transaction, task), [])
         spent.append(Consumption(key.id, task, left, event))
         known = self.world.grants.get(key)
         if known is None:  # the start that names it is judged by its own check

@@ -172,14 +172,14 @@ class TasksPart(Part):
             task.approved |= bit
 
     def _authorized(self, event: Event) -> None:
-        if (task := self._task(event)) is None or not self._advance(task, event):
+        if (task := self._task(event)) is None or not self._follows(task, event):
             return
         if task.approved != task.everybody:
             expected = f"authorized when all {task.party_count} parties' grants stand or they approved"
             self.irregular(Topic.ACTORS, task.id, event, expected, f"approved mask {task.approved:#x}")
 
     def _started(self, event: Event) -> None:
-        consumed = self._grants.claim(event)
+        consumed = self._grants.claim(event, self.here(event).grants)
         task = self._acting(event, active=False)  # whether all parties are is a check of its own
         if task is None or not self._once(task, event, task.starts):
             return
@@ -190,7 +190,7 @@ class TasksPart(Part):
             task.starts[party] = Start(task.id, party, event, consumed)
 
     def _running(self, event: Event) -> None:
-        if (task := self._task(event)) is None or not self._advance(task, event):
+        if (task := self._task(event)) is None or not self._follows(task, event):
             return
         if task.mask(task.starts) != task.everybody:
             expected = f"running when all {task.party_count} parties have started"
@@ -199,9 +199,7 @@ class TasksPart(Part):
     def _progress(self, event: Event) -> None:
         if (task := self._acting(event)) is None:
             return
-        state = at_time(task.state, task.deadline, event.time)
-        if state is not TaskState.RUNNING:
-            self.irregular(Topic.LIFECYCLE, task.id, event, "progress of a running task", state.name)
+        if self._step(task, event) is None:
             return
         if event.number("permille") > MAX_PERMILLE:
             observed = str(event.number("permille"))
@@ -222,10 +220,10 @@ class TasksPart(Part):
 
     def _completed(self, event: Event) -> None:
         if (task := self._task(event)) is not None:  # by whom and with what is a check of its own
-            self._advance(task, event)
+            self._follows(task, event)
 
     def _disputed(self, event: Event) -> None:
-        if (task := self._task(event)) is None or not self._advance(task, event):
+        if (task := self._task(event)) is None or not self._follows(task, event):
             return
         if task.mask(task.finishes) != task.everybody or task.agreed() != CONFLICT:
             expected = f"disputed when {task.party_count} parties report different results"
@@ -329,13 +327,27 @@ class TasksPart(Part):
 
     def _advance(self, task: TaskHistory, event: Event) -> bool:
         """Take the step if the table has it at this block's time."""
+        step = self._step(task, event)
+        if step is None:
+            return False
+        task.state = step.after
+        task.steps.append(step)
+        task.end = event if step.after in _ENDS else task.end
+        return True
+
+    def _step(self, task: TaskHistory, event: Event) -> Step | None:
+        """The step that the table has for ``event`` at this block's time."""
         before = at_time(task.state, task.deadline, event.time)
         try:
-            after = advance(before, TaskEvent(event.name))
+            return Step(event, before, advance(before, TaskEvent(event.name)))
         except IllegalTransition as problem:
             self.irregular(Topic.LIFECYCLE, task.id, event, "a step in the lifecycle table", str(problem))
-            return False
-        task.state = after
-        task.steps.append(Step(event, before, after))
-        task.end = event if after in _ENDS else task.end
-        return True
+            return None
+
+    def _follows(self, task: TaskHistory, event: Event) -> bool:
+        """Take a step that the ledger takes by itself, in the transaction of the act that leads to it."""
+        cause = task.steps[-1].event if task.steps else task.created
+        if cause.transaction != event.transaction:
+            expected = f"{event.name} in the transaction of {cause.name}, {cause.transaction}"
+            self.irregular(Topic.ACTORS, task.id, event, expected, event.transaction)
+        return self._advance(task, event)

@@ -669,6 +669,12 @@ NOT_ALLOWED = {
     "ST-T06 a failure acknowledged": then(
         "TaskAcknowledged", task=FAILED, requester=REQUESTER, result=h("it")
     ),
+    "ST-T02 authorized later": founded(lambda s: authorized_later(s)),
+    "ST-A02 rejected later": reviewed(
+        lambda s: propose(s, MADE, [A, B]),
+        lambda s: review(s, MADE, A, agreed=False),
+        lambda s: s.mine().emit("AlgorithmRejected", algorithm=MADE),
+    ),
     "ST-T02 progress beyond its end": of_a_running_task(
         ("TaskProgress", {"party": A, "step": 0, "permille": 1001})
     ),
@@ -698,6 +704,13 @@ NOT_ALLOWED = {
 }
 
 
+def authorized_later(story):
+    story.bend = lambda name, args: None if name == "TaskAuthorized" else args
+    task = story.create("it")
+    story.bend = lambda name, args: args
+    story.mine().emit("TaskAuthorized", task=task)
+
+
 def committed_to_nothing():
     story = Story(
         lambda name, args: args | {"inputCommitment": NOTHING} if name == "TaskStarted" else args
@@ -721,10 +734,25 @@ def test_an_approval_of_a_party_that_had_agreed_by_its_grant_is_irregular():
 
 def test_two_results_that_the_ledger_does_not_tell_apart_are_still_two():
     story, one = Story().found(), h("one")
-    story.bend = lambda name, args: args if name != "TaskDisputed" else None
-    task = story.complete(results={A: one, B: one, C: one[:50] + "0" * 16})
-    story.emit("TaskCompleted", task=task, result=one)
+    emit = story.emit
+
+    def as_the_ledger_sees_it(name, **args):
+        return emit("TaskCompleted", result=one, **args) if name == "TaskDisputed" else emit(name, **args)
+
+    story.emit = as_the_ledger_sees_it
+    story.complete(results={A: one, B: one, C: one[:50] + "0" * 16})
     assert rules(story) == ["ST-T03"]
+
+
+def test_a_use_spent_at_another_generation_s_registry_is_not_the_start_s():
+    story, there = Story().found(members=2), contract("GrantRegistry", 1)
+    story.decide("anew").announce(1)
+    task, emit = story.create("it"), story.emit
+    story.emit = lambda name, **args: emit(
+        name, by_contract=there if name == "GrantConsumed" else None, **args
+    )
+    story.start(task, A)
+    assert rules(story) == ["ST-G02"]
 
 
 def test_an_event_whose_emitter_is_another_contract_moves_no_task():
