@@ -49,7 +49,8 @@ class _Replay:
             self._handlers |= {name: self._at_home(each) for name, each in part.handlers().items()}
 
     def run(self, events: list[Event]) -> World:
-        self.world.generations.extend(announced(events))
+        for generation in announced(events):
+            self.world.announce(generation)
         for event in events:
             self._note(event)
             try:

@@ -242,6 +242,9 @@ class World:
 
     governance: Governance = field(default_factory=Governance)
     generations: list[Generation] = field(default_factory=list)
+    homes: dict[Address, Generation] = field(default_factory=dict)
+    """The first generation that has each contract. Whom a contract asks it was told when it was made, so
+    every later generation that has it has these too."""
     nodes: dict[Key[Address], Timeline[Node]] = field(default_factory=dict)
     datasets: dict[Key[Hex32], Timeline[Dataset]] = field(default_factory=dict)
     registered: dict[Key[Hex32], Event] = field(default_factory=dict)
@@ -265,9 +268,14 @@ class World:
     events: int = 0
 
     def generation_of(self, contract: Address) -> Generation | None:
-        """The first generation that has ``contract``. Whom it asks it was told when it was made, so every
-        later generation that has it has these too."""
-        return next((each for each in self.generations if contract in each.contracts), None)
+        """The first generation that has ``contract``."""
+        return self.homes.get(contract)
+
+    def announce(self, generation: Generation) -> None:
+        """Take in a generation; they come in the order in which they were announced."""
+        self.generations.append(generation)
+        for contract in generation.contracts:
+            self.homes.setdefault(contract, generation)
 
     def name(self, key: Key[K]) -> str:
         """An object's id, and its generation where that is not the first."""
