@@ -463,6 +463,24 @@ def superseded_twice(story):
     story.mine().emit("AlgorithmSuperseded", algorithm=OTHER_ALGORITHM, by=ALGORITHM)
 
 
+def superseded_by_anothers(story):
+    story.mine().admit(NEW, 8)
+    story.mine().emit("AlgorithmRegistered", algorithm=MADE, provider=NEW)
+    story.mine().emit("AlgorithmSuperseded", algorithm=ALGORITHM, by=MADE)
+
+
+def superseded_by_a_suspended_one(story):
+    said = {"by": OFFICE, "held": False, "reason": h("why")}
+    story.mine().emit("AlgorithmSuspended", algorithm=OTHER_ALGORITHM, **said)
+    story.mine().emit("AlgorithmSuperseded", algorithm=ALGORITHM, by=OTHER_ALGORITHM)
+
+
+def superseded_again(story):
+    story.mine().emit("AlgorithmRegistered", algorithm=MADE, provider=REQUESTER)
+    story.mine().emit("AlgorithmSuperseded", algorithm=ALGORITHM, by=OTHER_ALGORITHM)
+    story.mine().emit("AlgorithmSuperseded", algorithm=ALGORITHM, by=MADE)
+
+
 def granted_over_a_superseded_dataset(story):
     next_version(story)
     story.grant(A)
@@ -631,6 +649,47 @@ NOT_ALLOWED = {
     "ST-A02 rejected by nobody": reviewed(
         lambda s: propose(s, MADE, [A, B]), lambda s: s.mine().emit("AlgorithmRejected", algorithm=MADE)
     ),
+    "ST-A02 registered by somebody": then("AlgorithmRegistered", algorithm=MADE, provider=OUTSIDER),
+    "ST-A02 registered by an owner": then("AlgorithmRegistered", algorithm=MADE, provider=A),
+    "ST-A02 no digest": then("AlgorithmRegistered", algorithm=NOTHING, provider=REQUESTER),
+    "ST-A02 registered for another": reviewed(
+        lambda s: propose(s, MADE, [A, B]),
+        lambda s: review(s, MADE, A),
+        lambda s: review(s, MADE, B).emit("AlgorithmRegistered", algorithm=MADE, provider=C),
+    ),
+    "ST-A02 registered after its reviews": reviewed(
+        lambda s: propose(s, MADE, [A, B]),
+        lambda s: review(s, MADE, A),
+        lambda s: review(s, MADE, B),
+        registered,
+    ),
+    "ST-A02 a review of what is rejected": reviewed(
+        lambda s: propose(s, MADE, [A, B]),
+        lambda s: review(s, MADE, A, agreed=False).emit("AlgorithmRejected", algorithm=MADE),
+        lambda s: review(s, MADE, B),
+    ),
+    "ST-A02 a review by one suspended": reviewed(
+        lambda s: propose(s, MADE, [A, B]),
+        lambda s: s.mine().emit("NodeSuspended", **suspension()),
+        lambda s: review(s, MADE, A),
+    ),
+    "ST-A02 rejected though it is registered": then("AlgorithmRejected", algorithm=ALGORITHM),
+    "ST-A02 revoked twice": founded(
+        lambda s: (
+            s.mine()
+            .emit("AlgorithmRevoked", algorithm=ALGORITHM, by=REQUESTER)
+            .emit("AlgorithmRevoked", algorithm=ALGORITHM, by=REQUESTER)
+        )
+    ),
+    "ST-A02 revoked though it is rejected": reviewed(
+        lambda s: propose(s, MADE, [A, B]),
+        lambda s: review(s, MADE, A, agreed=False).emit("AlgorithmRejected", algorithm=MADE),
+        lambda s: s.mine().emit("AlgorithmRevoked", algorithm=MADE, by=REQUESTER),
+    ),
+    "ST-A02 superseded by another's": founded(superseded_by_anothers),
+    "ST-A02 superseded by a suspended one": founded(superseded_by_a_suspended_one),
+    "ST-A02 superseded and superseded again": founded(superseded_again),
+    "ST-A02 superseded by itself": then("AlgorithmSuperseded", algorithm=ALGORITHM, by=ALGORITHM),
     "ST-A02 superseded twice": founded(superseded_twice),
     "ST-A02 superseded by nothing": then("AlgorithmSuperseded", algorithm=ALGORITHM, by=MADE),
     "ST-A02 a held one reinstated by the registrar": held_then_lifted("Algorithm", algorithm=ALGORITHM),
@@ -698,10 +757,19 @@ NOT_ALLOWED = {
     "ST-T02 an empty result": of_a_running_task(
         ("TaskFinished", {"party": A, "receipt": h("it"), "result": NOTHING})
     ),
+    "ST-C01 a log that did not grow": founded(lambda s: anchored(s, (4, 0), (4, 4))),
+    "ST-C01 not from the size before": founded(lambda s: anchored(s, (4, 0), (6, 5))),
+    "ST-C01 by somebody": founded(lambda s: anchored(s, (4, 0), node=OUTSIDER)),
     "ST-C01 an empty root": founded(
         lambda s: s.mine().emit("CheckpointAnchored", node=A, size=1, root=NOTHING, previousSize=0)
     ),
 }
+
+
+def anchored(story, *sizes, node=A):
+    for size, previous in sizes:
+        said = {"size": size, "root": h("root"), "previousSize": previous}
+        story.mine().emit("CheckpointAnchored", node=node, **said)
 
 
 def authorized_later(story):
