@@ -424,6 +424,60 @@ def voted_twice(story):
     story.vote(story.propose("it"), OFFICE)
 
 
+def another_votes_twice(story):
+    proposal = story.propose("it")
+    story.vote(proposal, MEMBER, yes=False)
+    story.vote(proposal, MEMBER, yes=False)
+
+
+def own_vote_later(story):
+    own_vote_missing(story)
+    story.vote(h("quiet"), OFFICE)
+
+
+def handed_over_by_a_third(story):
+    story.mine().emit("OfficeOffered", office=REGISTRAR, holder=OFFICE, to=NEW)
+    story.mine().emit("RoleRevoked", role=REGISTRAR, account=OFFICE, sender=NEW)
+    story.emit("RoleGranted", role=REGISTRAR, account=NEW, sender=OUTSIDER)
+
+
+def superseded_by_one_registered_before(story):
+    later = dataset_id(A, h("next"))
+    story.mine().dataset(later, A, h("next"))
+    story.mine().emit("DatasetSuperseded", dataset=DATASETS[A], by=later, version=1)
+
+
+def superseded_when_withdrawn(story):
+    story.mine().emit("DatasetWithdrawn", dataset=DATASETS[A], owner=A)
+    next_version(story)
+
+
+def granted_for_a_revoked_algorithm(story):
+    story.mine().emit("AlgorithmRevoked", algorithm=ALGORITHM, by=REQUESTER)
+    story.grant(A)
+
+
+def granted_over_a_withdrawn_dataset(story):
+    story.mine().emit("DatasetWithdrawn", dataset=DATASETS[A], owner=A)
+    story.grant(A)
+
+
+def granted_while_suspended(story):
+    story.mine().emit("NodeSuspended", **suspension())
+    story.grant(A)
+
+
+def replaced_by_one_issued_before(story):
+    later = story.grant(A)
+    story.mine().emit("GrantRevoked", grant=GRANTS[A], owner=A)
+    story.emit("GrantReplaced", grant=GRANTS[A], by=later)
+
+
+def replaced_by_anothers(story):
+    story.mine().emit("GrantRevoked", grant=GRANTS[A], owner=A)
+    story.emit("GrantReplaced", grant=GRANTS[A], by=story.grant_here(B))
+
+
 def offered_to_another(story):
     story.mine().emit("OfficeOffered", office=REGISTRAR, holder=OFFICE, to=NEW)
     hand_over(story, OFFICE, OUTSIDER)
@@ -579,7 +633,18 @@ NOT_ALLOWED = {
     "ST-V02 executed when stale": founded(stale),
     "ST-V02 executed twice": founded(executed_twice),
     "ST-V02 executed and never proposed": then("Executed", proposal=h("none"), by=OUTSIDER),
+    "ST-V01 no time to vote": founded(lambda s: s.decide("it").rules(votingPeriod=0)),
+    "ST-V01 no time to execute": founded(lambda s: s.decide("it").rules(executionPeriod=0)),
+    "ST-V02 an outsider votes while it is open": founded(
+        lambda s: s.vote(s.propose("it"), OUTSIDER), members=2
+    ),
+    "ST-V02 another's second vote": founded(another_votes_twice, members=3),
+    "ST-V02 the proposer votes later": founded(own_vote_later, members=2),
     # offices
+    "ST-V03 taken by somebody while a vote is executed": then_voted(
+        "RoleRevoked", role=REGISTRAR, account=OFFICE, sender=OUTSIDER
+    ),
+    "ST-V03 handed over by a third": founded(handed_over_by_a_third),
     "ST-V03 taken by somebody": then("RoleRevoked", role=REGISTRAR, account=OFFICE, sender=OUTSIDER),
     "ST-V03 given by the holder": then("RoleGranted", role=REGISTRAR, account=NEW, sender=OFFICE),
     "ST-V03 given without a vote": then("RoleGranted", role=REGISTRAR, account=NEW, sender=CONSORTIUM),
@@ -698,6 +763,20 @@ NOT_ALLOWED = {
         lambda s: s.mine().emit("AlgorithmRegistered", algorithm=ALGORITHM, provider=REQUESTER)
     ),
     # datasets
+    "ST-D02 registered by no owner": founded(
+        lambda s: s.mine().dataset(dataset_id(REQUESTER, h("c")), REQUESTER, h("c"))
+    ),
+    "ST-D02 registered twice": founded(lambda s: s.mine().dataset(DATASETS[A], A, h("commitment" + A))),
+    "ST-D02 superseded by one registered before": founded(superseded_by_one_registered_before),
+    "ST-D02 superseded when withdrawn": founded(superseded_when_withdrawn),
+    "ST-D02 withdrawn and never registered": then("DatasetWithdrawn", dataset=h("none"), owner=A),
+    "ST-D02 withdrawn twice": founded(
+        lambda s: (
+            s.mine()
+            .emit("DatasetWithdrawn", dataset=DATASETS[A], owner=A)
+            .emit("DatasetWithdrawn", dataset=DATASETS[A], owner=A)
+        )
+    ),
     "ST-D02 a version skipped": founded(lambda s: next_version(s, version=2)),
     "ST-D02 another owner's version": founded(lambda s: next_version(s, owner=B)),
     "ST-D02 superseded by an old one": then(
@@ -705,6 +784,24 @@ NOT_ALLOWED = {
     ),
     "ST-D02 an empty commitment": founded(lambda s: s.mine().dataset(dataset_id(A, NOTHING), A, NOTHING)),
     # grants
+    "ST-G07 for a revoked algorithm": founded(granted_for_a_revoked_algorithm),
+    "ST-G07 for an unknown algorithm": founded(lambda s: s.grant(A, algorithm=MADE)),
+    "ST-G07 for no requester": founded(lambda s: s.grant(A, requester=B)),
+    "ST-G07 over a withdrawn dataset": founded(granted_over_a_withdrawn_dataset),
+    "ST-G07 by a suspended owner": founded(granted_while_suspended),
+    "ST-G07 without a protection": founded(lambda s: s.grant(A, protections=0)),
+    "ST-G07 revoked twice": founded(
+        lambda s: (
+            s.mine()
+            .emit("GrantRevoked", grant=GRANTS[A], owner=A)
+            .emit("GrantRevoked", grant=GRANTS[A], owner=A)
+        )
+    ),
+    "ST-G07 revoked and never issued": then("GrantRevoked", grant=h("none"), owner=A),
+    "ST-G07 revoked by another": then("GrantRevoked", grant=GRANTS[A], owner=B),
+    "ST-G07 a participant of no grant": then("GrantParticipant", grant=h("none"), participant=B),
+    "ST-G07 replaced by one issued before": founded(replaced_by_one_issued_before),
+    "ST-G07 replaced by another's": founded(replaced_by_anothers),
     "ST-G07 over a superseded dataset": founded(granted_over_a_superseded_dataset),
     "ST-G07 for a superseded algorithm": founded(granted_for_a_superseded_algorithm),
     "ST-G07 without a purpose": founded(lambda s: s.grant(A, purpose=NOTHING)),
