@@ -21,7 +21,7 @@ from sealtrace.contracts.errors import (
     WrongContracts,
 )
 from sealtrace.contracts.events import ChainEvent, Query, queries, read_log
-from sealtrace.contracts.governance import Consortium, Proposal, ProposalStatus, Rules
+from sealtrace.contracts.governance import Consortium, Office, Proposal, ProposalStatus, Rules
 from sealtrace.contracts.link import Ask, Failure, Link, ProviderLink, content, hexadecimal, number
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.contracts.terms import grant_id, task_id
@@ -282,6 +282,16 @@ class Chain:
         members, rules, needed, electorate = self.read([View("Consortium", name) for name in names], at)
         return Consortium(tuple(map(address, members)), Rules(*rules), needed, electorate)
 
+    def holds(self, office: Office, account: Address, *, at: BlockRef) -> bool:
+        """Whether ``account`` holds ``office``."""
+        (found,) = self.read([View("Consortium", "hasRole", (raw(office.id), account))], at)
+        return bool(found)
+
+    def closed(self, *, at: BlockRef) -> bool:
+        """Whether the ledger takes no new task."""
+        (found,) = self.read([View("TaskLedger", "closed")], at)
+        return bool(found)
+
     def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         """Everything ``why_denied`` needs about what the terms name, in one round trip."""
         nodes = list(dict.fromkeys((*terms.parties, terms.requester)))
@@ -485,8 +495,9 @@ def _present(pairs: Iterable[tuple[Hex32, V | None]]) -> dict[Hex32, V]:
 
 
 def _node(node: Address, found: tuple[Any, ...]) -> Node:
-    status, roles, _, _, _, fingerprint, encryption_key = found
-    return Node(node, NodeStatus(status), Role(roles), hex32(fingerprint), hex32(encryption_key))
+    status, roles, _, held, version, fingerprint, encryption_key = found
+    keys = (hex32(fingerprint), hex32(encryption_key))
+    return Node(node, NodeStatus(status), Role(roles), *keys, version, held)
 
 
 def _dataset(id: Hex32, found: tuple[Any, ...]) -> Dataset | None:
@@ -498,8 +509,10 @@ def _dataset(id: Hex32, found: tuple[Any, ...]) -> Dataset | None:
 
 
 def _algorithm(digest: Hex32, found: tuple[Any, ...]) -> Algorithm | None:
-    provider, status, _, superseded, *_ = found
-    return Algorithm(digest, Address(provider), AlgorithmStatus(status), superseded) if status else None
+    provider, status, held, superseded, _, asked, agreed = found
+    if status == AlgorithmStatus.NONE:
+        return None
+    return Algorithm(digest, Address(provider), AlgorithmStatus(status), superseded, held, asked, agreed)
 
 
 def _grant(id: Hex32, found: tuple[Any, ...]) -> Grant | None:
