@@ -81,6 +81,12 @@ def test_one_member_may_leave_everything_to_the_registrar():
     assert rules(story) == []
 
 
+def test_who_opens_no_port_needs_no_certificate():
+    story = Story().found()
+    story.mine().admit(NEW, 4, tlsFingerprint=NOTHING)
+    assert rules(story) == []
+
+
 def test_several_members_admit_and_retire_by_vote():
     story = Story().found(members=2)
     story.decide("a new one").admit(NEW)
@@ -569,6 +575,20 @@ def party_missing(story):
     story.create("it")
 
 
+def named_twice(story, name):
+    story.create("it")
+    args = next(each.args for each in reversed(story.events) if each.name == name)
+    story.emit(name, **args)
+
+
+def parties_out_of_order(story):
+    turn = {A: B, B: A, C: C}
+    story.bend = lambda name, args: (
+        args | {"party": turn[args["party"]]} if name == "TaskPartyNamed" else args
+    )
+    story.create("it")
+
+
 def one_grant_twice(story):
     story.create("it", uses=[*usual_uses(), usual_uses()[0]])
 
@@ -676,6 +696,20 @@ NOT_ALLOWED = {
         lambda s: s.mine().emit("NodeRetired", node=A, by=OFFICE).emit("NodeRetired", node=A, by=OFFICE)
     ),
     "ST-N01 admitted twice": founded(lambda s: s.mine().admit(A)),
+    "ST-N01 retired and never admitted": founded(lambda s: s.mine().emit("NodeRetired", node=NEW, by=OFFICE)),
+    "ST-N01 retired by a vote that was none": founded(
+        lambda s: s.mine().emit("NodeRetired", node=A, by=CONSORTIUM)
+    ),
+    "ST-N01 suspended twice by the regulator": founded(
+        lambda s: (
+            s.mine()
+            .emit("NodeSuspended", **suspension(by=REGULATOR_KEY, held=True))
+            .emit("NodeSuspended", **suspension(by=REGULATOR_KEY, held=True))
+        )
+    ),
+    "ST-N01 keys of one suspended": founded(
+        lambda s: rotate(s.mine().emit("NodeSuspended", **suspension()), 1)
+    ),
     "ST-N01 roles that are none": founded(lambda s: s.mine().admit(NEW, 32)),
     "ST-N01 no certificate": founded(lambda s: s.mine().admit(NEW, tlsFingerprint=NOTHING)),
     "ST-N01 no encryption key": founded(lambda s: s.mine().admit(NEW, 4, encryptionKey=NOTHING)),
@@ -811,10 +845,14 @@ NOT_ALLOWED = {
     "ST-G07 a serial skipped": then("SerialPassed", owner=A, serial=2),
     "ST-G07 a participant added later": founded(participant_added_later),
     "ST-G07 a participant not named": founded(participant_missing),
+    "ST-G07 a participant twice": founded(lambda s: s.grant(A, [B, B])),
     "ST-G07 participants out of order": founded(lambda s: s.grant(A, [C, B])),
     # tasks
     "ST-T07 a party added later": founded(party_added_later),
     "ST-I01+ST-T07 a party not named": founded(party_missing),
+    "ST-T07 a party named twice": founded(lambda s: named_twice(s, "TaskPartyNamed")),
+    "ST-T07 a use named twice": founded(lambda s: named_twice(s, "TaskUseNamed")),
+    "ST-I01+ST-T07 parties out of order": founded(parties_out_of_order),
     "ST-T07 one grant twice": founded(one_grant_twice),
     "ST-T01+ST-T07 no time left": founded(no_time_left),
     "ST-T06 acknowledged by a party": founded(lambda s: s.acknowledge(s.complete(), by=A)),
