@@ -25,6 +25,7 @@ from sealtrace.auditor.storage import read_snapshot
 from sealtrace.auditor.world import World
 from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
 from sealtrace.contracts.errors import ChainError
+from sealtrace.contracts.link import each_url
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
@@ -70,7 +71,7 @@ def examine(inquiry: Inquiry) -> Audit:
     """
     chain = Chain.connect(inquiry.chain)
     last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
-    with Rpc(inquiry.chain.rpc_url) as rpc:
+    with Rpc(each_url(inquiry.chain.rpc_url)[0]) as rpc:
         begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
         first = begin if inquiry.first is None else inquiry.first
         if first > last.number or begin > last.number:

@@ -319,8 +319,9 @@ def test_facts_of_a_task_take_one_round_trip(chain: Chain, network: Network) -> 
     counted = Chain(Counted(network.url, 5), chain.settings, chain.named)
     parties = (network.keys["alice"].address, network.keys["lab"].address)
     uses = (Use(0, h("d"), h("a"), h("g")),)
-    terms = TaskTerms(h("s"), h("p"), Protection.MPC_ABY3, UnixSeconds(1), tuple(sorted(parties)), uses)
-    facts = counted.facts(terms, network.keys["lab"].address, at=chain.head())
+    lab, times = network.keys["lab"].address, UnixSeconds(1)
+    terms = TaskTerms(lab, h("s"), h("p"), Protection.MPC_ABY3, times, tuple(sorted(parties)), uses)
+    facts = counted.facts(terms, at=chain.head())
     assert posts == [5]
     assert (facts.grants, facts.datasets, facts.algorithms) == ({}, {}, {})
     assert set(facts.nodes) == set(parties)
