@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo dev lint types test unit contract integration contracts docs bench clean
+.PHONY: help demo dev lint types test unit contract integration contracts docs bench mutants coverage analyse clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,8 +33,8 @@ contractscheck: $(VENV)/.dev
 unit: $(VENV)/.dev  ## unit tests, no network
 	$(BIN)/pytest tests/unit -n 2
 
-contract: $(VENV)/.dev  ## contracts on eth-tester
-	$(BIN)/pytest tests/contract -n 2
+contract: $(VENV)/.dev  ## contracts on eth-tester, and 50,000 random steps on revm
+	$(BIN)/pytest tests/contract tests/analysis -n 2
 
 integration: $(VENV)/.dev  ## real processes, a real Redis, real SPU parties
 	$(BIN)/pytest tests/integration tests/e2e
@@ -44,6 +44,15 @@ docs: $(VENV)/.dev  ## regenerate what the documents take from the code
 
 bench: $(VENV)/.dev  ## every benchmark, each with its baseline
 	@for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done
+
+coverage: $(VENV)/.dev  ## statements and branches of the contracts that the tests run
+	$(BIN)/python tests/analysis/executed.py
+
+mutants: $(VENV)/.dev  ## do the tests notice faults in the contracts? (minutes)
+	$(BIN)/python tests/analysis/mutation.py $(ARGS)
+
+analyse: $(VENV)/.dev  ## slither over the contracts, in an environment of its own
+	$(BIN)/python tests/analysis/slither.py
 
 clean:  ## forget the environment and caches
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache

@@ -104,10 +104,14 @@ class Artifact:
 @cache
 def artifact(name: str) -> Artifact:
     """The committed artifact of a contract."""
-    content = json.loads((ARTIFACTS / f"{name}.json").read_text())
+    return read_artifact(json.loads((ARTIFACTS / f"{name}.json").read_text()))
+
+
+def read_artifact(content: Mapping[str, Any]) -> Artifact:
+    """An artifact from the JSON of its file."""
     places = [place for found in content["immutableReferences"].values() for place in found]
     return Artifact(
-        name,
+        content["contractName"],
         tuple(content["abi"]),
         bytes.fromhex(content["bytecode"][2:]),
         bytes.fromhex(content["deployedBytecode"][2:]),

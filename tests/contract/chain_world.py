@@ -1,23 +1,19 @@
-"""A consortium on eth-tester: officers, three data owners, a lab that asks, and somebody from outside.
+"""A consortium in this process: officers, three data owners, a lab that asks, and somebody from outside.
 
-Every act is a real signed transaction in a block of its own. Time is the blocks' time.
+Every act is a transaction in a block of its own, signed where the engine looks at signatures. Time is the
+blocks' time. The engine is eth-tester, or revm where ``SEALTRACE_ENGINE`` says so (see :mod:`engines`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import eth_tester.backends.pyevm.main as pyevm_main
-from eth.exceptions import HeaderNotFound
-from eth.exceptions import TransactionNotFound as UnknownTransaction
+from engines import Engine, EthTester, Revm
 from eth_keys.datatypes import PrivateKey
-from eth_tester import EthereumTester
-from eth_tester.backends.pyevm import PyEVMBackend
-from eth_tester.exceptions import TransactionNotFound
-from web3 import EthereumTesterProvider, Web3
 
 from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
@@ -28,14 +24,13 @@ from sealtrace.contracts.events import ChainEvent, read_log
 from sealtrace.contracts.link import ProviderLink
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.contracts.terms import dataset_id
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, hex32, raw
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, hex32
 from sealtrace.protocol.records import DataClass, GrantTerms, Protection, Role, TaskTerms, Use
 
 PEOPLE = ("deployer", "registrar", "regulator", "alice", "bob", "carol", "lab", "provider", "outsider")
 OWNERS = ("alice", "bob", "carol")
 DAY = 86_400
-GAS = 6_000_000
-GENESIS_TIME = 4_000_000_000  # beyond any clock, so that every run has the same blocks to the byte
+ENGINE = os.environ.get("SEALTRACE_ENGINE", "eth-tester")
 
 
 def h(words: str) -> Hex32:
@@ -45,25 +40,6 @@ def h(words: str) -> Hex32:
 
 ALGORITHM, PURPOSE, RESULT = h("algorithm"), h("purpose"), h("result")
 PROTECTIONS = Protection.MPC_ABY3 | Protection.PSI_RR22
-
-
-def _find_transaction(chain: Any, wanted: bytes) -> Any:
-    """eth-tester looks through every block for each log; the index knows the block."""
-    head = chain.get_block()
-    for i, transaction in enumerate(head.transactions):
-        if transaction.hash == wanted:
-            return head, transaction, i
-    try:
-        number, i = chain.chaindb.get_transaction_index(wanted)
-        block = chain.get_canonical_block_by_number(number)
-        if number < head.number and block.transactions[i].hash == wanted:
-            return block, block.transactions[i], i
-    except (KeyError, IndexError, LookupError, HeaderNotFound, UnknownTransaction):
-        pass  # the index keeps what a snapshot took back
-    raise TransactionNotFound("0x" + bytes(wanted).hex())
-
-
-pyevm_main._get_transaction_by_hash = _find_transaction
 
 
 @dataclass(frozen=True)
@@ -87,9 +63,8 @@ class Done:
 class World:
     """The consortium, its chain and its client."""
 
-    tester: EthereumTester
+    engine: Engine
     chain: Chain
-    link: ProviderLink
     keys: dict[str, bytes]
     grants: dict[str, Hex32] = field(default_factory=dict)
     asked: int = 0
@@ -117,45 +92,27 @@ class World:
     # acting
 
     @property
-    def now(self) -> UnixSeconds:
-        """The time of the last block."""
-        return UnixSeconds(self._evm.get_canonical_head().timestamp)
+    def link(self) -> ProviderLink:
+        return self.engine.link
 
     @property
-    def _evm(self) -> Any:
-        return self.tester.backend.chain
+    def now(self) -> UnixSeconds:
+        """The time of the last block."""
+        return UnixSeconds(self.engine.now)
 
     def travel(self, to: int) -> None:
         """Make the next block's time ``to``, which is later than the last block's."""
-        self._evm.header = self._evm.header.copy(timestamp=to)
+        self.engine.travel(to)
 
     def attempt(self, call: Call, by: str) -> Done | Reverted:
         """Send a transaction in a block of its own."""
-        contract = self.chain.addresses[call.contract]
-        sender = raw(self.of(by))
-        vm = self._evm.get_vm()
-        unsigned = vm.get_transaction_builder().new_unsigned_dynamic_fee_transaction(
-            chain_id=self._evm.chain_id,
-            nonce=vm.state.get_nonce(sender),
-            max_priority_fee_per_gas=0,
-            max_fee_per_gas=0,
-            gas=GAS,
-            to=raw(contract),
-            value=0,
-            data=call.data(),
-            access_list=(),
-        )
-        signed = unsigned.as_signed_transaction(PrivateKey(self.keys[by]))
-        at = UnixSeconds(self._evm.header.timestamp)
-        _, receipt, computation = self._evm.apply_transaction(signed)
-        used = receipt.gas_used
-        self.tester.backend.mine_blocks()
-        if computation.is_error:
-            assert not receipt.logs
-            refusal = read_revert(computation.output, call.contract)
+        outcome = self.engine.transact(self.keys[by], self.chain.addresses[call.contract], call.data())
+        at = UnixSeconds(outcome.at)
+        if outcome.refusal is not None:
+            refusal = read_revert(outcome.refusal, call.contract)
             refusal.at = at  # type: ignore[attr-defined]
             return refusal
-        return Done(self._events(receipt.logs, bytes(signed.hash)), used, at)
+        return Done(self._events(outcome.logs), outcome.gas_used, at)
 
     def do(self, call: Call, by: str) -> Done:
         """Send a transaction that must succeed."""
@@ -170,21 +127,8 @@ class World:
         assert isinstance(refusal, Reverted), f"{call.function} by {by} was not refused"
         return refusal
 
-    def _events(self, logs: Sequence[Any], transaction: bytes) -> list[ChainEvent]:
-        head = self._evm.get_canonical_head()
-        shown = (
-            {
-                "address": "0x" + log.address.hex(),
-                "topics": [topic.to_bytes(32) for topic in log.topics],
-                "data": log.data,
-                "blockNumber": head.block_number,
-                "blockHash": head.hash,
-                "transactionHash": transaction,
-                "logIndex": i,
-            }
-            for i, log in enumerate(logs)
-        )
-        return [event for one in shown if (event := read_log(one, self.chain.contracts)) is not None]
+    def _events(self, logs: Sequence[Any]) -> list[ChainEvent]:
+        return [event for log in logs if (event := read_log(log, self.chain.contracts)) is not None]
 
     # the usual story
 
@@ -240,27 +184,20 @@ class World:
         return [self.do(calls.finish(terms, h(f"receipt {n}"), result), n) for n in self.ranks]
 
 
-def bare() -> tuple[EthereumTester, ProviderLink, Web3, dict[str, bytes]]:
+def bare(engine: str = ENGINE) -> tuple[Engine, dict[str, bytes]]:
     """An empty chain without fees, and keys."""
-    usual = PyEVMBackend.generate_genesis_params()
-    parameters = {**usual, "base_fee_per_gas": 0, "timestamp": GENESIS_TIME}
     keys = {name: hashlib.sha256(name.encode()).digest() for name in PEOPLE}
-    rich = {"balance": 10**30, "nonce": 0, "code": b"", "storage": {}}
-    state = {PrivateKey(key).public_key.to_canonical_address(): dict(rich) for key in keys.values()}
-    state[bytes(20)] = dict(rich)  # eth-tester charges for calls
-    tester = EthereumTester(PyEVMBackend(parameters, state))
-    w3 = Web3(EthereumTesterProvider(tester))
-    return tester, ProviderLink(w3), w3, keys
+    return Revm() if engine == "revm" else EthTester(list(keys.values())), keys
 
 
-def build() -> World:
+def build(engine_name: str = ENGINE) -> World:
     """A consortium whose members are admitted, with a dataset and a standing grant for each owner."""
-    tester, link, w3, keys = bare()
-    chain_id = int(tester.backend.chain.chain_id)
+    engine, keys = bare(engine_name)
+    link, chain_id = engine.link, engine.chain_id
     accounts = {name: address(PrivateKey(key).public_key.to_address()) for name, key in keys.items()}
     deployment = deploy_over(link, chain_id, keys["deployer"], accounts["registrar"], accounts["regulator"])
-    chain = Chain.over(w3, ChainSettings("in process", chain_id, deployment.directory))
-    world = World(tester, chain, link, keys)
+    chain = Chain.over(link.w3, ChainSettings("in process", chain_id, deployment.directory))
+    world = World(engine, chain, keys)
     roles = dict.fromkeys(OWNERS, Role.OWNER | Role.COMPUTE) | {
         "lab": Role.REQUESTER,
         "provider": Role.PROVIDER,

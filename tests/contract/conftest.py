@@ -15,6 +15,6 @@ def _world() -> World:
 
 @pytest.fixture
 def world(_world: World) -> Iterator[World]:
-    snapshot = _world.tester.backend.take_snapshot()
+    snapshot = _world.engine.take_snapshot()
     yield _world
-    _world.tester.backend.revert_to_snapshot(snapshot)
+    _world.engine.revert_to_snapshot(snapshot)

@@ -164,11 +164,11 @@ def test_verification_says_when_it_did_not_look_far_enough(world: World) -> None
 
 
 def test_a_refused_deployment_names_the_contract() -> None:
-    tester, link, _, keys = bare()
+    engine, keys = bare()
     with pytest.raises(DeploymentFailed, match="Consortium"):
         deploy_over(
-            _Refusing(link),  # type: ignore[arg-type]
-            int(tester.backend.chain.chain_id),
+            _Refusing(engine.link),  # type: ignore[arg-type]
+            engine.chain_id,
             keys["deployer"],
             Address("0x" + "11" * 20),
             Address("0x" + "22" * 20),

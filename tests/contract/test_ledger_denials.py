@@ -274,7 +274,7 @@ def test_a_start_that_binds_no_input_is_refused(world: World) -> None:
 def test_the_chain_and_the_node_name_the_same_first_reason(
     world: World, twists: list[str], uses: int, extra: bool
 ) -> None:
-    snapshot = world.tester.backend.take_snapshot()
+    snapshot = world.engine.take_snapshot()
     try:
         case = opened(world, [BEFORE_CREATION[name] for name in twists if name in BEFORE_CREATION], uses=uses)
         if extra:  # a second dataset of alice's, under a grant of its own
@@ -284,7 +284,7 @@ def test_the_chain_and_the_node_name_the_same_first_reason(
                 AFTER_CREATION[name](case)
         start(case)
     finally:
-        world.tester.backend.revert_to_snapshot(snapshot)
+        world.engine.revert_to_snapshot(snapshot)
 
 
 def _with_second_dataset(case: Case) -> Case:

@@ -86,7 +86,7 @@ def expired(story: Story) -> Story:
     def after(world: World, terms: TaskTerms) -> Hex32:
         task = story(world, terms)
         world.travel(terms.deadline)
-        world.tester.backend.mine_blocks()
+        world.engine.mine_blocks()
         return task
 
     after.__name__ = f"expired_when_{story.__name__}"

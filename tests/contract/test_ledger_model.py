@@ -57,7 +57,7 @@ class Ledger(RuleBasedStateMachine):
         if not _worlds:
             _worlds.append(build())
         self.world = _worlds[0]
-        self.snapshot = self.world.tester.backend.take_snapshot()
+        self.snapshot = self.world.engine.take_snapshot()
         self.tasks: dict[Hex32, Model] = {}
         self.left = [USES] * 3
         self.revoked = [False] * 3
@@ -74,7 +74,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 1200))
     def time_passes(self, seconds: int) -> None:
         self.world.travel(self.world.now + seconds)
-        self.world.tester.backend.mine_blocks()
+        self.world.engine.mine_blocks()
 
     @rule()
     def create(self) -> None:
@@ -163,7 +163,7 @@ class Ledger(RuleBasedStateMachine):
             assert [self.world.uses_left(grant) for grant in self.grants] == self.left
 
     def teardown(self) -> None:
-        self.world.tester.backend.revert_to_snapshot(self.snapshot)
+        self.world.engine.revert_to_snapshot(self.snapshot)
 
     def pick(self, data: st.DataObject) -> tuple[Hex32, Model]:
         task = data.draw(st.sampled_from(sorted(self.tasks)))

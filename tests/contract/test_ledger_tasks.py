@@ -439,7 +439,7 @@ def test_expiry_is_derived_and_the_client_derives_it_as_the_ledger_does(world: W
     task = world.create(terms)
     early = world.chain.head()
     world.travel(terms.deadline)
-    world.tester.backend.mine_blocks()
+    world.engine.mine_blocks()
     late = world.chain.head()
     assert late.timestamp == terms.deadline
     for at, state in ((early, TaskState.AUTHORIZED), (late, TaskState.EXPIRED)):
@@ -458,7 +458,7 @@ def test_what_is_over_does_not_expire(world: World, end: str) -> None:
         world.start_all(terms)
         world.finish_all(terms)
     world.travel(terms.deadline + 1000)
-    world.tester.backend.mine_blocks()
+    world.engine.mine_blocks()
     found = world.task(task)
     assert found is not None
     assert found.state is TaskState[end.upper()]

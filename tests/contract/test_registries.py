@@ -564,7 +564,7 @@ def test_the_status_of_a_grant_is_the_same_on_chain_and_off(world: World) -> Non
     ]
     for time, status in steps:
         world.travel(time)
-        world.tester.backend.mine_blocks()
+        world.engine.mine_blocks()
         assert grant_statuses(world, waiting) == (status, status)
     world.do(calls.revoke_grant(waiting), "alice")
     assert grant_statuses(world, waiting) == (GrantStatus.REVOKED, GrantStatus.REVOKED)

@@ -341,7 +341,8 @@ def test_many_threads_read_through_one_client(chain: Chain, network: Network) ->
 def test_the_code_on_the_chain_is_proven_ours(chain: Chain, network: Network) -> None:
     found = examine(chain.link, network.settings.directory)
     assert found.proven
-    assert found.officers["registrar"] == network.keys["registrar"].address
+    assert found.founding is not None
+    assert found.founding.registrar == network.keys["registrar"].address
 
 
 # endpoints that are down, wrong or hostile

@@ -1,0 +1,479 @@
+"""The contracts on revm, walked at random, against the reference (:mod:`reference`, :mod:`random_walk`).
+
+Every step must end as the reference says: done, or refused for one of its reasons. What holds besides, after
+every step, is looked up in what the chain shows, its events and records, whatever the reference thinks:
+
+ 1. The uses left of a grant never increase, and are what was granted less what the starts have spent.
+ 2. The epsilon left of a grant is never below zero, never increases, and falls by what starts spend alone.
+ 3. No start spends a grant outside its window, after its revocation, or with no use left.
+ 4. No task runs, is completed or disputed without a start by each of its parties, and each starts once.
+ 5. No task is completed unless every party reported the same result; none is disputed unless two differ.
+ 6. A task that ended never moves again; only its acknowledgement may be added, once, where it completed.
+ 7. What a party did stays done: no approval, start or report is ever taken back.
+ 8. When a party starts, every party of the task is an active node.
+ 9. A node's checkpoint never shrinks, and its size rises with every anchor.
+10. What is final stays: a retired node, a withdrawn dataset, a revoked or rejected algorithm, a revoked
+    grant.
+11. Keys that a node had stay on record: each rotation counts one up and keeps what it replaced.
+12. What is executed was voted for by more than the quorum of those who are members, and each voted once.
+13. Nothing a non-member does proposes or votes; whoever is refused has changed and told nothing.
+14. Members and rules change only where a proposal is executed.
+15. An office moves only where a proposal is executed, its holder lays it down, or one to whom its holder
+    offered it accepts.
+16. A node is admitted or retired only where a proposal is executed, or by a registrar while there is a
+    single member.
+17. What the regulator or a vote suspended, no registrar who is not also regulator reinstates.
+18. An id that the chain tells is the one computed without it: of tasks, grants and datasets.
+19. An owner's serial never falls, and rises with every grant.
+20. A closed ledger stays closed and takes no task.
+
+Not failures: a proposal that passed and cannot be done, a use that is spent by a task which then fails, and
+an expired task that stays on record as it was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from chain_world import h
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from random_walk import NEVER_ASKED, TABLES, Start, Step, Tally, TaskSeen, Walk, begin
+
+from sealtrace.contracts.events import ChainEvent
+from sealtrace.contracts.terms import dataset_id
+from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.lifecycle import OPEN_STATES, TRANSITIONS, TaskEvent, TaskState
+from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, NodeStatus
+
+WALKS, STEPS = 260, 200
+AT_LEAST = 50_000
+REPORT = Path(__file__).resolve().parent.parent.parent / "build" / "random-walks.txt"
+LUCK = st.randoms(use_true_random=True)
+FINAL: dict[str, tuple[int, ...]] = {
+    "node": (NodeStatus.RETIRED,),
+    "dataset": (DatasetStatus.WITHDRAWN,),
+    "algorithm": (AlgorithmStatus.REVOKED, AlgorithmStatus.REJECTED),
+}
+TALLY = Tally()
+
+
+@cache
+def starts() -> tuple[Start, Start]:
+    """A consortium of one, and one of three."""
+    return begin(), begin(("alice", "bob"))
+
+
+class Told:
+    """What the chain has told since the walk began, and no more than that."""
+
+    def __init__(self) -> None:
+        self.parties: dict[Hex32, list[Address]] = defaultdict(list)
+        self.started: dict[Hex32, list[Address]] = defaultdict(list)
+        self.results: dict[Hex32, dict[Address, Hex32]] = defaultdict(dict)
+        self.issued: dict[Hex32, ChainEvent] = {}
+        self.spent: dict[Hex32, int] = defaultdict(int)
+        self.epsilon: dict[Hex32, int] = {}
+        self.revoked: set[Hex32] = set()
+        self.active: dict[Address, bool] = {}
+        self.votes: dict[Hex32, dict[Address, bool]] = defaultdict(dict)
+        self.offered: dict[tuple[str, Address], Address] = {}
+        self.closed = False
+
+    def hear(self, step: Step) -> None:
+        for event in step.events:
+            getattr(self, f"_{event.name}", _nothing)(event.args)
+
+    def _TaskPartyNamed(self, e: Any) -> None:  # noqa: N802
+        self.parties[e["task"]].append(e["party"])
+
+    def _TaskStarted(self, e: Any) -> None:  # noqa: N802
+        self.started[e["task"]].append(e["party"])
+
+    def _TaskFinished(self, e: Any) -> None:  # noqa: N802
+        self.results[e["task"]][e["party"]] = e["result"]
+
+    def _GrantConsumed(self, e: Any) -> None:  # noqa: N802
+        self.spent[e["grant"]] += 1
+        self.epsilon[e["grant"]] = e["epsilonLeft"]
+
+    def _GrantRevoked(self, e: Any) -> None:  # noqa: N802
+        self.revoked.add(e["grant"])
+
+    def _NodeAdmitted(self, e: Any) -> None:  # noqa: N802
+        self.active[e["node"]] = True
+
+    def _NodeReinstated(self, e: Any) -> None:  # noqa: N802
+        self.active[e["node"]] = True
+
+    def _NodeSuspended(self, e: Any) -> None:  # noqa: N802
+        self.active[e["node"]] = False
+
+    def _NodeRetired(self, e: Any) -> None:  # noqa: N802
+        self.active[e["node"]] = False
+
+    def _Voted(self, e: Any) -> None:  # noqa: N802
+        assert e["member"] not in self.votes[e["proposal"]], "a member voted twice"
+        self.votes[e["proposal"]][e["member"]] = e["yes"]
+
+    def _OfficeOffered(self, e: Any) -> None:  # noqa: N802
+        self.offered[e["office"], e["holder"]] = e["to"]
+
+    def _LedgerClosed(self, e: Any) -> None:  # noqa: N802
+        self.closed = True
+
+
+def _nothing(_: Any) -> None:
+    """An event that no invariant keeps."""
+
+
+class RandomWalk(RuleBasedStateMachine):
+    """Hypothesis draws the way; the walk takes it, the reference judges it, the invariants watch."""
+
+    walk: Walk
+
+    @initialize(start=st.integers(0, 1), luck=LUCK)
+    def founded(self, start: int, luck: Any) -> None:
+        self.walk = Walk(starts()[start], TALLY)
+        self.seed, self.steps = luck.getrandbits(64), 0
+        self.told = Told()
+        self.told.active.update({address: True for kind, address in self.walk.seen if kind == "node"})
+        self.issued_before = dict(self.walk.reference.serials)
+
+    def go(self, luck: Any, *acts: str) -> None:
+        """One step. Hypothesis likes to draw again what it has drawn; the same draw goes elsewhere here."""
+        self.steps += 1
+        luck = Random(f"{self.seed} {self.steps} {luck.getrandbits(64)}")
+        self.walk.luck, self.walk.last = luck, None
+        self.rules = self.walk.reference.rules
+        self.members = set(self.walk.reference.members)
+        getattr(self.walk, luck.choice(acts))()
+        self.offered = dict(self.told.offered)
+        if self.step is not None:
+            self.told.hear(self.step)
+
+    @property
+    def step(self) -> Step | None:
+        return self.walk.last if hasattr(self, "walk") else None
+
+    @rule(luck=LUCK)
+    def the_consortium_governs(self, luck: Any) -> None:
+        self.go(luck, "governs")
+
+    @rule(luck=LUCK)
+    def nodes_come_and_go(self, luck: Any) -> None:
+        self.go(luck, "supervises")
+
+    @rule(luck=LUCK)
+    def datasets_are_published(self, luck: Any) -> None:
+        self.go(luck, "publishes", "publishes", "offers")
+
+    @rule(luck=LUCK)
+    def algorithms_are_published(self, luck: Any) -> None:
+        self.go(luck, "offers")
+
+    @rule(luck=LUCK)
+    def owners_grant(self, luck: Any) -> None:
+        self.go(luck, "grants", "grants", "grants", "replays", "anchors")
+
+    @rule(luck=LUCK)
+    def tasks_are_created(self, luck: Any) -> None:
+        self.go(luck, "creates")
+
+    @rule(luck=LUCK)
+    def tasks_go_on(self, luck: Any) -> None:
+        self.go(luck, "drives", "drives", "drives", "relays")
+
+    @rule(luck=LUCK)
+    def tasks_go_on_further(self, luck: Any) -> None:
+        self.go(luck, "drives", "drives", "meddles")
+
+    @rule(luck=LUCK)
+    def somebody_meddles(self, luck: Any) -> None:
+        self.go(luck, "meddles")
+
+    def teardown(self) -> None:
+        if hasattr(self, "walk"):
+            self.walk.finish()
+
+    # what holds after every step
+
+    def changes(self, kind: str) -> list[tuple[Any, Any, Any]]:
+        """Of each record of a kind that the last step touched: id, before (if it was seen), after."""
+        step = self.step
+        if step is None:
+            return []
+        return [(key[1], step.before[key], step.after[key]) for key in step.after if key[0] == kind]
+
+    def events(self, name: str) -> list[Any]:
+        return [event.args for event in self.step.events if event.name == name] if self.step else []
+
+    @property
+    def executed(self) -> bool:
+        return bool(self.events("Executed"))
+
+    @invariant()
+    def i01_uses_never_increase(self) -> None:
+        for id, before, after in self.changes("grant"):
+            assert before is None or not before.uses or after.uses_left <= before.uses_left
+            assert after.uses_left == after.uses - self.told.spent[id]
+
+    @invariant()
+    def i02_epsilon_is_never_given_back(self) -> None:
+        for id, before, after in self.changes("grant"):
+            assert before is None or not before.uses or after.epsilon_left <= before.epsilon_left
+            assert 0 <= after.epsilon_left == self.told.epsilon.get(id, after.epsilon)
+
+    @invariant()
+    def i03_no_start_outside_a_grant(self) -> None:
+        for issued in self.events("GrantIssued"):
+            self.told.issued[issued["grant"]] = issued
+        for spent in self.events("GrantConsumed"):
+            issued = self.told.issued[spent["grant"]]
+            assert self.step is not None
+            assert issued["notBefore"] <= self.step.at < issued["expiresAt"]
+            assert spent["grant"] not in self.told.revoked
+            assert self.told.spent[spent["grant"]] <= issued["uses"]
+
+    @invariant()
+    def i04_nothing_runs_before_all_have_started(self) -> None:
+        for id, _, after in self.changes("task"):
+            started = self.told.started[id]
+            assert len(set(started)) == len(started)
+            if after.status in (TaskState.RUNNING, TaskState.COMPLETED, TaskState.DISPUTED):
+                assert sorted(started) == self.told.parties[id]
+
+    @invariant()
+    def i05_all_sign_the_outcome(self) -> None:
+        for id, _, after in self.changes("task"):
+            results = self.told.results[id]
+            if after.status in (TaskState.COMPLETED, TaskState.DISPUTED):
+                assert sorted(results) == self.told.parties[id]
+                agreed = len(set(results.values())) == 1
+                assert agreed is (after.status == TaskState.COMPLETED)
+
+    @invariant()
+    def i06_an_ended_task_never_moves(self) -> None:
+        open_states = {*map(int, OPEN_STATES), int(TaskState.NONE)}
+        for _, before, after in self.changes("task"):
+            if before is not None and before.status not in open_states:
+                assert after._replace(acknowledged=False) == before._replace(acknowledged=False)
+                assert after.acknowledged or not before.acknowledged
+            assert not after.acknowledged or after.status == TaskState.COMPLETED
+
+    @invariant()
+    def i07_what_a_party_did_stays_done(self) -> None:
+        for _, before, after in self.changes("task"):
+            before = before or TaskSeen(0, False, 0, 0, 0, 0)
+            for mark in ("approved", "started", "finished"):
+                assert getattr(before, mark) & ~getattr(after, mark) == 0
+            assert after.finished & ~after.started == 0
+            assert after.started & ~after.approved == 0
+
+    @invariant()
+    def i08_parties_are_active_when_one_starts(self) -> None:
+        for started in self.events("TaskStarted"):
+            assert all(self.told.active.get(party) for party in self.told.parties[started["task"]])
+
+    @invariant()
+    def i09_a_checkpoint_never_shrinks(self) -> None:
+        for _, before, after in self.changes("checkpoint"):
+            anchored = self.events("CheckpointAnchored")
+            size = before[0] if before else 0
+            assert after[0] > size if anchored else after[0] >= size
+
+    @invariant()
+    def i10_what_is_final_stays(self) -> None:
+        for kind, final in FINAL.items():
+            for _, before, after in self.changes(kind):
+                assert before is None or before.status not in final or after.status == before.status
+        for _, before, after in self.changes("grant"):
+            assert before is None or not before.revoked or after.revoked
+
+    @invariant()
+    def i11_former_keys_stay(self) -> None:
+        for id, before, after in self.changes("node"):
+            if before is None or not before.status:
+                continue
+            rotated = any(event["node"] == id for event in self.events("NodeKeysRotated"))
+            assert after.version == before.version + rotated
+            if rotated:
+                assert self.step is not None
+                assert after.former == (self.step.at, before.tls, before.key)
+            else:
+                assert after.former == before.former
+                assert (after.tls, after.key) == (before.tls, before.key)
+
+    @invariant()
+    def i12_what_is_executed_was_voted_for(self) -> None:
+        for done in self.events("Executed"):
+            votes = self.told.votes[done["proposal"]]
+            yes = {member for member, said in votes.items() if said}
+            assert yes <= self.members
+            assert len(yes) * 100 > self.rules.quorum_percent * len(self.members)
+
+    @invariant()
+    def i13_whoever_is_no_member_decides_nothing(self) -> None:
+        said = [*self.events("Voted"), *self.events("Proposed")]
+        assert all(each.get("member", each.get("proposer")) in self.members for each in said)
+        step = self.step
+        if step is not None and step.refused:
+            assert not step.events
+            assert all(before is None or before == step.after[key] for key, before in step.before.items())
+
+    @invariant()
+    def i14_members_and_rules_change_by_vote(self) -> None:
+        for _, before, after in self.changes("consortium"):
+            assert before == after or self.executed
+
+    @invariant()
+    def i15_offices_move_by_vote_or_hand_over(self) -> None:
+        for office, before, after in self.changes("office"):
+            if before is None or before == after or self.executed:
+                continue
+            assert self.step is not None
+            left, come, by = set(before) - set(after), set(after) - set(before), self.step.by
+            if self.step.call.function == "renounceRole":
+                assert (left, come) == ({by}, set())
+            else:
+                assert come <= {by}
+                assert all(self.offered.get((office.id, holder)) == by for holder in left)
+
+    @invariant()
+    def i16_nodes_are_admitted_and_retired_by_vote(self) -> None:
+        if self.events("NodeAdmitted") or self.events("NodeRetired"):
+            assert self.executed or len(self.members) == 1
+
+    @invariant()
+    def i17_who_prevails_is_not_overruled(self) -> None:
+        for kind in ("node", "algorithm"):
+            for _, before, after in self.changes(kind):
+                if before is not None and before.held and after.status == NodeStatus.ACTIVE:
+                    assert self.step is not None
+                    assert self.executed or self.walk.reference.prevails(self.step.by)
+
+    @invariant()
+    def i18_ids_are_computed_without_the_chain(self) -> None:
+        step = self.step
+        for told in self.events("TaskCreated"):
+            assert told["task"] in self.walk.terms
+        for told in self.events("GrantIssued"):
+            assert told["grant"] in self.walk.reference.grants
+        for told in self.events("DatasetRegistered"):
+            assert told["dataset"] == dataset_id(told["owner"], told["commitment"])
+        assert step is None or len(self.events("TaskCreated")) <= 1
+
+    @invariant()
+    def i19_a_serial_never_falls(self) -> None:
+        for owner, before, after in self.changes("serial"):
+            passed = [*self.events("GrantIssued"), *self.events("SerialPassed")]
+            risen = sum(1 for event in passed if event["owner"] == owner)
+            assert after == (self.issued_before.get(owner, 0) if before is None else before) + risen
+
+    @invariant()
+    def i20_a_closed_ledger_takes_no_task(self) -> None:
+        if self.told.closed:
+            closed_now = bool(self.events("LedgerClosed"))
+            assert closed_now or not self.events("TaskCreated")
+        for _, before, after in self.changes("closed"):
+            assert after or not before
+
+
+def table() -> str:
+    """What was tried: by state, each act with a plus where it was done and a minus where it was refused."""
+    rows = [f"{TALLY.steps} random steps; of these {TALLY.errors['done']} were done"]
+    for kind, (states, acts) in TABLES.items():
+        width = max(map(len, acts))
+        rows += ["", f"{kind:{width}} " + " ".join(f"{state:>10}" for state in states)]
+        rows.append(f"{'reached':{width}} " + " ".join(f"{_reached(kind, s):>10}" for s in states))
+        for act, allowed in acts.items():
+            counts = (
+                f"{'+' if state in allowed else '-'}{TALLY.acts[kind, state, act, state in allowed]}"
+                for state in states
+            )
+            rows.append(f"{act:{width}} " + " ".join(f"{count:>10}" for count in counts))
+    rows += ["", "refused with:"]
+    refusals = sorted((name, count) for name, count in TALLY.errors.items() if name != "done")
+    rows += [f"  {name:36} {count:>7}" for name, count in refusals]
+    return "\n".join([*rows, ""])
+
+
+def _reached(kind: str, state: str) -> int:
+    return TALLY.reached[kind, state] or sum(
+        count for (k, s, _, _), count in TALLY.acts.items() if (k, s) == (kind, state)
+    )
+
+
+def never_tried() -> list[str]:
+    """Every state that was not reached, every step of a table that was not taken, every one that is
+    forbidden and was not tried for the state's sake alone.
+    """
+    missing = [
+        f"{kind}: {state} was not reached"
+        for kind, (states, _) in TABLES.items()
+        for state in states
+        if not _reached(kind, state)
+    ]
+    for kind, (states, acts) in TABLES.items():
+        for act, allowed in acts.items():
+            for state in states:
+                tried = TALLY.acts[kind, state, act, state in allowed]
+                if not tried and (kind, state, act) not in NEVER_ASKED:
+                    missing.append(f"{kind}: {act} when {state} was not tried")
+    return missing
+
+
+@pytest.mark.timeout(900)
+def test_whatever_is_done_in_whatever_order_the_contracts_are_as_the_reference_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    walks = settings(
+        max_examples=WALKS,
+        stateful_step_count=STEPS,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],  # a walk is drawn from seeds, which are not made simpler by being smaller
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(RandomWalk, settings=walks)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(table())
+    with capsys.disabled():
+        print(f"\n{table()}")
+    assert not (missing := never_tried()), "; ".join(missing)
+    assert TALLY.steps >= AT_LEAST
+
+
+def test_the_tables_of_the_walk_are_the_protocols() -> None:
+    events = {
+        "create": TaskEvent.CREATED,
+        "approve": TaskEvent.APPROVED,
+        "start": TaskEvent.STARTED,
+        "refuse": TaskEvent.REFUSED,
+        "finish": TaskEvent.FINISHED,
+        "fail": TaskEvent.FAILED,
+        "cancel": TaskEvent.CANCELLED,
+    }
+    acts = TABLES["task"][1]
+    for act, event in events.items():
+        assert acts[act] == {state.name for state, steps in TRANSITIONS.items() if event in steps}
+
+
+def test_a_walk_that_begins_anew_finds_the_world_as_it_was() -> None:
+    start = starts()[0]
+    first = Walk(start, Tally())
+    first.luck.seed(7)
+    for _ in range(30):
+        first.grants()
+    again = Walk(start, Tally())
+    assert again.found(("serial", again.of("alice"))) == 0
+    assert h("anything") not in again.reference.tasks
+    again.finish()
