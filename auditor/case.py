@@ -8,11 +8,15 @@ from enum import IntEnum
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
-from sealtrace.auditor.world import TaskHistory, World
+from sealtrace.auditor.world import Key, TaskHistory, World
+from sealtrace.contracts.governance import Consortium, Proposal
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import Algorithm, BlockRef, Checkpoint, Dataset, Grant, Node
+
+Contracts = tuple[Address, ...]
+"""The six contracts of a generation, in the order in which the directory names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +64,35 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """A task as contract storage has it at a block; ``state`` with time already applied."""
+    """A task as contract storage has it at a block; ``state`` with time already applied. Its terms are not
+    stored: its id commits to them."""
 
-    requester: Address
     state: TaskState
     deadline: int
     approved: int
     started: int
     finished: int
-    result: Hex32
-    terms_hash: Hex32
-    expected_terms_hash: Hex32 | None
+    agreed: str
+    acknowledged: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Contract storage at the last block, for everything the replay knows."""
+    """Contract storage at the last block, for everything the replay knows, each object read from the
+    contract that emitted its events."""
 
-    nodes: Mapping[Address, Node]
-    datasets: Mapping[Hex32, Dataset | None]
-    algorithms: Mapping[Hex32, Algorithm | None]
-    grants: Mapping[Hex32, Grant | None]
+    consortium: Consortium
+    offices: frozenset[tuple[Hex32, Address]]
+    proposals: Mapping[Hex32, Proposal | None]
+    generations: tuple[Contracts, ...]
+    nodes: Mapping[Key[Address], Node]
+    datasets: Mapping[Key[Hex32], Dataset | None]
+    algorithms: Mapping[Key[Hex32], Algorithm | None]
+    grants: Mapping[Key[Hex32], Grant | None]
+    serials: Mapping[Key[Address], int]
     tasks: Mapping[Hex32, StoredTask | None]
-    checkpoints: Mapping[Address, Checkpoint | None]
+    closed: Mapping[Address, bool]
+    checkpoints: Mapping[Key[Address], Checkpoint | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,8 @@ class Case:
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)
     """The blocks that node logs cite, by number, as the chain has them."""
+    other_code: tuple[str, ...] = ()
+    """The contracts of former generations whose code is not this version's, in words."""
     parameters: Parameters = Parameters()
 
     def covers(self, event: Event) -> bool:

@@ -23,8 +23,9 @@ from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.storage import read_snapshot
 from sealtrace.auditor.world import World
-from sealtrace.contracts.client import Chain, ChainSettings
+from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
 from sealtrace.contracts.errors import ChainError
+from sealtrace.contracts.link import each_url
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
@@ -70,13 +71,14 @@ def examine(inquiry: Inquiry) -> Audit:
     """
     chain = Chain.connect(inquiry.chain)
     last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
-    with Rpc(inquiry.chain.rpc_url) as rpc:
+    with Rpc(each_url(inquiry.chain.rpc_url)[0]) as rpc:
         begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
         first = begin if inquiry.first is None else inquiry.first
         if first > last.number or begin > last.number:
             raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
-        reading = read_range(rpc, list(chain.addresses.values()), begin, last.number)
-    world = replay(events_of(reading, chain.addresses))
+        contracts = _contracts(chain, last)
+        reading = read_range(rpc, list(contracts), begin, last.number)
+    world = replay(events_of(reading, contracts))
     logs, unread = _read_logs(inquiry.sources, world)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
@@ -91,14 +93,33 @@ def examine(inquiry: Inquiry) -> Audit:
         logs=logs,
         unread=unread,
         cited=_cited(logs.values(), reading.blocks),
+        other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
     )
     return audit(case)
 
 
-def events_of(reading: Reading, addresses: Mapping[str, Address]) -> list[Event]:
+def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
+    """All contracts that the directory had named by ``last``, of every generation. One that it names later
+    is not looked at: nothing that was to be trusted at ``last`` is there."""
+    known = [each for each in chain.named.generations if each.since <= last.number]
+    return {where: name for each in known for name, where in each.addresses.items()}
+
+
+def _other_code(chain: Chain, last: BlockRef) -> tuple[str, ...]:
+    """What is at the addresses of former generations and is not our code; that of the present one the client
+    has refused."""
+    known = [each for each in chain.named.generations[:-1] if each.since <= last.number]
+    wrong = [why_not_ours(chain.link, each.addresses) for each in known]
+    return tuple(
+        f"{name} of generation {number}: {why}"
+        for number, found in enumerate(wrong)
+        for name, why in sorted(found.items())
+    )
+
+
+def events_of(reading: Reading, contracts: Mapping[Address, str]) -> list[Event]:
     """The events in a reading, in the order of the chain."""
-    contracts = {address: name for name, address in addresses.items()}
     blocks = {log.block: reading.blocks.ref(log.block) for log in reading.logs}
     pairs = [(log, blocks[log.block]) for log in reading.logs]
     return [decode(log, block, contracts) for log, block in pairs if block is not None]
@@ -119,7 +140,7 @@ def _same_end(reading: Reading, last: BlockRef) -> Proof:
 
 def _snapshot(chain: Chain, world: World, last: BlockRef) -> tuple[Snapshot | None, str]:
     try:
-        return read_snapshot(chain, world, last), ""
+        return read_snapshot(chain.generations(), world, last), ""
     except ChainError as cause:
         return None, f"contract storage at block {last.number}: {cause}"
 
@@ -128,7 +149,7 @@ def _read_logs(sources: Sequence[Source], world: World) -> tuple[dict[Address, N
     logs: dict[Address, NodeLog] = {}
     unread: dict[Address, str] = {}
     for source in sources:
-        held = [Held(each.size, each.root) for each in world.anchors.get(source.node, ())]
+        held = [Held(each.size, each.root) for each in world.anchors_of(source.node)]
         try:
             logs[source.node] = _read_log(source, held)
         except EvidenceTooLarge as cause:

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from sealtrace.protocol.authorization import Facts, Request, why_grant_denied, why_standing_denied
+from sealtrace.protocol.authorization import (
+    Facts,
+    Request,
+    request_of,
+    why_grant_denied,
+    why_standing_denied,
+)
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.records import (
@@ -30,14 +36,14 @@ _NOTHING = Hex32("0x" + "00" * 32)
 
 
 def reasons_against(
-    terms: TaskTerms, requester: Address, party: Address, facts: Facts, now: UnixSeconds
+    terms: TaskTerms, party: Address, facts: Facts, now: UnixSeconds
 ) -> list[tuple[Denial, Use | None]]:
     """All reasons why ``party`` may not start at block time ``now``, each with the use it concerns."""
     found: list[tuple[Denial, Use | None]] = []
     if any(_not_active(facts.nodes.get(other)) for other in terms.parties):
         found.append((Denial.PARTY_NOT_ACTIVE, None))
     for use in terms.uses_of(party):
-        request = Request(party, use.dataset, use.algorithm, requester, terms.purpose, terms.protections)
+        request = request_of(terms, party, use)
         reasons = [*_of_grant(request, facts.grants.get(use.grant), now), *_of_standing(request, facts)]
         found += [(reason, use) for reason in reasons]
     return found
@@ -78,6 +84,8 @@ _CURES: Mapping[Denial, Cure] = {
     Denial.GRANT_EXPIRED: lambda grant, _, now: replace(grant, expires_at=UnixSeconds(now + 1)),
     Denial.GRANT_EXHAUSTED: lambda grant, _, __: replace(grant, uses_left=1),
     Denial.PROTECTION_NOT_ALLOWED: lambda grant, request, _: replace(grant, protections=request.protections),
+    Denial.EPSILON_NOT_COVERED: lambda grant, _, __: replace(grant, epsilon_millionths=0),
+    Denial.PARTICIPANT_NOT_ALLOWED: lambda grant, _, __: replace(grant, participants=()),
 }
 
 

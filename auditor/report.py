@@ -20,11 +20,15 @@ from markupsafe import Markup
 from sealtrace import __version__
 from sealtrace.auditor.audit import Audit, Result, Row
 from sealtrace.auditor.case import Case, Level
+from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.findings import Finding, Outcome, Severity
+from sealtrace.auditor.governance import ProposalHistory
 from sealtrace.auditor.timelines import swimlanes
-from sealtrace.auditor.world import Step, TaskHistory
+from sealtrace.auditor.world import Generation, Step, TaskHistory, World
+from sealtrace.contracts.governance import Office
 from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Role
@@ -215,10 +219,23 @@ def _task(task: TaskHistory, case: Case) -> Json:
                 "dataset": use.dataset,
                 "algorithm": use.algorithm,
                 "grant": use.grant,
+                "epsilon_millionths": use.epsilon_millionths,
             }
             for _, use in sorted(task.uses.items())
         ],
+        "acknowledged": task.acknowledged is not None,
+        "progress": [_progress(event) for _, event in sorted(task.progress.items())],
         "events": [_step(step) for step in task.steps],
+    }
+
+
+def _progress(event: Event) -> Json:
+    """The last that a party said of how far it was."""
+    return {
+        "party": event.args["party"],
+        "step": event.args["step"],
+        "permille": event.args["permille"],
+        "block": event.block.number,
     }
 
 
@@ -247,7 +264,7 @@ def _says(name: str, args: Mapping[str, Any]) -> str:
         return f"receipt {args['receipt']}, result {args['result']}"
     if name == "TaskStarted":
         return f"input {args['inputCommitment']}"
-    return f"result {args['result']}" if name == "TaskCompleted" else ""
+    return f"result {args['result']}" if name in ("TaskCompleted", "TaskAcknowledged") else ""
 
 
 def _named(codes: type[Denial] | type[Failure] | type[Blame], code: int) -> str:
@@ -263,6 +280,8 @@ def _not_checked(audit: Audit) -> Iterator[str]:
         yield f"That nothing was left out of the events: {case.proof.reason}."
     if case.parameters.rule or case.parameters.object:
         yield "Everything but the rule and object this audit was narrowed to."
+    for each in case.other_code:
+        yield f"That events of a former contract say what this version reads in them. {each}."
     for row in audit.rows:
         for what, count in row.missing:
             yield f"{row.check.rule} for {_many(count, 'object')}: {what}."
@@ -275,11 +294,18 @@ def _not_checked(audit: Audit) -> Iterator[str]:
 def _annex(case: Case) -> Json:
     world, now = case.world, case.last.timestamp
     return {
+        "consortium": _consortium(world),
+        "proposals": [
+            _proposal(each, world.governance.status(each, now).name.lower())
+            for _, each in sorted(world.governance.proposals.items())
+        ],
+        "generations": [_generation(each, world) for each in world.generations],
         "nodes": [_node(line.last) for _, line in sorted(world.nodes.items())],
         "datasets": [_dataset(line.last) for _, line in sorted(world.datasets.items())],
         "algorithms": [_algorithm(line.last) for _, line in sorted(world.algorithms.items())],
         "grants": [
-            _grant(line.last, line.last.status(now).name.lower()) for _, line in sorted(world.grants.items())
+            _grant(line.last, line.last.status(now).name.lower(), world.replaced.get(key))
+            for key, line in sorted(world.grants.items())
         ],
         "checkpoints": [
             {
@@ -296,6 +322,48 @@ def _annex(case: Case) -> Json:
     }
 
 
+def _consortium(world: World) -> Json:
+    governance = world.governance
+    names = {office.id: office.value.lower() for office in Office}
+    return {
+        "members": sorted(governance.members),
+        "quorum_percent": governance.rules.quorum_percent,
+        "voting_s": governance.rules.voting_s,
+        "execution_s": governance.rules.execution_s,
+        "reviews": governance.rules.reviews,
+        "offices": [
+            {"office": names.get(office, office), "holder": who} for office, who in sorted(governance.offices)
+        ],
+    }
+
+
+def _proposal(proposal: ProposalHistory, status: str) -> Json:
+    return {
+        "id": proposal.id,
+        "proposer": proposal.proposer,
+        "status": status,
+        "yes": proposal.yes,
+        "no": proposal.no,
+        "proposed_in": proposal.proposed.transaction,
+        "executed_in": proposal.executed.transaction if proposal.executed else None,
+    }
+
+
+def _generation(generation: Generation, world: World) -> Json:
+    closed = world.closed.get(generation.ledger)
+    return {
+        "number": generation.number,
+        "nodes": generation.nodes,
+        "datasets": generation.datasets,
+        "algorithms": generation.algorithms,
+        "grants": generation.grants,
+        "ledger": generation.ledger,
+        "evidence": generation.evidence,
+        "block": generation.announced.block.number,
+        "closed_at": closed.block.number if closed else None,
+    }
+
+
 def _node(node: Node) -> Json:
     roles = [role.name.lower() for role in Role if role in node.roles and role.name]
     return {
@@ -304,6 +372,7 @@ def _node(node: Node) -> Json:
         "roles": roles,
         "tls_fingerprint": node.tls_fingerprint,
         "encryption_key": node.encryption_key,
+        "key_version": node.version,
     }
 
 
@@ -315,6 +384,7 @@ def _dataset(dataset: Dataset) -> Json:
         "class": dataset.data_class.name.lower(),
         "commitment": dataset.commitment,
         "schema_hash": dataset.schema_hash,
+        "version": dataset.version,
     }
 
 
@@ -323,10 +393,13 @@ def _algorithm(algorithm: Algorithm) -> Json:
         "digest": algorithm.digest,
         "provider": algorithm.provider,
         "status": algorithm.status.name.lower(),
+        "superseded": algorithm.superseded,
+        "reviews_asked": algorithm.asked,
+        "reviews_agreed": algorithm.agreed,
     }
 
 
-def _grant(grant: Grant, status: str) -> Json:
+def _grant(grant: Grant, status: str, replaced_by: Hex32 | None) -> Json:
     return {
         "id": grant.id,
         "owner": grant.owner,
@@ -335,7 +408,12 @@ def _grant(grant: Grant, status: str) -> Json:
         "algorithm": grant.algorithm,
         "purpose": grant.purpose,
         "status": status,
+        "uses": grant.uses,
         "uses_left": grant.uses_left,
+        "epsilon_millionths": grant.epsilon_millionths,
+        "epsilon_left": grant.epsilon_left,
+        "participants": list(grant.participants),
+        "replaced_by": replaced_by,
         "not_before": grant.not_before,
         "expires_at": grant.expires_at,
         "protections": [p.name.lower() for p in grant.protections if p.name],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from sealtrace.auditor.case import Snapshot, StoredTask
-from sealtrace.auditor.world import TaskHistory, World
-from sealtrace.contracts.terms import terms_hash
+from sealtrace.auditor.case import Contracts, Snapshot, StoredTask
+from sealtrace.auditor.world import World
+from sealtrace.contracts.client import GENERATION
+from sealtrace.contracts.governance import Consortium, Office, Proposal
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import Algorithm, BlockRef, Checkpoint, Dataset, Grant, Node
@@ -14,11 +17,6 @@ from sealtrace.protocol.records import Algorithm, BlockRef, Checkpoint, Dataset,
 
 class TaskRecord(Protocol):
     """A task as the ledger stores it; asked of the chain's client."""
-
-    @property
-    def requester(self) -> Address:
-        """Who asked."""
-        ...
 
     @property
     def state(self) -> TaskState:
@@ -46,24 +44,41 @@ class TaskRecord(Protocol):
         ...
 
     @property
-    def result(self) -> Hex32:
-        """The digest agreed on so far."""
+    def agreed(self) -> str:
+        """The mark of the digest agreed on so far."""
         ...
 
     @property
-    def terms_hash(self) -> Hex32:
-        """What the ledger keeps of its terms."""
+    def acknowledged(self) -> bool:
+        """Whether its requester acknowledged the result."""
         ...
 
 
 class Storage(Protocol):
-    """What is asked of the contracts. Every read names its block."""
+    """What is asked of the contracts of one generation. Every read names its block."""
 
-    def node(self, address: Address, *, at: BlockRef) -> Node:
+    @property
+    def addresses(self) -> Mapping[str, Address]:
+        """The generation's contracts by name."""
+        ...
+
+    def consortium(self, *, at: BlockRef) -> Consortium:
+        """Who decides, and how."""
+        ...
+
+    def holds(self, office: Office, account: Address, *, at: BlockRef) -> bool:
+        """Whether the account holds the office."""
+        ...
+
+    def proposal(self, id: Hex32, *, at: BlockRef) -> Proposal | None:
+        """The proposal's record."""
+        ...
+
+    def node(self, node: Address, *, at: BlockRef) -> Node:
         """The organisation's record."""
         ...
 
-    def dataset(self, dataset: Hex32, *, at: BlockRef) -> Dataset | None:
+    def dataset(self, id: Hex32, *, at: BlockRef) -> Dataset | None:
         """The dataset's record."""
         ...
 
@@ -71,12 +86,20 @@ class Storage(Protocol):
         """The algorithm's record."""
         ...
 
-    def grant(self, grant: Hex32, *, at: BlockRef) -> Grant | None:
+    def grant(self, id: Hex32, *, at: BlockRef) -> Grant | None:
         """The grant's record."""
         ...
 
-    def task(self, task: Hex32, *, at: BlockRef) -> TaskRecord | None:
+    def serial(self, owner: Address, *, at: BlockRef) -> int:
+        """The serial of the owner's next grant."""
+        ...
+
+    def task(self, id: Hex32, *, at: BlockRef) -> TaskRecord | None:
         """The task's record."""
+        ...
+
+    def closed(self, *, at: BlockRef) -> bool:
+        """Whether the ledger takes no new task."""
         ...
 
     def checkpoint(self, node: Address, *, at: BlockRef) -> Checkpoint | None:
@@ -84,30 +107,50 @@ class Storage(Protocol):
         ...
 
 
-def read_snapshot(storage: Storage, world: World, at: BlockRef) -> Snapshot:
-    """Read everything ``world`` knows at ``at``. Raises what ``storage`` raises."""
+def read_snapshot(generations: Sequence[Storage], world: World, at: BlockRef) -> Snapshot:
+    """Read everything ``world`` knows at ``at``, of each object's own contract.
+
+    Raises what the generations raise; a world that knows a contract of none of them is a ``KeyError``.
+    """
+    of = {where: each for each in reversed(generations) for where in each.addresses.values()}
+    now = generations[-1]
+    offices = {office.id: office for office in Office}
+    consortium = now.consortium(at=at)
     return Snapshot(
-        nodes={key: storage.node(key, at=at) for key in sorted(world.nodes)},
-        datasets={key: storage.dataset(key, at=at) for key in sorted(world.datasets)},
-        algorithms={key: storage.algorithm(key, at=at) for key in sorted(world.algorithms)},
-        grants={key: storage.grant(key, at=at) for key in sorted(world.grants)},
-        tasks={key: _task(storage.task(key, at=at), world.tasks[key]) for key in sorted(world.tasks)},
-        checkpoints={key: storage.checkpoint(key, at=at) for key in sorted(world.anchors)},
+        consortium=replace(consortium, members=tuple(sorted(consortium.members))),
+        offices=frozenset(
+            (office, account)
+            for office, account in world.governance.ever
+            if office in offices and now.holds(offices[office], account, at=at)
+        ),
+        proposals={key: now.proposal(key, at=at) for key in sorted(world.governance.proposals)},
+        generations=tuple(map(_contracts, generations[: len(world.generations)])),
+        nodes={key: of[key.contract].node(key.id, at=at) for key in sorted(world.nodes)},
+        datasets={key: of[key.contract].dataset(key.id, at=at) for key in sorted(world.datasets)},
+        algorithms={key: of[key.contract].algorithm(key.id, at=at) for key in sorted(world.algorithms)},
+        grants={key: of[key.contract].grant(key.id, at=at) for key in sorted(world.grants)},
+        serials={key: of[key.contract].serial(key.id, at=at) for key in sorted(world.serials)},
+        tasks={key: _task(of[task.ledger].task(key, at=at)) for key, task in sorted(world.tasks.items())},
+        closed={
+            ledger: of[ledger].closed(at=at) for ledger in sorted({each.ledger for each in world.generations})
+        },
+        checkpoints={key: of[key.contract].checkpoint(key.id, at=at) for key in sorted(world.anchors)},
     )
 
 
-def _task(record: TaskRecord | None, history: TaskHistory) -> StoredTask | None:
+def _contracts(generation: Storage) -> Contracts:
+    return tuple(generation.addresses[name] for name in GENERATION)
+
+
+def _task(record: TaskRecord | None) -> StoredTask | None:
     if record is None:
         return None
-    terms = history.terms()
     return StoredTask(
-        requester=record.requester,
         state=record.state,
         deadline=record.deadline,
         approved=record.approved,
         started=record.started,
         finished=record.finished,
-        result=record.result,
-        terms_hash=record.terms_hash,
-        expected_terms_hash=terms_hash(terms) if terms else None,
+        agreed=record.agreed,
+        acknowledged=record.acknowledged,
     )

@@ -16,6 +16,7 @@ _TONES: Final = {
     "running": "act",
     "finished": "good",
     "completed": "good",
+    "acknowledged": "good",
     "refused": "bad",
     "failed": "bad",
     "disputed": "bad",

@@ -5,17 +5,59 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from sealtrace.auditor.events import Event, Position
+from sealtrace.auditor.governance import Governance
 from sealtrace.protocol.authorization import Facts
-from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState, at_time
-from sealtrace.protocol.records import Algorithm, BlockRef, Dataset, Grant, Node, Protection, TaskTerms, Use
+from sealtrace.protocol.records import (
+    Algorithm,
+    BlockRef,
+    Dataset,
+    Grant,
+    GrantTerms,
+    Node,
+    Protection,
+    TaskTerms,
+    Use,
+)
 
 T = TypeVar("T")
+K = TypeVar("K", bound=str)
 
-CONFLICT = Hex32("0x" + "ff" * 32)
+MARK_DIGITS = 2 + 40
+"""The ledger keeps of a result digest its first 20 bytes; this much of the text stands for them."""
+
+NO_MARK = "0x" + "00" * 20
+CONFLICT = "0x" + "ff" * 20
+
+
+class Key(NamedTuple, Generic[K]):
+    """What an object is known by: two generations may know one dataset, each in a registry of its own."""
+
+    contract: Address
+    id: K
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A set of contracts that the directory announced."""
+
+    number: int
+    nodes: Address
+    datasets: Address
+    algorithms: Address
+    grants: Address
+    ledger: Address
+    evidence: Address
+    announced: Event
+
+    @property
+    def contracts(self) -> tuple[Address, ...]:
+        """The six, in the order in which the directory names them."""
+        return self.nodes, self.datasets, self.algorithms, self.grants, self.ledger, self.evidence
 
 
 class Timeline(Generic[T]):
@@ -48,13 +90,20 @@ class Topic(StrEnum):
 
     LIFECYCLE = "lifecycle"
     ACTORS = "actors"
+    CREATION = "creation"
+    ACKNOWLEDGEMENTS = "acknowledgements"
     USES = "uses"
+    EPSILON = "epsilon"
     GRANTS = "grants"
     NODES = "nodes"
     DATASETS = "datasets"
     ALGORITHMS = "algorithms"
     CHECKPOINTS = "checkpoints"
     DECODING = "decoding"
+    MEMBERS = "members"
+    PROPOSALS = "proposals"
+    OFFICES = "offices"
+    GENERATIONS = "generations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +161,15 @@ class Anchor:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """How a grant came to be: its owner's running serial, and how many participants it names."""
+
+    serial: int
+    participants: int
+    event: Event
+
+
 @dataclass(slots=True)
 class TaskHistory:
     """A task's life as its events tell it."""
@@ -133,7 +191,14 @@ class TaskHistory:
     approvals: dict[Address, Event] = field(default_factory=dict)
     starts: dict[Address, Start] = field(default_factory=dict)
     finishes: dict[Address, Event] = field(default_factory=dict)
+    progress: dict[Address, Event] = field(default_factory=dict)
+    acknowledged: Event | None = None
     end: Event | None = None
+
+    @property
+    def ledger(self) -> Address:
+        """The ledger that holds it."""
+        return self.created.contract
 
     @property
     def everybody(self) -> int:
@@ -149,7 +214,9 @@ class TaskHistory:
             return None
         parties = tuple(self.parties[i] for i in whole[0])
         uses = tuple(self.uses[i] for i in whole[1])
-        return TaskTerms(self.spec, self.purpose, self.protections, self.deadline, parties, uses)
+        return TaskTerms(
+            self.requester, self.spec, self.purpose, self.protections, self.deadline, parties, uses
+        )
 
     def mask(self, who: dict[Address, Start] | dict[Address, Event]) -> int:
         """One bit for each party that is a key of ``who``."""
@@ -159,10 +226,10 @@ class TaskHistory:
         """Its state at block time ``now``."""
         return at_time(self.state, self.deadline, now)
 
-    def agreed(self) -> Hex32:
-        """The digest the ledger holds as agreed: zero before the first, all ones once two differ."""
-        found = self.results()
-        return CONFLICT if len(found) > 1 else next(iter(found), NOTHING)
+    def agreed(self) -> str:
+        """The mark the ledger holds as agreed: zero before the first, all ones once two differ."""
+        found = {result[:MARK_DIGITS] for result in self.results()}
+        return CONFLICT if len(found) > 1 else next(iter(found), NO_MARK)
 
     def results(self) -> set[Hex32]:
         """The result digests its parties reported."""
@@ -173,31 +240,89 @@ class TaskHistory:
 class World:
     """Everything the events tell. Written by :mod:`replay` alone, read by the checks."""
 
-    nodes: dict[Address, Timeline[Node]] = field(default_factory=dict)
-    datasets: dict[Hex32, Timeline[Dataset]] = field(default_factory=dict)
-    algorithms: dict[Hex32, Timeline[Algorithm]] = field(default_factory=dict)
-    grants: dict[Hex32, Timeline[Grant]] = field(default_factory=dict)
+    governance: Governance = field(default_factory=Governance)
+    generations: list[Generation] = field(default_factory=list)
+    homes: dict[Address, Generation] = field(default_factory=dict)
+    """The first generation that has each contract. Whom a contract asks it was told when it was made, so
+    every later generation that has it has these too."""
+    nodes: dict[Key[Address], Timeline[Node]] = field(default_factory=dict)
+    datasets: dict[Key[Hex32], Timeline[Dataset]] = field(default_factory=dict)
+    registered: dict[Key[Hex32], Event] = field(default_factory=dict)
+    """Where each dataset came to be."""
+    algorithms: dict[Key[Hex32], Timeline[Algorithm]] = field(default_factory=dict)
+    reviews: dict[Key[Hex32], dict[Address, bool | None]] = field(default_factory=dict)
+    """Who was asked to review an algorithm, and what each said."""
+    grants: dict[Key[Hex32], Timeline[Grant]] = field(default_factory=dict)
+    issues: dict[Key[Hex32], Issue] = field(default_factory=dict)
+    replaced: dict[Key[Hex32], Hex32] = field(default_factory=dict)
+    """The grant that took a grant's place."""
+    serials: dict[Key[Address], int] = field(default_factory=dict)
+    """The serial of each owner's next grant."""
     tasks: dict[Hex32, TaskHistory] = field(default_factory=dict)
-    anchors: dict[Address, list[Anchor]] = field(default_factory=dict)
+    closed: dict[Address, Event] = field(default_factory=dict)
+    """The ledgers that take no new task."""
+    anchors: dict[Key[Address], list[Anchor]] = field(default_factory=dict)
     spent_without_start: list[Consumption] = field(default_factory=list)
     irregular: list[Irregularity] = field(default_factory=list)
     blocks: dict[int, BlockRef] = field(default_factory=dict)
     events: int = 0
 
-    def facts(self, terms: TaskTerms, requester: Address, at: Position) -> Facts:
-        """What the chain said of everything ``terms`` names, just before ``at``."""
-        people = {*terms.parties, requester}
+    def generation_of(self, contract: Address) -> Generation | None:
+        """The first generation that has ``contract``."""
+        return self.homes.get(contract)
+
+    def announce(self, generation: Generation) -> None:
+        """Take in a generation; they come in the order in which they were announced."""
+        self.generations.append(generation)
+        for contract in generation.contracts:
+            self.homes.setdefault(contract, generation)
+
+    def name(self, key: Key[K]) -> str:
+        """An object's id, and its generation where that is not the first."""
+        generation = self.generation_of(key.contract)
+        later = generation is not None and generation.number > 0
+        return f"{key.id} of generation {generation.number}" if generation and later else key.id
+
+    def anchors_of(self, node: Address) -> list[Anchor]:
+        """All checkpoints of a node's log, of whichever generation, in the chain's order."""
+        found = [each for key, anchors in self.anchors.items() if key.id == node for each in anchors]
+        return sorted(found, key=lambda each: each.event.position)
+
+    def anchored(self) -> set[Address]:
+        """The nodes that anchored."""
+        return {key.id for key in self.anchors}
+
+    def grant_terms(self, key: Key[Hex32]) -> GrantTerms:
+        """What a grant's owner allowed."""
+        grant = self.grants[key].last
+        return GrantTerms(
+            grant.dataset,
+            grant.algorithm,
+            grant.requester,
+            grant.purpose,
+            grant.uses,
+            grant.not_before,
+            grant.expires_at,
+            grant.protections,
+            grant.approval_required,
+            grant.epsilon_millionths,
+            grant.participants,
+        )
+
+    def facts(self, task: TaskHistory, terms: TaskTerms, at: Position) -> Facts:
+        """What the chain said of everything ``terms`` names, just before ``at``; of no other generation."""
+        here = self.generation_of(task.ledger)
+        if here is None:
+            return Facts({}, {}, {}, {})
+        people = {*terms.parties, terms.requester}
         return Facts(
-            grants=_present({u.grant: self.grants.get(u.grant) for u in terms.uses}, at),
-            nodes=_present({p: self.nodes.get(p) for p in people}, at),
-            datasets=_present({u.dataset: self.datasets.get(u.dataset) for u in terms.uses}, at),
-            algorithms=_present({u.algorithm: self.algorithms.get(u.algorithm) for u in terms.uses}, at),
+            grants=_present(self.grants, here.grants, {use.grant for use in terms.uses}, at),
+            nodes=_present(self.nodes, here.nodes, people, at),
+            datasets=_present(self.datasets, here.datasets, {use.dataset for use in terms.uses}, at),
+            algorithms=_present(self.algorithms, here.algorithms, {use.algorithm for use in terms.uses}, at),
         )
 
 
-K = TypeVar("K", bound=str)
-
-
-def _present(timelines: dict[K, Timeline[T] | None], at: Position) -> dict[K, T]:
-    found = {key: line.before(at) for key, line in timelines.items() if line is not None}
-    return {key: value for key, value in found.items() if value is not None}
+def _present(lines: dict[Key[K], Timeline[T]], contract: Address, ids: set[K], at: Position) -> dict[K, T]:
+    found = {each: lines[Key(contract, each)].before(at) for each in ids if Key(contract, each) in lines}
+    return {each: value for each, value in found.items() if value is not None}

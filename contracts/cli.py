@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +12,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from sealtrace.contracts import compiler
+from sealtrace.contracts.acting import PASSWORD_VARIABLE, TIMEOUT_S, signing_key
 from sealtrace.contracts.deployment import deploy as put_on_chain
 from sealtrace.contracts.governance import Rules
-from sealtrace.contracts.keys import KeyFile
 from sealtrace.contracts.link import Link, number
 from sealtrace.contracts.options import Contracts, Rpc
 from sealtrace.contracts.verification import Examination, examine
@@ -23,14 +22,10 @@ from sealtrace.protocol.identifiers import address
 
 app = typer.Typer(no_args_is_help=True, help="Build, check, deploy and verify the contracts.")
 
-PASSWORD_VARIABLE = "SEALTRACE_KEY_PASSWORD"  # noqa: S105
-"""The environment variable with the password of an encrypted key file."""
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyPath = Annotated[
     Path, typer.Option("--key", help=f"Key file to sign with; {PASSWORD_VARIABLE} opens an encrypted one.")
 ]
-TIMEOUT_S = 10
 
 
 @app.command()
@@ -100,11 +95,6 @@ def verify(rpc: Rpc, contracts: Contracts, as_json: Json = False) -> None:
     else:
         _show(found)
     raise typer.Exit(not found.proven)
-
-
-def signing_key(path: Path) -> KeyFile:
-    """The key in a file, opened with the password of the environment if it is encrypted."""
-    return KeyFile.load(path, os.environ.get(PASSWORD_VARIABLE))
 
 
 def _show(found: Examination) -> None:

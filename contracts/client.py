@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sealtrace.contracts import abi
+from sealtrace.contracts.blocks import ENDPOINT_FINALIZED, Finality, block_at, block_from
 from sealtrace.contracts.errors import (
     ChainUnreachable,
     MalformedAnswer,
@@ -20,7 +21,7 @@ from sealtrace.contracts.errors import (
     WrongContracts,
 )
 from sealtrace.contracts.events import ChainEvent, Query, queries, read_log
-from sealtrace.contracts.governance import Consortium, Proposal, ProposalStatus, Rules
+from sealtrace.contracts.governance import Consortium, Office, Proposal, ProposalStatus, Rules
 from sealtrace.contracts.link import Ask, Failure, Link, ProviderLink, content, hexadecimal, number
 from sealtrace.contracts.reverts import read_revert
 from sealtrace.contracts.terms import grant_id, task_id
@@ -47,8 +48,7 @@ from sealtrace.protocol.records import (
 if TYPE_CHECKING:
     from web3 import Web3
 
-ENDPOINT_FINALIZED = -1
-"""For ``ChainSettings.confirmations``: take the endpoint's own ``finalized`` block."""
+__all__ = ["CONFLICT", "ENDPOINT_FINALIZED", "Chain", "ChainSettings", "TaskRecord", "View"]
 
 CONFLICT = "0x" + "ff" * 20
 """``TaskRecord.agreed`` once two parties reported different digests."""
@@ -90,8 +90,9 @@ its constructor ran: whoever deploys may return our code from another."""
 
 @dataclass(frozen=True, slots=True)
 class ChainSettings:
-    """Which chain, at which endpoint, and which contracts.
+    """Which chain, at which endpoints, and which contracts.
 
+    ``rpc_url`` may name several endpoints, separated by commas: what one cannot answer, the next is asked.
     ``confirmations`` is how many blocks must follow one that is final: 0 where blocks are final at once
     (QBFT, the embedded chain), -1 to take the endpoint's ``finalized``. ``timeout_s`` bounds every request.
     """
@@ -172,17 +173,21 @@ class Chain:
         self.addresses = dict(named.current)
         self.contracts = dict(named.every)
         self.deployed_at = named.generations[0].since
+        self.finality = Finality(link, settings.confirmations)
 
     @classmethod
     def connect(cls, settings: ChainSettings) -> Self:
         """Reach the endpoint and make sure that it serves our chain and our contracts.
 
+        Of several endpoints each is held to the same before it is first used, and after each failure.
+
         Raises:
-            ChainUnreachable: it does not answer in time.
+            ChainUnreachable: it does not answer in time (``NoEndpointUsable``: of several, none does).
             WrongChain: it serves another chain.
             WrongContracts: the code at the directory, or at a contract it names, is not ours.
         """
-        return cls._checked(Link.http(settings.rpc_url, settings.timeout_s), settings)
+        link = Link.http(settings.rpc_url, settings.timeout_s, lambda one: _found_ours(one, settings))
+        return cls._checked(link, settings)
 
     @classmethod
     def over(cls, w3: Web3, settings: ChainSettings) -> Self:
@@ -191,13 +196,7 @@ class Chain:
 
     @classmethod
     def _checked(cls, link: Link, settings: ChainSettings) -> Self:
-        require_chain(link, settings.chain_id)
-        directory = Address(settings.directory.lower())
-        named = named_by(link, directory)
-        for each in named.generations:
-            if wrong := why_not_ours(link, each.addresses) or why_not_one_set(link, each.addresses):
-                raise WrongContracts(wrong)
-        return cls(link, settings, named)
+        return cls(link, settings, _found_ours(link, settings))
 
     def generations(self) -> list[Self]:
         """The same chain as each generation's contracts have it, the one in use last.
@@ -213,15 +212,15 @@ class Chain:
 
     def head(self) -> BlockRef:
         """The newest block."""
-        return self._tagged("latest")
+        return block_at(self.link, "latest")
 
     def finalized(self) -> BlockRef:
-        """The newest block that is final under the settings."""
-        depth = self.settings.confirmations
-        if depth == ENDPOINT_FINALIZED:
-            return self._tagged("finalized")
-        head = self.head()
-        return self.block(max(0, head.number - depth)) if depth else head
+        """The newest block that is final under the settings; never an older one than before.
+
+        Raises:
+            FinalBlockReplaced: the endpoint shows another block in a final one's place.
+        """
+        return self.finality.newest()
 
     def block(self, number: int) -> BlockRef:
         """The block at a height.
@@ -229,15 +228,7 @@ class Chain:
         Raises:
             UnknownBlock: there is none.
         """
-        return self._tagged(hexadecimal(number))
-
-    def _tagged(self, tag: str) -> BlockRef:
-        found = self.link.attempt("eth_getBlockByNumber", tag, False)
-        if found is None or (isinstance(found, Failure) and not self.link.by_hash):
-            raise UnknownBlock(tag)
-        if isinstance(found, Failure):
-            raise found.error()
-        return block_ref(found)
+        return block_at(self.link, hexadecimal(number))
 
     # records
 
@@ -290,6 +281,16 @@ class Chain:
         names = ("members", "rules", "votesNeeded", "electorate")
         members, rules, needed, electorate = self.read([View("Consortium", name) for name in names], at)
         return Consortium(tuple(map(address, members)), Rules(*rules), needed, electorate)
+
+    def holds(self, office: Office, account: Address, *, at: BlockRef) -> bool:
+        """Whether ``account`` holds ``office``."""
+        (found,) = self.read([View("Consortium", "hasRole", (raw(office.id), account))], at)
+        return bool(found)
+
+    def closed(self, *, at: BlockRef) -> bool:
+        """Whether the ledger takes no new task."""
+        (found,) = self.read([View("TaskLedger", "closed")], at)
+        return bool(found)
 
     def facts(self, terms: TaskTerms, *, at: BlockRef) -> Facts:
         """Everything ``why_denied`` needs about what the terms name, in one round trip."""
@@ -349,36 +350,57 @@ class Chain:
 
         ``names`` chooses by name. ``task`` and ``party`` choose those that carry the value in a topic of
         that name (every event about the task; what the party did or was named in).
+
+        Raises:
+            UnknownBlock: the endpoint has no block ``last`` yet, or it was replaced meanwhile: an endpoint
+                that is behind would leave events out without a word.
         """
         asked = queries(self.contracts, names, task, party)
-        logs = [log for query in asked for log in self._logs(query, first, last)]
+        ends: set[Hex32] = set()  # the last block, as it stood with each part of the answer
+        logs = [log for query in asked for log in self._logs(query, first, last, ends)]
+        if len(ends) > 1:
+            raise UnknownBlock(f"{last}, which was replaced while its events were read")
         found = [event for log in logs if (event := read_log(log, self.contracts)) is not None]
         return sorted(found, key=lambda event: (event.block_number, event.log_index))
 
-    def _logs(self, query: Query, first: int, last: int) -> list[Mapping[str, Any]]:
+    def _logs(self, query: Query, first: int, last: int, ends: set[Hex32]) -> list[Mapping[str, Any]]:
         """Ask for a range, in halves where the endpoint finds it too much."""
         found: list[Mapping[str, Any]] = []
-        while first <= last:
-            until = min(last, first + MAX_BLOCKS_PER_QUERY - 1)
-            found += self._logs_between(query, first, until)
-            first = until + 1
+        for begin in range(first, last + 1, MAX_BLOCKS_PER_QUERY):
+            until = min(last, begin + MAX_BLOCKS_PER_QUERY - 1)
+            found += self._logs_between(query, begin, until, last, ends)
         return found
 
-    def _logs_between(self, query: Query, first: int, last: int) -> list[Mapping[str, Any]]:
+    def _logs_between(
+        self, query: Query, first: int, until: int, last: int, ends: set[Hex32]
+    ) -> list[Mapping[str, Any]]:
         topics = [list(topic) if isinstance(topic, tuple) else topic for topic in query.topics]
         wanted = {
             "fromBlock": hexadecimal(first),
-            "toBlock": hexadecimal(last),
+            "toBlock": hexadecimal(until),
             "address": list(query.addresses),
             "topics": topics,
         }
-        found = self.link.attempt("eth_getLogs", wanted)
+        asks = [Ask("eth_getBlockByNumber", [hexadecimal(last), False]), Ask("eth_getLogs", [wanted])]
+        end, found = self.link.batch(asks)  # the block first: whoever has it has the logs up to it
+        ends.add(block_from(self.link, hexadecimal(last), end).hash)
         if not isinstance(found, Failure):
             return list(found)
-        if first == last or not any(word in found.message.lower() for word in _LIMIT_WORDS):
+        if first == until or not any(word in found.message.lower() for word in _LIMIT_WORDS):
             raise found.error()
-        middle = (first + last) // 2
-        return [*self._logs_between(query, first, middle), *self._logs_between(query, middle + 1, last)]
+        middle = (first + until) // 2
+        lower = self._logs_between(query, first, middle, last, ends)
+        return [*lower, *self._logs_between(query, middle + 1, until, last, ends)]
+
+
+def _found_ours(link: Link, settings: ChainSettings) -> Named:
+    """Our contracts, of every generation; raises as :meth:`Chain.connect`."""
+    require_chain(link, settings.chain_id)
+    named = named_by(link, Address(settings.directory.lower()))
+    for each in named.generations:
+        if wrong := why_not_ours(link, each.addresses) or why_not_one_set(link, each.addresses):
+            raise WrongContracts(wrong)
+    return named
 
 
 def require_chain(link: Link, chain_id: int) -> None:
@@ -441,15 +463,6 @@ def why_not_one_set(link: Link, addresses: Mapping[str, Address]) -> dict[str, s
     }
 
 
-def block_ref(found: Mapping[str, Any]) -> BlockRef:
-    """A block's reference from its JSON."""
-    try:
-        hash = hex32(content(found["hash"]))
-        return BlockRef(number(found["number"]), hash, UnixSeconds(number(found["timestamp"])))
-    except (KeyError, ValueError, TypeError) as cause:
-        raise MalformedAnswer("a block", str(cause)) from cause
-
-
 def _latest(link: Link, wanted: Sequence[tuple[Address, View]]) -> list[Any]:
     """Values at the newest block, each the one output of its function."""
     asks = [_ask_at(to, view, "latest") for to, view in wanted]
@@ -482,8 +495,9 @@ def _present(pairs: Iterable[tuple[Hex32, V | None]]) -> dict[Hex32, V]:
 
 
 def _node(node: Address, found: tuple[Any, ...]) -> Node:
-    status, roles, _, _, _, fingerprint, encryption_key = found
-    return Node(node, NodeStatus(status), Role(roles), hex32(fingerprint), hex32(encryption_key))
+    status, roles, _, held, version, fingerprint, encryption_key = found
+    keys = (hex32(fingerprint), hex32(encryption_key))
+    return Node(node, NodeStatus(status), Role(roles), *keys, version, held)
 
 
 def _dataset(id: Hex32, found: tuple[Any, ...]) -> Dataset | None:
@@ -495,8 +509,10 @@ def _dataset(id: Hex32, found: tuple[Any, ...]) -> Dataset | None:
 
 
 def _algorithm(digest: Hex32, found: tuple[Any, ...]) -> Algorithm | None:
-    provider, status, _, superseded, *_ = found
-    return Algorithm(digest, Address(provider), AlgorithmStatus(status), superseded) if status else None
+    provider, status, held, superseded, _, asked, agreed = found
+    if status == AlgorithmStatus.NONE:
+        return None
+    return Algorithm(digest, Address(provider), AlgorithmStatus(status), superseded, held, asked, agreed)
 
 
 def _grant(id: Hex32, found: tuple[Any, ...]) -> Grant | None:

@@ -1,5 +1,7 @@
 """Compile the contracts with py-solc-x, offline, to the artifacts that are committed.
 
+This is also the one place where npm is driven: what it brings besides is anvil, a chain for tests.
+
 ``solc`` is published for Node.js only where no download is allowed, so ``py-solc-x`` is pointed at an
 executable of the expected name that runs that build under ``node``. The output is the same bytecode.
 """
@@ -66,7 +68,7 @@ class CompilationFailed(RuntimeError):
 
 
 def install(into: Path = HERE) -> None:
-    """Install the pinned ``solc`` and OpenZeppelin below ``into`` with ``npm ci``, unless they are there.
+    """Install what ``package-lock.json`` pins below ``into`` with ``npm ci``, unless it is there.
 
     Raises:
         CompilerMissing: ``npm`` is absent or could not install the packages.
@@ -99,6 +101,13 @@ def compile_all(sources: Path = HERE / "src", packages: Path = HERE) -> dict[str
     return {name: _artifact(name, output["contracts"][f"{name}.sol"][name]) for name in CONTRACTS}
 
 
+def anvil(packages: Path = HERE) -> Path | None:
+    """The ``anvil`` that npm brought for this platform; ``None`` where there is none for it."""
+    install(packages)
+    found = sorted((packages / "node_modules" / "@foundry-rs").glob("anvil-*/bin/anvil*"))
+    return found[0] if found else None
+
+
 def render(artifact: Mapping[str, Any]) -> str:
     """The committed text of an artifact: sorted keys, so that a rebuild gives the same bytes."""
     return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
@@ -122,14 +131,21 @@ def stale(artifacts: Mapping[str, Mapping[str, Any]], committed: Path = ARTIFACT
 
 
 def _installed(into: Path) -> bool:
-    """Whether the packages below ``into`` are the ones the lock file pins."""
+    """Whether the packages below ``into`` are the ones the lock file pins.
+
+    One that is pinned for several platforms is there for this one at most.
+    """
     modules = into / "node_modules"
     pinned = json.loads((into / "package-lock.json").read_text())["packages"]
     return all(
-        _version(into / place / "package.json") == package["version"]
+        _is_there(_version(into / place / "package.json"), package)
         for place, package in pinned.items()
         if place.startswith(modules.name)
     )
+
+
+def _is_there(found: str | None, package: Mapping[str, Any]) -> bool:
+    return found == package["version"] or (found is None and "os" in package)
 
 
 def _version(manifest: Path) -> str | None:

@@ -30,6 +30,26 @@ class ChainUnreachable(ChainError):
         self.cause = cause
 
 
+class NoEndpointUsable(ChainUnreachable):
+    """None of the endpoints configured for the chain can be used now; each is named, and why."""
+
+    def __init__(self, why: Mapping[str, str]) -> None:
+        self.why = dict(why)
+        super().__init__(", ".join(why), "; ".join(f"{url}: {cause}" for url, cause in why.items()))
+
+
+class EndpointBehind(ChainError):
+    """The endpoint has not seen a block that is known to be final, so its word on what may be done is old."""
+
+    def __init__(self, seen: int, final: int) -> None:
+        super().__init__(
+            f"the chain's endpoint is at block {seen}, and block {final} is known to be final: wait until it "
+            "has caught up, or name a second endpoint in rpc_url, separated by a comma"
+        )
+        self.seen = seen
+        self.final = final
+
+
 class MalformedAnswer(ChainError):
     """The endpoint answered something that is not what was asked for."""
 
@@ -97,6 +117,34 @@ class NonceTaken(ChainError):
             f"({reason}); nothing was sent twice: give this key to one program only, and use an endpoint "
             "that keeps all blocks"
         )
+
+
+class NonceDoubtful(ChainError):
+    """The endpoint names a nonce for this account that is far above what can be."""
+
+    def __init__(self, account: str, named: int, plausible: int) -> None:
+        super().__init__(
+            f"the chain's endpoint says that {account} has used {named} nonces, and about {plausible} can "
+            "be; nothing was stored or sent: use another endpoint, and give this key to one program only"
+        )
+
+
+# The chain's: what it was agreed never to do.
+
+
+class FinalBlockReplaced(ChainError):
+    """A block that was final under the settings is no longer on the chain. Nothing is sent after that."""
+
+    def __init__(self, number: int, expected: str, observed: str) -> None:
+        super().__init__(
+            f"block {number} was final as {expected} and the endpoint now shows {observed}: either the "
+            "endpoint is not of this chain, or the chain broke its promise. Do not restart to silence this: "
+            "compare the block with other members' endpoints, and if the chain can fork, set confirmations "
+            "to a depth it does not undo"
+        )
+        self.number = number
+        self.expected = expected
+        self.observed = observed
 
 
 # The operator's: settings.

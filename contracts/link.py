@@ -13,7 +13,7 @@ import itertools
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -66,9 +66,18 @@ class Link(ABC):
     """Whether a state can be named by its block's hash (EIP-1898)."""
 
     @staticmethod
-    def http(url: str, timeout_s: float) -> Link:
-        """A link over HTTP that keeps its connections. No answer takes longer than ``timeout_s``."""
-        return HttpLink(url, timeout_s)
+    def http(urls: str, timeout_s: float, check: Callable[[Link], object] | None = None) -> Link:
+        """A link over HTTP that keeps its connections. No answer takes longer than ``timeout_s``.
+
+        ``urls`` may name several endpoints, separated by commas; ``check`` raises where one of several is
+        not to be used.
+        """
+        from sealtrace.contracts.endpoints import Endpoints
+
+        several = each_url(urls)
+        if len(several) < 2:
+            return HttpLink(urls.strip(" ,"), timeout_s)
+        return Endpoints.over_http(several, timeout_s, check or (lambda _: None))
 
     def request(self, method: str, *params: Any) -> Any:
         """The result of one request.
@@ -89,6 +98,14 @@ class Link(ABC):
             ChainUnreachable, MalformedAnswer: no answer, or no JSON-RPC.
         """
         return self.batch([Ask(method, params)])[0]
+
+    def everywhere(self, method: str, *params: Any) -> list[Any]:
+        """What every endpoint answers that does, each a result or a :class:`Failure`; one at least.
+
+        Raises:
+            ChainUnreachable, MalformedAnswer: no answer, or no JSON-RPC.
+        """
+        return [self.attempt(method, *params)]
 
     @abstractmethod
     def batch(self, asks: Sequence[Ask]) -> list[Any]:
@@ -191,13 +208,32 @@ def hexadecimal(number: int) -> str:
 
 
 def number(value: Any) -> int:
-    """A number of an answer, whichever way the endpoint writes it."""
-    return int(value, 16) if isinstance(value, str) else int(value)
+    """A number of an answer, whichever way the endpoint writes it.
+
+    Raises:
+        MalformedAnswer: it is none.
+    """
+    try:
+        return int(value, 16) if isinstance(value, str) else int(value)
+    except (ValueError, TypeError) as cause:
+        raise MalformedAnswer("a number", str(value)[:80]) from cause
 
 
 def content(value: Any) -> bytes:
-    """Bytes of an answer, whichever way the endpoint writes them."""
-    return bytes.fromhex(plain(value).removeprefix("0x"))
+    """Bytes of an answer, whichever way the endpoint writes them.
+
+    Raises:
+        MalformedAnswer: they are none.
+    """
+    try:
+        return bytes.fromhex(plain(value).removeprefix("0x"))
+    except (ValueError, TypeError, AttributeError) as cause:
+        raise MalformedAnswer("bytes", str(value)[:80]) from cause
+
+
+def each_url(urls: str) -> tuple[str, ...]:
+    """The endpoints that a setting names, separated by commas."""
+    return tuple(url for each in urls.split(",") if (url := each.strip()))
 
 
 def _read(raw: urllib3.BaseHTTPResponse, until: float) -> bytes:

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
-import sqlalchemy
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
 from sealtrace.contracts import calls
+from sealtrace.contracts.acting import act, connect, read_card, roles_of, tell
 from sealtrace.contracts.calls import Call
-from sealtrace.contracts.cli import TIMEOUT_S, Json, KeyPath, signing_key
-from sealtrace.contracts.client import Chain, ChainSettings
-from sealtrace.contracts.link import Link, number
+from sealtrace.contracts.cli import Json, KeyPath
 from sealtrace.contracts.options import Contracts, Rpc
-from sealtrace.contracts.sender import Mined, Sender
-from sealtrace.protocol.canonical import NotCanonical, parse, sha256
-from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, address, hex32
+from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.identifiers import address, hex32
 from sealtrace.protocol.records import Node, Role
-
-MAX_CARD_BYTES = 64 << 10
-
-
-class CardUnreadable(ValueError):
-    """A file is not the card of a member: the member makes it with ``node card`` or ``task init``."""
-
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +47,7 @@ def admit(
 ) -> None:
     """Admit an organisation for good under one address, by the card it made itself."""
     node, tls, encryption_key = read_card(card)
-    call = calls.admit(node, read_roles(roles), tls, encryption_key)
+    call = calls.admit(node, roles_of(roles.split(",")), tls, encryption_key)
     _act(call, rpc, contracts, key, as_json=as_json)
 
 
@@ -113,7 +102,7 @@ def reinstate_algorithm(
 @app.command()
 def show(node: NodeAddress, rpc: Rpc, contracts: Contracts, as_json: Json = False) -> None:
     """Show a node's record at the newest final block."""
-    chain = _connect(rpc, contracts)
+    chain = connect(rpc, contracts)
     at = chain.finalized()
     record = shown(chain.node(address(node), at=at)) | {"block": at.number}
     if as_json:
@@ -123,37 +112,6 @@ def show(node: NodeAddress, rpc: Rpc, contracts: Contracts, as_json: Json = Fals
     for name, value in record.items():
         table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
     Console().print(table)
-
-
-def read_card(path: Path) -> tuple[Address, Hex32, Hex32]:
-    """Address, TLS fingerprint (zero for who opens no port) and encryption key of a member.
-
-    Raises:
-        CardUnreadable: the file is not a card.
-    """
-    try:
-        card = parse(path.read_bytes(), limit_bytes=MAX_CARD_BYTES)
-        return address(card["address"]), hex32(card["tls_fingerprint"]), hex32(card["encryption_key"])
-    except OSError as cause:
-        raise CardUnreadable(f"{path}: {cause.strerror}") from cause
-    except (NotCanonical, MalformedIdentifier, KeyError, TypeError, AttributeError) as cause:
-        raise CardUnreadable(f"{path} is not a member's card ({cause}): have it made anew") from cause
-
-
-def read_roles(words: str) -> Role:
-    """Roles from their names.
-
-    Raises:
-        typer.BadParameter: a name is no role.
-    """
-    roles = Role(0)
-    for word in words.split(","):
-        try:
-            roles |= Role[word.strip().upper()]
-        except KeyError:
-            known = ", ".join(str(role.name).lower() for role in Role)
-            raise typer.BadParameter(f"{word.strip()!r} is no role; there are {known}") from None
-    return roles
 
 
 def shown(node: Node) -> dict[str, Any]:
@@ -168,24 +126,4 @@ def shown(node: Node) -> dict[str, Any]:
 
 
 def _act(call: Call, rpc: str, directory: str, key: Path, *, as_json: bool) -> None:
-    """Send one transaction. Its outbox lies beside the key, so that a crash is found by the next command."""
-    engine = sqlalchemy.create_engine(f"sqlite:///{key.with_suffix('.outbox.db')}")
-    try:
-        sender = Sender(_connect(rpc, directory), signing_key(key).private_key, engine)
-        sender.pump()
-        mined = sender.send(f"{call.function}:{secrets.token_hex(8)}", call)
-    finally:
-        engine.dispose()
-    names = ", ".join(event.name for event in mined.events)
-    words = f"{names} in block {mined.block.number}, transaction {mined.transaction}"
-    typer.echo(json.dumps(_outcome(mined)) if as_json else words)
-
-
-def _outcome(mined: Mined) -> dict[str, Any]:
-    events = [{"name": event.name, "args": dict(event.args)} for event in mined.events]
-    return {"transaction": mined.transaction, "block": mined.block.number, "events": events}
-
-
-def _connect(rpc: str, directory: str) -> Chain:
-    chain_id = number(Link.http(rpc, TIMEOUT_S).request("eth_chainId"))
-    return Chain.connect(ChainSettings(rpc, chain_id, address(directory)))
+    tell(act(call, connect(rpc, directory), key), as_json=as_json)

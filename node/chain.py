@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -10,11 +11,11 @@ from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
 from sealtrace.contracts.client import Chain as Client
 from sealtrace.contracts.client import ChainSettings
-from sealtrace.contracts.errors import ChainError, WrongChain, WrongContracts
+from sealtrace.contracts.errors import ChainError, FinalBlockReplaced, WrongChain, WrongContracts
 from sealtrace.contracts.errors import Reverted as ContractReverted
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.sender import Mined, Sender
-from sealtrace.node.errors import ChainUnavailable, GrantNotFound, NodeError, WrongNetwork
+from sealtrace.node.errors import ChainRewritten, ChainUnavailable, GrantNotFound, NodeError, WrongNetwork
 from sealtrace.node.ports import Done, Reverted, Standing
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
@@ -23,6 +24,9 @@ from sealtrace.protocol.records import BlockRef, Checkpoint, Grant, Node, Protec
 
 REMEMBERED = 256
 """How many reads of nodes, and how many of tasks, are kept."""
+BLOCKS_REMEMBERED = 4
+"""Of how many blocks the creations of tasks are kept, by number and hash."""
+CREATION = frozenset({"TaskCreated", "TaskPartyNamed", "TaskUseNamed"})
 
 
 class TermsNotFound(NodeError):
@@ -40,6 +44,8 @@ def named_errors() -> Iterator[None]:
         raise
     except (WrongChain, WrongContracts) as cause:
         raise WrongNetwork(str(cause)) from cause
+    except FinalBlockReplaced as cause:
+        raise ChainRewritten(str(cause)) from cause
     except ChainError as cause:  # whatever else an endpoint does or does not say is worth another try
         raise ChainUnavailable(str(cause)) from cause
 
@@ -55,6 +61,7 @@ class ChainReader:
         self.client = client
         self._node = lru_cache(REMEMBERED)(client.node)
         self._task = lru_cache(REMEMBERED)(client.task)
+        self._creations = lru_cache(BLOCKS_REMEMBERED)(self._read_creations)
 
     def finalized(self) -> BlockRef:
         """The last block that stays."""
@@ -136,12 +143,22 @@ class ChainReader:
         Raises:
             TermsNotFound: they are not the terms that the task's id commits to.
         """
-        task, number = Hex32(str(named.args["task"])), named.block_number
-        names = ("TaskCreated", "TaskPartyNamed", "TaskUseNamed")
-        terms = terms_from(self.events(number, number, names=names, task=task))
+        task, creations = Hex32(str(named.args["task"])), self._creations_beside(named)
+        terms = terms_from(creations.get(task, ()))
         if terms is None or self.task_id(terms) != task:
-            raise TermsNotFound(f"task {task}: its events in block {number} are not its terms")
+            self._creations.cache_clear()  # an endpoint may show a block before all of its logs
+            raise TermsNotFound(f"task {task}: its events in block {named.block_number} are not its terms")
         return terms
+
+    def _creations_beside(self, named: ChainEvent) -> Mapping[Hex32, Sequence[ChainEvent]]:
+        return self._creations(named.block_number, named.block_hash)
+
+    def _read_creations(self, number: int, _hash: Hex32) -> Mapping[Hex32, Sequence[ChainEvent]]:
+        """The events of all creations in a block, by task: many tasks of one block are read at once."""
+        found: dict[Hex32, list[ChainEvent]] = defaultdict(list)
+        for event in self.events(number, number, names=CREATION):
+            found[Hex32(str(event.args["task"]))].append(event)
+        return found
 
 
 def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:

@@ -253,6 +253,9 @@ def dataset_add(
     name: Annotated[str | None, typer.Option(help="For people; default: the file's name.")] = None,
     data_class: Annotated[str, typer.Option(help="general, important or core (GB/T 43697).")] = "general",
     copy: Annotated[bool, typer.Option(help="Copy the file into the node's directory.")] = False,
+    supersedes: Annotated[
+        str | None, typer.Option(help="The dataset whose next version this is: it gets no new grants.")
+    ] = None,
     directory: Dir = HERE,
     as_json: Json = False,
     only_id: OnlyId = False,
@@ -260,7 +263,10 @@ def dataset_add(
     """Fingerprint a table and put its salted commitment on the chain."""
     if data_class.upper() not in DataClass.__members__:
         raise typer.BadParameter("general, important or core", param_hint="--data-class")
-    row = _operations(directory).add_dataset(path, name, DataClass[data_class.upper()], copy=copy)
+    previous = None if supersedes is None else hex32(supersedes)
+    row = _operations(directory).add_dataset(
+        path, name, DataClass[data_class.upper()], copy=copy, supersedes=previous
+    )
     _made(row, row["id"], only_id, as_json)
 
 
@@ -295,6 +301,13 @@ def grant_issue(
     uses: Annotated[int, typer.Option(help="How many task starts it is good for.")] = 1,
     hours: Annotated[float, typer.Option(help="Valid from now on for this long.")] = 24.0,
     approval: Annotated[bool, typer.Option(help="Ask the operator for each task.")] = False,
+    epsilon: Annotated[
+        float, typer.Option(help="Privacy budget; each task says what it spends. 0: none is set.")
+    ] = 0.0,
+    participant: Annotated[
+        list[str] | None, typer.Option(help="Who may be a party beside this node; repeated. None: anybody.")
+    ] = None,
+    replaces: Annotated[str | None, typer.Option(help="A grant that ends in the same step.")] = None,
     reference: Annotated[str | None, typer.Option(help="The same one again is the same grant.")] = None,
     directory: Dir = HERE,
     as_json: Json = False,
@@ -312,8 +325,11 @@ def grant_issue(
         expires_at=now + int(hours * 3600),
         protections=tuple(protection),
         approval_required=approval,
+        epsilon_millionths=round(epsilon * 1_000_000),
+        participants=tuple(address(each) for each in participant or ()),
     )
-    issued = _operations(directory).issue_grant(order, reference)
+    ended = None if replaces is None else hex32(replaces)
+    issued = _operations(directory).issue_grant(order, reference, ended)
     _made(issued, issued["id"], only_id, as_json)
 
 

@@ -48,22 +48,36 @@ class DatasetKeeper:
     evidence: EvidenceLog
     copies: Path
 
-    def add(self, path: Path, name: str, data_class: DataClass, *, copy: bool = False) -> DatasetRow:
+    def add(
+        self,
+        path: Path,
+        name: str,
+        data_class: DataClass,
+        *,
+        copy: bool = False,
+        supersedes: Hex32 | None = None,
+    ) -> DatasetRow:
         """Fingerprint the table at ``path`` and put its salted commitment on the chain.
 
-        Added again unchanged, it is the same dataset: a crash in between leaves nothing that a second call
-        does not finish. The salt is safe before the commitment is told, and the row before the chain.
+        With ``supersedes`` it is the next version of that dataset, over which no grant is issued any more;
+        those in being still run where its bytes are still there. Added again unchanged, it is the same
+        dataset: a crash in between leaves nothing that a second call does not finish. The salt is safe before
+        the commitment is told, and the row before the chain.
 
         Raises:
             DatasetUnreadable: it is no table that can be read.
+            DatasetNotFound: the one it should supersede is not this node's.
             DiskFull: no room for the salt or the record.
             ChainRefused, ChainUnavailable: the chain does not take it, or not now.
         """
+        if supersedes:
+            self.store.dataset(supersedes)
         path = path.resolve()
         root, found = fingerprint_file(path)
         row = self._known(path, root) or self._new(path, name, root, found.bytes, data_class, copy=copy)
         schema_hash = Schema.model_validate(row.schema).hash()
-        call = calls.register_dataset(row.commitment, schema_hash, DataClass(row.data_class))
+        said = (row.commitment, schema_hash, DataClass(row.data_class))
+        call = calls.supersede_dataset(supersedes, *said) if supersedes else calls.register_dataset(*said)
         transaction = self._send(f"dataset:{row.id}", call)
         body = {
             "dataset": row.id,
@@ -71,6 +85,7 @@ class DatasetKeeper:
             "schema_hash": schema_hash,
             "data_class": row.data_class,
             "transaction": transaction,
+            **({"supersedes": supersedes} if supersedes else {}),
         }
         self._record(Kind.DATASET_ADDED, row.id, body)
         return row

@@ -15,12 +15,13 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sealtrace.node.errors import DiskFull, EvidenceTampered, RecordNotFound
+from sealtrace.node.lines import Entry, line
 from sealtrace.protocol.evidence import MAX_RECORD_BYTES, Kind, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, hex32
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
@@ -79,6 +80,26 @@ class EvidenceLog:
         """
         with self._locked():
             return self._append(kind, body, task)
+
+    def append_all(self, entries: Sequence[Entry]) -> range:
+        """Add many records with one write, and return their indexes once all are on the disk.
+
+        Where the process dies in between, the log may hold the first of them: they are true, and nobody was
+        told of them.
+
+        Raises:
+            DiskFull: they are not, and the log is as it was.
+            NotCanonical, ValidationError, ValueError: one is no record; nothing was written.
+        """
+        with self._locked():
+            first, at = len(self._tree), int(self._clock())
+            made = [line(each, index=i, at=at, node=self._node) for i, each in enumerate(entries, first)]
+            _require_size(max(map(len, made), default=0))
+            if made:
+                self._write_lines(made)
+            for each, text in zip(entries, made, strict=True):
+                self._enter(text, each.kind, each.task)
+            return range(first, len(self._tree))
 
     def append_once(self, kind: Kind, body: dict[str, Any], task: Hex32) -> Record:
         """Add the record unless the log has one of this kind for ``task``; return the one it has.
@@ -177,19 +198,20 @@ class EvidenceLog:
         index = len(self._tree)
         at = int(self._clock())
         record = Record(index=index, at=at, node=self._node, kind=kind.value, task=task, body=body)
-        line = record.line()
-        if len(line) > MAX_RECORD_BYTES:
-            raise ValueError(f"a record of {len(line)} bytes is over {MAX_RECORD_BYTES}")
-        self._put(line)
+        text = record.line()
+        _require_size(len(text))
+        self._write_lines([text])
+        self._take(text)
         return record
 
-    def _put(self, line: bytes) -> None:
+    def _write_lines(self, lines: Sequence[bytes]) -> None:
+        """Put lines on the disk; :meth:`_take` or :meth:`_enter` then has to know of each."""
         if self._offset >= SEGMENT_BYTES:
             self._segment, self._offset = self._segment + 1, 0
         path = self._path(self._segment)
         with path.open("ab") as file:
             try:
-                self._write(file, line + b"\n")
+                self._write(file, b"\n".join(lines) + b"\n")
             except OSError as cause:
                 os.ftruncate(file.fileno(), self._offset)
                 if cause.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -197,7 +219,6 @@ class EvidenceLog:
                 raise DiskFull(f"{path}: no room for the next record") from cause
         if self._offset == 0:
             _sync_directory(self._folder)
-        self._take(line)
 
     def _take(self, line: bytes) -> None:
         """Enter one line that is on the disk into the tree."""
@@ -206,10 +227,13 @@ class EvidenceLog:
             raise EvidenceTampered(
                 f"{self._path(self._segment)}, byte {self._offset}: not record {len(self._tree)} of this node"
             )
+        self._enter(line, end[2].decode(), Hex32(end[4].decode()) if end[4] else None)
+
+    def _enter(self, line: bytes, kind: str, task: Hex32 | None) -> None:
         self._places.append((self._segment, self._offset, len(line)))
         self._offset += len(line) + 1
-        if end[4]:
-            self._of_task[Hex32(end[4].decode())].append((end[2].decode(), len(self._tree)))
+        if task:
+            self._of_task[task].append((kind, len(self._tree)))
         self._tree.append(leaf_hash(line))
 
     def _catch_up(self) -> bytes:
@@ -278,6 +302,11 @@ class EvidenceLog:
         with self._thread, (self._folder / "lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _require_size(longest: int) -> None:
+    if longest > MAX_RECORD_BYTES:
+        raise ValueError(f"a record of {longest} bytes is over {MAX_RECORD_BYTES}")
 
 
 def _durably(file: BinaryIO, line: bytes) -> None:

@@ -97,10 +97,17 @@ class Operations:
     # --- datasets
 
     def add_dataset(
-        self, path: Path, name: str | None, data_class: DataClass, *, copy: bool = False
+        self,
+        path: Path,
+        name: str | None,
+        data_class: DataClass,
+        *,
+        copy: bool = False,
+        supersedes: Hex32 | None = None,
     ) -> dict[str, Any]:
         """Add the table at ``path``; see :meth:`DatasetKeeper.add`."""
-        return shown(self._keeper().add(path, name or path.stem, data_class, copy=copy))
+        keeper = self._keeper()
+        return shown(keeper.add(path, name or path.stem, data_class, copy=copy, supersedes=supersedes))
 
     def datasets(self) -> list[dict[str, Any]]:
         """All datasets, withdrawn ones included."""
@@ -118,16 +125,27 @@ class Operations:
 
     # --- grants
 
-    def issue_grant(self, order: GrantOrder, reference: str | None = None) -> dict[str, Any]:
+    def issue_grant(
+        self, order: GrantOrder, reference: str | None = None, replaces: Hex32 | None = None
+    ) -> dict[str, Any]:
         """Issue a grant and wait until the chain has it. The same ``reference`` again is the same grant.
 
+        With ``replaces`` that grant ends in the same step.
+
         Raises:
+            GrantNotFound: this node issued no grant to replace.
             ChainRefused: for instance not our dataset, an unknown algorithm, a window that is over.
             ChainUnavailable: not now; ask again with the same reference.
         """
         self.node.store.dataset(order.dataset)
-        intent = f"grant:{reference or secrets.token_hex(16)}"
-        mined = self._send(intent, calls.issue_grant(order.terms()))
+        if replaces:
+            self._own_grant(replaces)
+        terms, intent = order.terms(), f"grant:{reference or secrets.token_hex(16)}"
+        call = calls.replace_grant(replaces, terms) if replaces else calls.issue_grant(terms)
+        mined = self._send(intent, call)
+        if replaces:
+            body = {"grant": replaces, "transaction": mined.transaction}
+            self._record_once(f"revoked:{replaces[2:34]}", Kind.GRANT_REVOKED, body)
         (issued,) = (event for event in mined.events if event.name == "GrantIssued")
         grant = Hex32(str(issued.args["grant"]))
         body = {"grant": grant, "transaction": mined.transaction, **_plain(order)}
@@ -146,13 +164,17 @@ class Operations:
             GrantNotFound: this node issued no such grant.
             ChainRefused, ChainUnavailable: see there.
         """
-        row = next((row for row in self.node.store.grants() if row.id == grant), None)
-        if row is None:
-            raise GrantNotFound(f"this node issued no grant {grant}")
+        row = self._own_grant(grant)
         mined = self._send(f"grant-revoke:{grant}", calls.revoke_grant(grant))
         body = {"grant": grant, "transaction": mined.transaction}
         self._record_once(f"revoked:{grant[2:34]}", Kind.GRANT_REVOKED, body)
         return self._grant(row)
+
+    def _own_grant(self, grant: Hex32) -> GrantRow:
+        row = next((row for row in self.node.store.grants() if row.id == grant), None)
+        if row is None:
+            raise GrantNotFound(f"this node issued no grant {grant}")
+        return row
 
     # --- tasks
 
@@ -329,7 +351,11 @@ class Operations:
     def _grant(self, row: GrantRow) -> dict[str, Any]:
         at = self.node.chain.finalized()
         found = self.node.chain.grant(row.id, at=at)
-        standing = {"uses_left": found.uses_left, "status": found.status(at.timestamp).name.lower()}
+        standing = {
+            "uses_left": found.uses_left,
+            "epsilon_left": found.epsilon_left,
+            "status": found.status(at.timestamp).name.lower(),
+        }
         return {"id": row.id, "issued_at": int(row.issued_at), **row.terms, **standing}
 
     def _standing(self, task: Hex32) -> dict[str, Any] | None:
@@ -378,7 +404,8 @@ def _task(row: TaskRow) -> dict[str, Any]:
 
 
 def _plain(order: GrantOrder) -> dict[str, Any]:
-    return {**asdict(order), "protections": list(order.protections)}
+    lists = {"protections": list(order.protections), "participants": list(order.participants)}
+    return {**asdict(order), **lists}
 
 
 def _token_hash(token: str) -> Hex32:

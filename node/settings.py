@@ -26,7 +26,8 @@ class ChainSection(_Section):
     """
 
     rpc_url: str = Field(pattern=r"^https?://")
-    """The JSON-RPC endpoint that this node reads and sends through."""
+    """The JSON-RPC endpoint that this node reads and sends through; several, separated by commas, where the
+    next is asked what one cannot answer."""
     chain_id: int = Field(gt=0)
     """The chain's id; another one at the endpoint stops the node."""
     directory: AddressField

@@ -32,9 +32,8 @@ from sealtrace.protocol.records import BlockRef, Node, TaskTerms
 CURSOR = "watcher.cursor"
 BLOCKS_AT_ONCE = 2000
 NAMED = "TaskPartyNamed"
-_WAKING = frozenset(
-    event.value for event in TaskEvent if event not in (TaskEvent.CREATED, TaskEvent.FINISHED)
-)
+_NOTHING_TO_DO = (TaskEvent.CREATED, TaskEvent.FINISHED, TaskEvent.PROGRESS, TaskEvent.ACKNOWLEDGED)
+_WAKING = frozenset(event.value for event in TaskEvent if event not in _NOTHING_TO_DO)
 _log = structlog.get_logger("watcher")
 
 
@@ -149,11 +148,11 @@ class Watcher:
         for event in self.chain.events(first, last, names=frozenset({NAMED}), party=self.me):
             terms = self.chain.terms(event)
             task = Hex32(str(event.args["task"]))
-            requester = self._requester(event, task)
-            if self.store.see(task, requester, stored_terms.to_text(terms), terms.deadline):
+            if self.store.see(task, terms.requester, stored_terms.to_text(terms), terms.deadline):
                 _log.info("task named this node", task=task, block=event.block_number)
-        for event in self.chain.events(first, last, names=_WAKING):
-            self._wake(Hex32(str(event.args["task"])))
+        events = self.chain.events(first, last, names=_WAKING)
+        for task in dict.fromkeys(Hex32(str(event.args["task"])) for event in events):
+            self._wake(task)  # once, however much happened to it
 
     def _wake(self, task: Hex32) -> None:
         try:
@@ -162,11 +161,6 @@ class Watcher:
             return  # another's
         if not row.over:
             self.store.wake(task)
-
-    def _requester(self, named: ChainEvent, task: Hex32) -> Address:
-        number = named.block_number
-        (created,) = self.chain.events(number, number, names=frozenset({"TaskCreated"}), task=task)
-        return Address(str(created.args["requester"]))
 
     def _introduce(self, row: TaskRow) -> None:
         given = self.scheduler.introduction(row.id)

@@ -45,7 +45,7 @@ class BadRecord(ValueError):
 class Record(BaseModel):
     """One entry. ``index`` is its place in the log, ``at`` the node's clock in Unix seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     version: Literal["sealtrace.evidence/1"] = VERSION
     index: int = Field(ge=0)

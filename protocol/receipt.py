@@ -20,7 +20,7 @@ class Receipt(BaseModel):
     sealed share; ``result`` the digest over all parties' sealed shares, on which all must agree.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     version: Literal["sealtrace.receipt/1"] = VERSION
     task: Hex32Field

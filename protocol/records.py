@@ -99,13 +99,18 @@ class BlockRef:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An organisation's record. ``status`` is ``NONE`` when it was never admitted."""
+    """An organisation's record. ``status`` is ``NONE`` when it was never admitted.
+
+    ``version`` counts its keys; ``held`` says that a registrar may not lift its suspension.
+    """
 
     address: Address
     status: NodeStatus
     roles: Role
     tls_fingerprint: Hex32
     encryption_key: Hex32
+    version: int = 0
+    held: bool = False
 
     def may(self, role: Role) -> bool:
         """Whether the node is active and holds ``role``."""
@@ -132,12 +137,18 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """An algorithm's record, by the digest of its bundle."""
+    """An algorithm's record, by the digest of its bundle.
+
+    ``asked`` and ``agreed`` count its reviewers; ``held`` says that a registrar may not lift its suspension.
+    """
 
     digest: Hex32
     provider: Address
     status: AlgorithmStatus
     superseded: bool = False
+    held: bool = False
+    asked: int = 0
+    agreed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ MAX_SPEC_BYTES = 256 << 10
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
+Epsilon = dict[Name, Annotated[int, Field(gt=0, lt=2**48)]]
+"""What is spent of privacy budgets, by input, in millionths."""
+
 PROTECTIONS: dict[tuple[str, str], Protection] = {
     ("mpc", "ABY3"): Protection.MPC_ABY3,
     ("mpc", "CHEETAH"): Protection.MPC_CHEETAH,
@@ -42,7 +45,7 @@ class InvalidSpec(ValueError):
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
 
 class Input(_Document):
@@ -59,7 +62,10 @@ class Input(_Document):
 
 
 class Step(_Document):
-    """One algorithm over some inputs, after other steps. ``grants`` names the grant for each input."""
+    """One algorithm over some inputs, after other steps.
+
+    ``grants`` names the grant for each input, ``epsilon`` what is spent of its privacy budget, in millionths.
+    """
 
     id: Name
     algorithm: Hex32Field
@@ -68,6 +74,7 @@ class Step(_Document):
     inputs: list[Name] = Field(min_length=1, max_length=16)
     after: list[Name] = Field(default_factory=list, max_length=16)
     grants: dict[Name, Hex32Field]
+    epsilon: Epsilon = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -128,7 +135,8 @@ class TaskSpec(_Document):
             for name in step.inputs:
                 given = self.input(name)
                 party = self.parties.index(given.party)
-                yield Use(party, given.dataset, step.algorithm, step.grants[name])
+                spent = step.epsilon.get(name, 0)
+                yield Use(party, given.dataset, step.algorithm, step.grants[name], spent)
 
 
 def read_spec(text: bytes) -> TaskSpec:
@@ -169,16 +177,14 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
 
 
 def _shared_grants(spec: TaskSpec) -> Iterator[str]:
-    """A grant is for one dataset and one algorithm; the ledger refuses a task that names it for two."""
-    named: dict[str, tuple[str, str]] = {}
+    """A grant is for one dataset and one algorithm and is spent once: the ledger takes it for no two."""
+    named: dict[str, tuple[str, str, int]] = {}
     for step in spec.steps:
         for each in spec.inputs:
             grant = step.grants.get(each.name)
-            if grant and named.setdefault(grant, (each.dataset, step.algorithm)) != (
-                each.dataset,
-                step.algorithm,
-            ):
-                yield f"step {step.id}: grant {grant} is named for two datasets or two algorithms"
+            use = (each.dataset, step.algorithm, step.epsilon.get(each.name, 0))
+            if grant and named.setdefault(grant, use) != use:
+                yield f"step {step.id}: grant {grant} is named for two datasets, algorithms or epsilons"
 
 
 def _step_contradictions(step: Step, names: set[str], done: set[str]) -> Iterator[str]:
@@ -192,5 +198,7 @@ def _step_contradictions(step: Step, names: set[str], done: set[str]) -> Iterato
         yield f"step {step.id}: an input is given twice"
     if set(step.grants) != set(step.inputs):
         yield f"step {step.id}: grants must name each of its inputs, and nothing else"
+    if stray := set(step.epsilon) - set(step.inputs):
+        yield f"step {step.id}: epsilon names {min(stray)!r}, which is no input of it"
     if late := set(step.after) - done:
         yield f"step {step.id}: {min(late)!r} does not come before it"

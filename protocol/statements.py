@@ -28,7 +28,7 @@ class Statement(BaseModel):
     ``audience`` names the service spoken to, such as ``scheduler``; ``body`` is what is said.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     domain: str = Field(default="sealtrace.statement/1", pattern=r"^sealtrace\.statement/1$")
     kind: str = Field(max_length=64)
@@ -41,7 +41,7 @@ class Statement(BaseModel):
 class Signed(BaseModel):
     """A statement and its signature (65 bytes, hexadecimal)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     statement: Statement
     signature: str = Field(pattern=r"^0x[0-9a-f]{130}$")

@@ -16,7 +16,7 @@ from rich.table import Table
 from sealtrace.algorithms.bundles import Bundle, load, located
 from sealtrace.contracts import calls
 from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
-from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import NOTHING, Hex32, address, hex32
 from sealtrace.protocol.records import Algorithm
 from sealtrace.protocol.spec import TaskSpec
@@ -244,6 +244,74 @@ def list_algorithms(directory: Dir, as_json: AsJson = False) -> None:
         _say(f"{each.digest}  {manifest.engine:<5}  {manifest.name} {manifest.version}")
 
 
+@algorithm_app.command()
+def propose(
+    which: Annotated[str, typer.Argument(help="A digest, a name, or a bundle's folder.")],
+    reviewer: Annotated[list[str], typer.Option(help="Address of a reviewer; repeated.")],
+    directory: Dir,
+    as_json: AsJson = False,
+) -> None:
+    """Propose a bundle to reviewers; it is active when all of them have agreed."""
+    digest = _digest(directory, which)
+    requester = Requester.open(directory)
+    call = calls.propose_algorithm(digest, [address(each) for each in reviewer])
+    requester.send(f"algorithm.propose:{digest}", call)
+    _tell(requester, digest, as_json=as_json)
+
+
+@algorithm_app.command()
+def review(
+    digest: Annotated[str, typer.Argument(help="The algorithm's digest.")],
+    report: Annotated[Path, typer.Option(help="The review in words; the chain gets its SHA-256.")],
+    agree: Annotated[bool, typer.Option("--agree/--decline", help="Whether it may be used.")],
+    directory: Dir,
+    as_json: AsJson = False,
+) -> None:
+    """Say, as a reviewer its provider named, whether an algorithm may be used. Once, and not undone."""
+    requester = Requester.open(directory)
+    call = calls.review_algorithm(hex32(digest), sha256(report.read_bytes()), agreed=agree)
+    requester.send(f"algorithm.review:{digest}", call)
+    _tell(requester, hex32(digest), as_json=as_json)
+
+
+@algorithm_app.command()
+def supersede(
+    previous: Annotated[str, typer.Argument(help="The digest that gets no new grants.")],
+    successor: Annotated[str, typer.Argument(help="The digest that takes its place.")],
+    directory: Dir,
+    as_json: AsJson = False,
+) -> None:
+    """Say, as the provider of both, that an algorithm takes the place of another."""
+    requester = Requester.open(directory)
+    call = calls.supersede_algorithm(hex32(previous), hex32(successor))
+    requester.send(f"algorithm.supersede:{previous}", call)
+    _tell(requester, hex32(previous), as_json=as_json)
+
+
+@algorithm_app.command()
+def revoke(
+    digest: Annotated[str, typer.Argument(help="The algorithm's digest.")],
+    directory: Dir,
+    as_json: AsJson = False,
+) -> None:
+    """Take an algorithm out of use for good, as its provider."""
+    requester = Requester.open(directory)
+    requester.send(f"algorithm.revoke:{digest}", calls.revoke_algorithm(hex32(digest)))
+    _tell(requester, hex32(digest), as_json=as_json)
+
+
+def _digest(directory: Path, which: str) -> Hex32:
+    return load(Path(which)).digest if Path(which).is_dir() else _known(directory, which).digest
+
+
+def _tell(requester: Requester, digest: Hex32, *, as_json: bool) -> None:
+    status = _status(requester.algorithm(digest))
+    if as_json:
+        _print_json({"digest": digest, "status": status})
+    else:
+        _say(f"{digest}  {status}")
+
+
 def _register(requester: Requester, digest: Hex32) -> str:
     if requester.algorithm(digest) is None:
         requester.send(f"algorithm.register:{digest}", calls.register_algorithm(digest))
@@ -258,7 +326,9 @@ def _standing(directory: Path, digest: Hex32) -> str:
 
 
 def _status(known: Algorithm | None) -> str:
-    return known.status.name.lower() if known is not None else "not registered"
+    if known is None:
+        return "not registered"
+    return known.status.name.lower() + (", superseded" if known.superseded else "")
 
 
 def _known(directory: Path, which: str) -> Bundle:

@@ -34,7 +34,7 @@ class ChainSection(_Section):
     """The chain's endpoint and the address of the Directory contract."""
 
     rpc_url: str
-    """The JSON-RPC endpoint that is read and sent through."""
+    """The JSON-RPC endpoint that is read and sent through; several are separated by commas."""
     chain_id: int = Field(gt=0)
     """The chain's id; another one at the endpoint is refused."""
     directory: AddressField

@@ -9,7 +9,7 @@
       bank: {dataset: 0x..., id: applicant, columns: [amount]}     # party: bank, unless it says otherwise
     steps:
       align: {algorithm: psi}         # after all steps above it, over all inputs, unless it says otherwise
-      stats: {algorithm: statistics, protocol: ABY3, params: {...}}
+      stats: {algorithm: statistics, protocol: ABY3, params: {...}}      # and epsilon: {bank: 0.5}
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class StepWords(_Document):
     inputs: list[Name] | None = None
     after: list[Name] | None = None
     grants: dict[Name, Hex32Field] = Field(default_factory=dict)
+    epsilon: dict[Name, float] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -180,6 +181,7 @@ def _steps(
             "inputs": inputs,
             "after": after,
             "grants": {name: _grant(words, id, step, name, known, asker, owners) for name in inputs},
+            "epsilon": {name: round(spent * 1_000_000) for name, spent in step.epsilon.items()},
             "params": step.params,
         }
         made.append(entry if step.protocol is None else {**entry, "protocol": step.protocol})

@@ -15,11 +15,7 @@ from sealtrace.protocol.statements import Signed
 
 
 class TaskOnChain(Protocol):
-    """A task's record; the masks have one bit a party, ``result`` is what the parties agree on so far."""
-
-    @property
-    def requester(self) -> Address:
-        """Who asked."""
+    """A task's record; the masks have one bit a party."""
 
     @property
     def state(self) -> TaskState:

@@ -10,7 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sealtrace.protocol.canonical import NotCanonical, canonical
 from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field
 from sealtrace.protocol.records import Grant, Protection
-from sealtrace.protocol.spec import PROTECTIONS, VERSION, Input, InvalidSpec, Name, TaskSpec, read_spec
+from sealtrace.protocol.spec import (
+    PROTECTIONS,
+    VERSION,
+    Epsilon,
+    Input,
+    InvalidSpec,
+    Name,
+    TaskSpec,
+    read_spec,
+)
 from sealtrace.scheduler.errors import MalformedRequest, ProtocolUnsuitable, SpecRefused
 
 # Fewest and most parties. ABY3 is three-party by construction and Cheetah two-party; RR22 and KKRT run
@@ -49,6 +58,7 @@ class DraftStep(_Document):
     inputs: list[Name] = Field(min_length=1, max_length=16)
     after: list[Name] = Field(default_factory=list, max_length=16)
     grants: dict[Name, Hex32Field]
+    epsilon: Epsilon = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -28,7 +28,7 @@ class ChainSection(_Section):
     """
 
     rpc_url: str
-    """The JSON-RPC endpoint that the scheduler reads."""
+    """The JSON-RPC endpoint that the scheduler reads; several are separated by commas."""
     chain_id: int = Field(gt=0)
     """The chain's id; another one at the endpoint is refused."""
     directory: AddressField

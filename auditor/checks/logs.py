@@ -62,7 +62,7 @@ def checkpoints_in_time(case: Case) -> Iterator[Verdict]:
 
 def _involved(case: Case) -> list[Address]:
     """The nodes that acted in the range or ever anchored, and those whose logs were handed over."""
-    return sorted({*case.logs, *case.unread, *(act.party for act in case.acts()), *case.world.anchors})
+    return sorted({*case.logs, *case.unread, *(act.party for act in case.acts()), *case.world.anchored()})
 
 
 def _rewritten(case: Case, log: NodeLog, fault: Fault) -> Verdict:
@@ -94,15 +94,13 @@ def _truncated(case: Case, log: NodeLog) -> Verdict:
 
 
 def _anchor(case: Case, node: Address, size: int | None) -> Anchor | None:
-    return next((each for each in case.world.anchors.get(node, ()) if each.size == size), None)
+    return next((each for each in case.world.anchors_of(node) if each.size == size), None)
 
 
 def _anchored_in_time(case: Case, act: Act) -> Verdict:
     thing, end = f"{act.task.id}/{act.party}", act.task.end
     limit = (end or act.event).block.number + case.parameters.checkpoint_blocks
-    anchors = [
-        each for each in case.world.anchors.get(act.party, ()) if each.event.position > act.event.position
-    ]
+    anchors = [each for each in case.world.anchors_of(act.party) if each.event.position > act.event.position]
     if any(each.event.block.number <= limit for each in anchors):
         return satisfied(thing)
     if case.last.number <= limit:

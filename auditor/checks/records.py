@@ -166,7 +166,7 @@ def _records(case: Case) -> Iterator[tuple[NodeLog, Record]]:
 
 def _is_late(case: Case, log: NodeLog, record: Record) -> bool:
     """Whether the log may simply be newer than the last block looked at."""
-    return record.index >= max((each.size for each in case.world.anchors.get(log.node, ())), default=0)
+    return record.index >= max((each.size for each in case.world.anchors_of(log.node)), default=0)
 
 
 def _record_of(case: Case, act: Act) -> tuple[Record | None, str | None]:
@@ -294,8 +294,8 @@ def _authority(case: Case, act: Act, receipt: Receipt, start: Event) -> Verdict:
     if block is None or terms is None:
         return undetermined(act.name, f"block {receipt.authority_number}, which the receipt cites")
     expected = {"block": block.hash, "reasons against": "none", "not after": True}
-    facts = case.world.facts(terms, act.task.requester, Position.end_of(block.number))
-    against = reasons_against(terms, act.task.requester, act.party, facts, block.timestamp)
+    facts = case.world.facts(act.task, terms, Position.end_of(block.number))
+    against = reasons_against(terms, act.party, facts, block.timestamp)
     observed = {
         "block": receipt.authority_hash,
         "reasons against": ", ".join(sorted({d.name.lower() for d, _ in against})) or "none",
@@ -312,8 +312,8 @@ def _judgement(case: Case, log: NodeLog, record: Record, key: Hex32) -> Verdict:
         return undetermined(_at(log, record), f"the task and block {number}, which the record cites")
     if said is not None and said >= 32:
         return satisfied(_at(log, record))  # a reason that only the node can see
-    facts = case.world.facts(terms, task.requester, Position.end_of(block.number))
-    against = reasons_against(terms, task.requester, log.node, facts, block.timestamp)
+    facts = case.world.facts(task, terms, Position.end_of(block.number))
+    against = reasons_against(terms, log.node, facts, block.timestamp)
     codes = {int(reason) for reason, _ in against}
     if (said is None and not codes) or said in codes:
         return satisfied(_at(log, record))

@@ -3,48 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from sealtrace.auditor.case import Case, Snapshot, StoredTask
 from sealtrace.auditor.checks.registry import Need, check
+from sealtrace.auditor.events import Event
 from sealtrace.auditor.findings import Severity, Verdict, satisfied, undetermined, violated
-from sealtrace.auditor.world import Irregularity, TaskHistory, Topic, World
+from sealtrace.auditor.world import Irregularity, Key, TaskHistory, Topic, World
+from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.records import Checkpoint
+
+K = TypeVar("K", bound=str)
 
 
 @check("ST-N01", Severity.HIGH, Need.EVENTS)
 def nodes_changed_by_rule(case: Case) -> Iterator[Verdict]:
-    """Nodes were admitted once, and suspended, reinstated and retired only from where that is allowed and
-    by a holder of the office.
+    """Nodes were admitted once and retired, by vote, or by the registrar alone while there was one member;
+    suspended and reinstated by a holder of the office or by vote, with a reason, and not by a registrar where
+    the suspension was held; and their keys counted.
     """
-    yield from by_topic(case, Topic.NODES, case.world.nodes)
+    yield from by_topic(case, Topic.NODES, _names(case, case.world.nodes))
 
 
 @check("ST-D02", Severity.HIGH, Need.EVENTS)
 def datasets_changed_by_rule(case: Case) -> Iterator[Verdict]:
-    """Datasets were registered once by an active data owner, and withdrawn once and by their owner."""
-    yield from by_topic(case, Topic.DATASETS, case.world.datasets)
+    """Datasets were registered once by an active data owner, superseded by the next version of the same owner
+    while active, and withdrawn once and by their owner.
+    """
+    yield from by_topic(case, Topic.DATASETS, _names(case, case.world.datasets))
 
 
 @check("ST-A02", Severity.HIGH, Need.EVENTS)
 def algorithms_changed_by_rule(case: Case) -> Iterator[Verdict]:
-    """Algorithms were registered once by an active provider, and changed only by who may change them."""
-    yield from by_topic(case, Topic.ALGORITHMS, case.world.algorithms)
+    """Algorithms were registered once by an active provider, with every review they asked for and no fewer
+    than the rules of that time did, and superseded, suspended, reinstated and revoked only by who may.
+    """
+    yield from by_topic(case, Topic.ALGORITHMS, _names(case, case.world.algorithms))
 
 
 @check("ST-G07", Severity.HIGH, Need.EVENTS)
 def grants_issued_by_rule(case: Case) -> Iterator[Verdict]:
-    """Grants were issued by active owners over their own active datasets, for an active algorithm and
-    requester and a window not yet over, and revoked once and by their owner.
+    """Grants were issued by active owners over their own active datasets, for an active algorithm, neither of
+    them superseded, an active requester and a window not yet over, each under its owner's next serial, and
+    replaced and revoked once and by their owner.
     """
-    yield from by_topic(case, Topic.GRANTS, case.world.grants)
+    yield from by_topic(case, Topic.GRANTS, _names(case, case.world.grants))
 
 
 @check("ST-C01", Severity.HIGH, Need.EVENTS)
 def checkpoints_only_grow(case: Case) -> Iterator[Verdict]:
     """Checkpoints of a node's log only grew, each from the size of the one before."""
-    yield from by_topic(case, Topic.CHECKPOINTS, case.world.anchors)
+    yield from by_topic(case, Topic.CHECKPOINTS, _names(case, case.world.anchors))
+
+
+@check("ST-I01", Severity.CRITICAL, Need.EVENTS)
+def ids_commit(case: Case) -> Iterator[Verdict]:
+    """Every dataset's, grant's and task's id is the hash of what its events say it is: a dataset's of its
+    owner and commitment; a grant's of chain, registry, owner, serial, dataset, algorithm, requester and
+    purpose; a task's of chain, ledger, requester and all of its terms.
+
+    The ledger stores no terms: whoever acts hands them over, and the id alone holds them to what was created.
+    """
+    for thing, given, computed, event in _ids(case):
+        if given == computed:
+            yield satisfied(thing)
+        else:
+            yield violated(
+                thing,
+                expected=f"the id {computed}",
+                observed=given,
+                explanation="The id does not commit to what the events say of it.",
+                event=event,
+                task=event.hex("task") if event.name == "TaskCreated" else None,
+            )
 
 
 @check("ST-E01", Severity.HIGH, Need.EVENTS)
@@ -93,37 +125,78 @@ def verdict_of(each: Irregularity, explanation: str) -> Verdict:
     )
 
 
+def _names(case: Case, known: Collection[Key[K]]) -> list[str]:
+    return [case.world.name(key) for key in known]
+
+
+def _ids(case: Case) -> Iterator[tuple[str, str, str, Event]]:
+    """Every object in the range whose id commits to it: its name, its id, the hash, where it came to be."""
+    world, chain_id = case.world, case.chain_id
+    for key, datasets in sorted(world.datasets.items()):
+        dataset, event = datasets.last, world.registered[key]
+        if case.covers(event):
+            yield f"dataset {world.name(key)}", key.id, dataset_id(dataset.owner, dataset.commitment), event
+    for key, issue in sorted(world.issues.items()):
+        if case.covers(issue.event):
+            owner, terms = world.grants[key].last.owner, world.grant_terms(key)
+            computed = grant_id(chain_id, key.contract, owner, issue.serial, terms)
+            yield f"grant {key.id}", key.id, computed, issue.event
+    for task in case.tasks():
+        terms_ = task.terms()
+        if case.covers(task.created):
+            computed = task_id(chain_id, task.ledger, terms_) if terms_ else _INCOMPLETE
+            yield f"task {task.id}", task.id, computed, task.created
+
+
+_INCOMPLETE = Hex32("of parties and uses that were not all named")
+
+
 def _pairs(world: World, stored: Snapshot, case: Case) -> Iterator[tuple[str, object, object]]:
-    for key, node in sorted(world.nodes.items()):
-        yield f"node {key}", node.last, stored.nodes.get(key)
-    for digest, dataset in sorted(world.datasets.items()):
-        yield f"dataset {digest}", dataset.last, stored.datasets.get(digest)
-    for digest, algorithm in sorted(world.algorithms.items()):
-        yield f"algorithm {digest}", algorithm.last, stored.algorithms.get(digest)
-    for digest, grant in sorted(world.grants.items()):
-        yield f"grant {digest}", grant.last, stored.grants.get(digest)
+    yield from _governing_pairs(world, stored, case)
+    for who, node in sorted(world.nodes.items()):
+        yield f"node {world.name(who)}", node.last, stored.nodes.get(who)
+    for key, dataset in sorted(world.datasets.items()):
+        yield f"dataset {world.name(key)}", dataset.last, stored.datasets.get(key)
+    for key, algorithm in sorted(world.algorithms.items()):
+        yield f"algorithm {world.name(key)}", algorithm.last, stored.algorithms.get(key)
+    for key, grant in sorted(world.grants.items()):
+        yield f"grant {world.name(key)}", grant.last, stored.grants.get(key)
+    for who, serial in sorted(world.serials.items()):
+        yield f"serial {world.name(who)}", serial, stored.serials.get(who)
     for digest, task in sorted(world.tasks.items()):
-        found = stored.tasks.get(digest)
-        yield f"task {digest}", _as_stored(task, found, case), found
-    for key, anchors in sorted(world.anchors.items()):
+        yield f"task {digest}", _as_stored(task, case), stored.tasks.get(digest)
+    for who, anchors in sorted(world.anchors.items()):
         if anchors:
-            last = Checkpoint(key, anchors[-1].size, anchors[-1].root)
-            yield f"checkpoint {key}", last, stored.checkpoints.get(key)
+            last = Checkpoint(who.id, anchors[-1].size, anchors[-1].root)
+            yield f"checkpoint {world.name(who)}", last, stored.checkpoints.get(who)
 
 
-def _as_stored(task: TaskHistory, found: StoredTask | None, case: Case) -> StoredTask:
-    """The replayed task as storage should show it; its terms are compared by the hash storage keeps."""
-    terms_hash = found.expected_terms_hash if found else None
+def _governing_pairs(world: World, stored: Snapshot, case: Case) -> Iterator[tuple[str, object, object]]:
+    governance = world.governance
+    yield "consortium", governance.as_stored(), stored.consortium
+    for office, who in sorted(governance.ever):
+        held = (office, who)
+        yield f"office {office} of {who}", held in governance.offices, held in stored.offices
+    for key, proposal in sorted(governance.proposals.items()):
+        shown = governance.proposal_as_stored(proposal, case.last.timestamp)
+        yield f"proposal {key}", shown, stored.proposals.get(key)
+    for number, generation in enumerate(world.generations):
+        found = stored.generations[number] if number < len(stored.generations) else None
+        yield f"generation {number}", generation.contracts, found
+    for ledger, closed in sorted(stored.closed.items()):
+        yield f"closing of {ledger}", ledger in world.closed, closed
+
+
+def _as_stored(task: TaskHistory, case: Case) -> StoredTask:
+    """The replayed task as storage should show it."""
     return StoredTask(
-        requester=task.requester,
         state=task.state_at(case.last.timestamp),
         deadline=task.deadline,
         approved=task.approved,
         started=task.mask(task.starts),
         finished=task.mask(task.finishes),
-        result=task.agreed(),
-        terms_hash=terms_hash or Hex32("terms incomplete in the events"),
-        expected_terms_hash=terms_hash,
+        agreed=task.agreed(),
+        acknowledged=task.acknowledged is not None,
     )
 
 

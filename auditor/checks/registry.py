@@ -55,7 +55,16 @@ def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judg
 
 def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
-    from sealtrace.auditor.checks import logs, proof, records, registries, starts, tasks, transcripts
+    from sealtrace.auditor.checks import (
+        governance,
+        logs,
+        proof,
+        records,
+        registries,
+        starts,
+        tasks,
+        transcripts,
+    )
 
-    assert all((logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    assert all((governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))

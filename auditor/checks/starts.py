@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from sealtrace.auditor.case import Case
+from sealtrace.auditor.checks.registries import verdict_of
 from sealtrace.auditor.checks.registry import Need, check
 from sealtrace.auditor.findings import Severity, Verdict, satisfied, undetermined, violated
 from sealtrace.auditor.reasons import reasons_against
-from sealtrace.auditor.world import Start, TaskHistory
+from sealtrace.auditor.world import Start, TaskHistory, Topic
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.outcome import Denial
-from sealtrace.protocol.records import Grant, TaskTerms, Use
+from sealtrace.protocol.records import TaskTerms, Use
 
 MISMATCHES = frozenset(
     {
@@ -39,7 +40,7 @@ def uses_are_counted(case: Case) -> Iterator[Verdict]:
     """Every start spent exactly one use of each grant it names, nothing else spent one, and no grant was
     used more often than it allows.
     """
-    yield from _irregular_uses(case)
+    yield from _counted(case, Topic.USES, "The count of uses left does not go down by one.")
     for each in case.world.spent_without_start:
         if case.covers(each.event):
             yield violated(
@@ -80,7 +81,8 @@ def approval_was_given(case: Case) -> Iterator[Verdict]:
         if terms is None:
             yield undetermined(_name(start), "the events that name the task's parties and uses")
             continue
-        grants = [_grant(case, use, start) for use in terms.uses_of(start.party)]
+        facts = case.world.facts(task, terms, start.judged_at)
+        grants = [facts.grants.get(use.grant) for use in terms.uses_of(start.party)]
         approved = task.approvals.get(start.party)
         if any(grant and grant.approval_required for grant in grants) and approved is None:
             yield violated(
@@ -94,6 +96,21 @@ def approval_was_given(case: Case) -> Iterator[Verdict]:
             )
         else:
             yield satisfied(_name(start))
+
+
+@check("ST-G08", Severity.CRITICAL, Need.EVENTS)
+def epsilon_is_counted(case: Case) -> Iterator[Verdict]:
+    """Every start spent of each grant's privacy budget exactly what its task asks, more than nothing and no
+    more than was left.
+    """
+    yield from _counted(case, Topic.EPSILON, "What is left of the privacy budget is not what was not spent.")
+    yield from _starts_without(case, frozenset({Denial.EPSILON_NOT_COVERED}))
+
+
+@check("ST-G09", Severity.CRITICAL, Need.EVENTS)
+def participants_are_allowed(case: Case) -> Iterator[Verdict]:
+    """Where a grant names participants, every start under it had no other parties beside the owner."""
+    yield from _starts_without(case, frozenset({Denial.PARTICIPANT_NOT_ALLOWED}))
 
 
 @check("ST-P01", Severity.CRITICAL, Need.EVENTS)
@@ -110,13 +127,15 @@ def requester_was_active(case: Case) -> Iterator[Verdict]:
 
 @check("ST-D01", Severity.CRITICAL, Need.EVENTS)
 def dataset_was_active(case: Case) -> Iterator[Verdict]:
-    """Every start used only datasets that were registered and not withdrawn."""
+    """Every start used only datasets that were registered and not withdrawn, be they superseded or not."""
     yield from _starts_without(case, frozenset({Denial.DATASET_NOT_ACTIVE}))
 
 
 @check("ST-A01", Severity.CRITICAL, Need.EVENTS)
 def algorithm_was_active(case: Case) -> Iterator[Verdict]:
-    """Every start used only algorithms that were registered, not suspended and not revoked."""
+    """Every start used only algorithms that were registered, not suspended and not revoked, be they
+    superseded or not.
+    """
     yield from _starts_without(case, frozenset({Denial.ALGORITHM_NOT_ACTIVE}))
 
 
@@ -137,8 +156,8 @@ def _starts_without(case: Case, unwanted: frozenset[Denial]) -> Iterator[Verdict
         if terms is None:
             yield undetermined(_name(start), "the events that name the task's parties and uses")
             continue
-        facts = case.world.facts(terms, task.requester, start.judged_at)
-        against = reasons_against(terms, task.requester, start.party, facts, start.event.time)
+        facts = case.world.facts(task, terms, start.judged_at)
+        against = reasons_against(terms, start.party, facts, start.event.time)
         found = [(reason, use) for reason, use in against if reason in unwanted]
         if not found:
             yield satisfied(_name(start))
@@ -159,19 +178,13 @@ def _told(reason: Denial, use: Use | None) -> str:
     return f"{reason.name.lower()} (grant {use.grant})" if use else reason.name.lower()
 
 
-def _grant(case: Case, use: Use, start: Start) -> Grant | None:
-    timeline = case.world.grants.get(use.grant)
-    return timeline.before(start.judged_at) if timeline else None
-
-
-def _irregular_uses(case: Case) -> Iterator[Verdict]:
-    from sealtrace.auditor.checks.registries import verdict_of
-    from sealtrace.auditor.world import Topic
-
-    found = [each for each in case.world.irregular if each.topic is Topic.USES and case.covers(each.event)]
+def _counted(case: Case, topic: Topic, explanation: str) -> Iterator[Verdict]:
+    """One verdict for each count that is wrong, and for each grant whose counts are right."""
+    found = [each for each in case.world.irregular if each.topic is topic and case.covers(each.event)]
     for each in found:
-        yield verdict_of(each, "The count of uses left does not go down by one.")
-    for grant in sorted(set(case.world.grants) - {each.object for each in found}):
+        yield verdict_of(each, explanation)
+    names = {case.world.name(key) for key in case.world.grants}
+    for grant in sorted(names - {each.object for each in found}):
         yield satisfied(grant)
 
 

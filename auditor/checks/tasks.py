@@ -18,14 +18,17 @@ from sealtrace.protocol.outcome import Denial
 
 @check("ST-T01", Severity.CRITICAL, Need.EVENTS)
 def lifecycle_was_kept(case: Case) -> Iterator[Verdict]:
-    """Nothing happened to a task that the lifecycle table does not have, and nothing after its deadline."""
+    """Nothing happened to a task that the lifecycle table does not have, nothing after its deadline, no
+    progress but of a running task, and no stop by a party but of a running task.
+    """
     yield from by_topic(case, Topic.LIFECYCLE, [task.id for task in case.tasks()])
 
 
 @check("ST-T02", Severity.CRITICAL, Need.EVENTS)
 def only_parties_acted(case: Case) -> Iterator[Verdict]:
-    """Only an active requester created a task, only its named parties acted in it, each act once, and it was
-    authorized and running only when all of them had agreed and started.
+    """Only an active requester created a task, only its named parties acted in it, while they were active
+    nodes, each act once and with what it must say, and it was authorized, running and disputed only when all
+    of them had agreed, started and reported.
     """
     yield from by_topic(case, Topic.ACTORS, [task.id for task in case.tasks()])
 
@@ -70,6 +73,22 @@ def started_tasks_ended(case: Case) -> Iterator[Verdict]:
             yield _left_open(task)
         else:
             yield undetermined(task.id, f"it is {state.name} at the last block and its deadline is to come")
+
+
+@check("ST-T06", Severity.MEDIUM, Need.EVENTS)
+def acknowledged_by_the_requester(case: Case) -> Iterator[Verdict]:
+    """Only completed tasks were acknowledged, once, by their requester, for the result of completion."""
+    told = [task.id for task in case.tasks() if task.acknowledged is not None]
+    yield from by_topic(case, Topic.ACKNOWLEDGEMENTS, told)
+
+
+@check("ST-T07", Severity.CRITICAL, Need.EVENTS)
+def created_whole(case: Case) -> Iterator[Verdict]:
+    """Every task was created whole and at once: with a specification, a purpose, a protection and a deadline
+    to come, 1 to 16 parties in ascending order, 1 to 64 uses under a grant each, agreed to by exactly the
+    parties none of whose grants asked for approval, and in a ledger that was not closed.
+    """
+    yield from by_topic(case, Topic.CREATION, [task.id for task in case.tasks()])
 
 
 @check("ST-R01", Severity.HIGH, Need.EVENTS)
@@ -122,8 +141,8 @@ def _refusal(case: Case, task: TaskHistory, event: Event) -> Verdict:
         return undetermined(task.id, "the events that name the task's parties and uses")
     seen: list[Denial] = []
     for place, now in _places(case, task, event):
-        facts = case.world.facts(terms, task.requester, place)
-        seen = [denial for denial, _ in reasons_against(terms, task.requester, party, facts, now)]
+        facts = case.world.facts(task, terms, place)
+        seen = [denial for denial, _ in reasons_against(terms, party, facts, now)]
         if reason in seen:
             return satisfied(task.id)
     return violated(

@@ -2,4 +2,5 @@
 
 from .cli import app
 
-app(prog_name="sealtrace chain")
+if __name__ == "__main__":  # reader processes import this module under another name
+    app(prog_name="sealtrace chain")

@@ -69,16 +69,22 @@ def serve(
     heartbeat: Annotated[
         int, typer.Option(min=0, help="Seconds after which an empty block is made; 0 for never.")
     ] = 0,
+    readers: Annotated[int, typer.Option(min=2, help="Processes that answer reads.")] = 3,
+    read_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds a read may take; what takes longer is ended.")
+    ] = 5.0,
 ) -> None:
     """Hold the chain in a directory (created if absent) and serve its JSON-RPC."""
     logging.getLogger("eth").setLevel(logging.CRITICAL)  # it logs whole databases on failure
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    from .readers import Limits
     from .server import Settings
     from .server import serve as run
 
     try:
         _create(directory, chain_id, alloc, genesis)
-        run(Settings(directory, host, port, block_interval, heartbeat), _announce)
+        limits = Limits(readers, read_seconds)
+        run(Settings(directory, host, port, block_interval, heartbeat, limits), _announce)
     except EmbeddedChainError as error:
         _fail(error)
 

@@ -4,13 +4,15 @@ Pure of policy: what is pending, when a block is due and who may ask is decided 
 Timestamps are unix seconds, and arrive as arguments.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import rlp
-from eth.abc import BlockAPI, BlockHeaderAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
+from eth.abc import BlockAPI, BlockHeaderAPI, ReceiptAPI, SignedTransactionAPI, StateAPI, VirtualMachineAPI
 from eth.chains.base import Chain
 from eth.consensus.applier import ConsensusApplier
 from eth.consensus.noproof import NoProofConsensus
@@ -29,6 +31,7 @@ from trie.hexary import HexaryTrie
 
 from .errors import EXECUTION_REVERTED, PoisonTransaction, RpcError, StoreCorrupted, refused
 from .genesis import Genesis
+from .quick import QuickVM
 from .store import SqliteKV
 
 GAS_ELASTICITY = 2
@@ -36,6 +39,9 @@ GAS_ELASTICITY = 2
 MAX_TRANSACTION_BYTES = 128 * 1024
 """As large as other Ethereum clients relay."""
 HEAD_KEY: Final = b"v1:canonical_head_hash"
+RECURSION_LIMIT = 10_240
+"""As py-evm sets it when it is imported, and other modules of a process may set it back: contracts may call
+each other 1,024 deep, and each call is several of Python's."""
 ERROR_STRING: Final = bytes.fromhex("08c379a0")
 """Selector of ``Error(string)``, what ``require(..., "text")`` reverts with."""
 
@@ -43,15 +49,25 @@ Header = BlockHeaderAPI
 Transaction = SignedTransactionAPI
 
 
+def _without_seal(machine: type[VirtualMachineAPI]) -> Any:
+    return ConsensusApplier(NoProofConsensus).amend_vm_configuration(((0, machine),))
+
+
 class ZeroFeeChain(Chain):
     """Prague rules without a seal, a constant gas limit, and the base fee the rules give."""
 
-    vm_configuration = ConsensusApplier(NoProofConsensus).amend_vm_configuration(((0, PragueVM),))
+    vm_configuration = _without_seal(QuickVM)
 
     def create_header_from_parent(self, parent_header: Header, **params: Any) -> Header:
         """Keep the parent's gas limit: 1024ths up or down would change what a block may use."""
         fixed = {**params, "gas_limit": parent_header.gas_limit}
         return super().create_header_from_parent(parent_header, **fixed)
+
+
+class AuditedChain(ZeroFeeChain):
+    """The same rules in py-evm's own loop: what a verification executes with."""
+
+    vm_configuration = _without_seal(PragueVM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +120,24 @@ class Proof:
     slots: tuple[tuple[int, int, tuple[bytes, ...]], ...]
 
 
-def chain_class(chain_id: int) -> type[ZeroFeeChain]:
+@contextlib.contextmanager
+def deep_calls() -> Iterator[None]:
+    """Let Python recurse as deep as the machine must, for as long as it executes."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def chain_class(chain_id: int, kind: type[ZeroFeeChain] = ZeroFeeChain) -> type[ZeroFeeChain]:
     """Return the chain type that executes with this chain id."""
-    return type("SealtraceChain", (ZeroFeeChain,), {"chain_id": chain_id})
+    return type("SealtraceChain", (kind,), {"chain_id": chain_id})
 
 
 def create_chain(genesis: Genesis, kv: SqliteKV | None = None) -> ZeroFeeChain:
-    """Write the genesis into ``kv`` (memory when left out) and return the chain on it."""
+    """Write the genesis into ``kv`` and return the chain on it; in memory, for an audit, without ``kv``."""
     params = {
         "coinbase": ZERO_ADDRESS,
         "difficulty": 0,
@@ -123,7 +150,7 @@ def create_chain(genesis: Genesis, kv: SqliteKV | None = None) -> ZeroFeeChain:
         bytes.fromhex(account[2:]): {"balance": int(wei), "nonce": 0, "code": b"", "storage": {}}
         for account, wei in genesis.alloc.items()
     }
-    kind: Any = chain_class(genesis.chain_id)
+    kind: Any = chain_class(genesis.chain_id, AuditedChain if kv is None else ZeroFeeChain)
     database = AtomicDB() if kv is None else AtomicDB(kv)
     chain: ZeroFeeChain = kind.from_genesis(database, params, alloc)
     return chain

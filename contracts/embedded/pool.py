@@ -67,13 +67,6 @@ class Pool:
         if not queue:
             del self.by_sender[pending.transaction.sender]
 
-    def next_nonce(self, sender: bytes, nonce: int) -> int:
-        """Return the first nonce from ``nonce`` on that is not pending."""
-        queue = self.by_sender.get(sender, {})
-        while nonce in queue:
-            nonce += 1
-        return nonce
-
     def ready(self, nonce_of: NonceOf) -> Iterator[Transaction]:
         """Return what can be mined now: in order of arrival, each sender's in order of nonce."""
         heads = [

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import IO
 
 import rlp
-from eth.abc import BlockAPI, BlockHeaderAPI
+from eth.abc import BlockAPI, BlockHeaderAPI, StateAPI
 from eth.constants import BLANK_ROOT_HASH
-from eth.exceptions import HeaderNotFound
 from eth.vm.interrupt import EVMMissingData
 from eth_hash.auto import keccak
 
@@ -39,7 +38,6 @@ from .machine import (
     Transaction,
     ZeroFeeChain,
     create_chain,
-    decode_block,
     decode_transaction,
     fill,
     gas_target,
@@ -47,15 +45,16 @@ from .machine import (
     state_at,
 )
 from .pool import Pending, Pool, Rules, Sender, why_malformed, why_refused
-from .store import Store, StoredBlock, StoredLog, StoredTransaction, open_store
+from .reading import Reading
+from .store import Store, StoredBlock, StoredLog, StoredPending, StoredTransaction, open_store
 from .views import receipt_json, receipt_logs
 
 LOCK_NAME = "producer.lock"
 MIN_BLOCK_INTERVAL = 1
 """Seconds. Timestamps are whole and must rise, so faster blocks would run ahead of the clock."""
 
-BUILD_SECONDS = 0.7
-"""How long a block takes on transactions before reads get their turn; no rule, only manners."""
+BUILD_SECONDS = 0.8
+"""How long a block takes on transactions before new ones are accepted; no rule, only manners."""
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +68,15 @@ class Mined:
     dropped: tuple[Dropped, ...]
 
 
-class Producer:
-    """An open chain. Use :func:`open_producer`."""
+class Producer(Reading):
+    """An open chain, and the one who may add to it. Use :func:`open_producer`."""
 
     def __init__(self, genesis: Genesis, store: Store, chain: ZeroFeeChain, lock: IO[str]) -> None:
-        self.genesis = genesis
-        self.store = store
-        self.chain = chain
+        super().__init__(genesis, store, chain)
         self.pool = Pool()
         self._lock = lock
         self._rules = Rules(genesis.chain_id, gas_target(self.head()))
+        self._at_head: tuple[bytes, StateAPI] | None = None
         self._reload_pool()
 
     def close(self) -> None:
@@ -86,32 +84,18 @@ class Producer:
         self.store.close()
         self._lock.close()
 
-    # what the chain holds
-
-    def head(self) -> BlockHeaderAPI:
-        """Return the header of the latest block."""
-        return self.chain.get_canonical_head()
-
-    def header(self, number: int) -> BlockHeaderAPI | None:
-        """Return the header at this height, if there is one."""
-        try:
-            return self.chain.get_canonical_block_header_by_number(number)  # type: ignore[arg-type]
-        except HeaderNotFound:
-            return None
-
-    def block(self, number: int) -> tuple[BlockAPI, StoredBlock] | None:
-        """Return the block at this height, decoded and as stored."""
-        stored = self.store.block(number)
-        return None if stored is None else (decode_block(stored.raw), stored)
-
     def sender(self, address: bytes, header: BlockHeaderAPI | None = None) -> Sender:
-        """Return an account's nonce and balance, by default at the head."""
-        state = state_at(self.chain, header or self.head())
+        """Return an account's nonce and balance, by default at the head; what was read there is kept."""
+        if header is not None:
+            return super().sender(address, header)
+        state = self._head_state()
         return Sender(state.get_nonce(address), state.get_balance(address))  # type: ignore[arg-type]
 
-    def next_nonce(self, address: bytes) -> int:
-        """Return the nonce of an account's next transaction, pending ones counted."""
-        return self.pool.next_nonce(address, self.sender(address).nonce)
+    def _head_state(self) -> StateAPI:
+        head = self.head()
+        if self._at_head is None or self._at_head[0] != head.hash:
+            self._at_head = (head.hash, state_at(self.chain, head))
+        return self._at_head[1]
 
     # accepting
 
@@ -127,7 +111,9 @@ class Producer:
             return transaction.hash
         self._require_acceptable(transaction)
         with self.store.atomically():
-            arrival = self.store.put_pending(transaction.hash, raw)
+            arrival = self.store.put_pending(
+                StoredPending(transaction.hash, raw, transaction.sender, transaction.nonce)
+            )
         self.pool.add(Pending(arrival, transaction))
         return transaction.hash
 
@@ -140,13 +126,15 @@ class Producer:
     def _reload_pool(self) -> None:
         for arrival, raw in self.store.pending():
             self.pool.add(Pending(arrival, decode_transaction(raw)))
+        waiting = ((p.arrival, p.transaction) for p in self.pool.by_hash.values())
+        with self.store.atomically():
+            self.store.name_senders((arrival, each.sender, each.nonce) for arrival, each in waiting)
 
     # making blocks
 
     def ready(self) -> Iterator[Transaction]:
         """Return the transactions that can be mined now, in order."""
-        state = state_at(self.chain, self.head())
-        return self.pool.ready(state.get_nonce)  # type: ignore[arg-type]
+        return self.pool.ready(self._head_state().get_nonce)  # type: ignore[arg-type]
 
     def has_ready(self) -> bool:
         """Tell whether anything can be mined now."""

@@ -1,4 +1,6 @@
-"""JSON-RPC 2.0 over a producer: the method table, single requests and batches.
+"""JSON-RPC 2.0 over an open chain: the method table, single requests and batches.
+
+All but the methods in :data:`WRITES` are answered from the disk, by whoever has it open.
 
 ``latest``, ``safe`` and ``finalized`` name the head: with one producer a block is final when it
 is written. ``pending`` names the head too, except that ``eth_getTransactionCount`` counts the
@@ -10,7 +12,7 @@ or a hash sees exactly that block.
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -38,6 +40,7 @@ from .errors import (
 from .machine import CallRequest
 from .params import LATEST, AtHash, AtNumber, AtTag, BlockRef, LogRequest
 from .producer import Producer, log
+from .reading import Reading
 from .store import LogFilter, StoredBlock
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
@@ -58,7 +61,7 @@ def client_version() -> str:
 class Context:
     """What a method works on."""
 
-    producer: Producer
+    chain: Reading
     clock: Clock = time.time
 
     def resolve(self, ref: BlockRef) -> BlockHeaderAPI:
@@ -72,14 +75,14 @@ class Context:
         """Return the header of a block, or ``None``."""
         match ref:
             case AtTag("earliest"):
-                return self.producer.header(0)
+                return self.chain.header(0)
             case AtTag():
-                return self.producer.head()
+                return self.chain.head()
             case AtNumber(number):
-                return self.producer.header(number) if number < 2**63 else None
+                return self.chain.header(number) if number < 2**63 else None
             case AtHash(block_hash):
-                found = self.producer.store.number_of(block_hash)
-                return None if found is None else self.producer.header(found)
+                found = self.chain.store.number_of(block_hash)
+                return None if found is None else self.chain.header(found)
 
     def executing(self, ref: BlockRef) -> BlockHeaderAPI:
         """Return the header a call at ``ref`` executes under."""
@@ -97,7 +100,7 @@ def _client_version(context: Context) -> str:
 
 
 def _net_version(context: Context) -> str:
-    return str(context.producer.genesis.chain_id)
+    return str(context.chain.genesis.chain_id)
 
 
 def _listening(context: Context) -> bool:
@@ -106,6 +109,10 @@ def _listening(context: Context) -> bool:
 
 def _zero(context: Context) -> str:
     return "0x0"
+
+
+def _one(context: Context) -> str:
+    return "0x1"  # the least EIP-4844 knows; no blobs are taken here
 
 
 def _none_here(context: Context) -> list[str]:
@@ -117,11 +124,11 @@ def _not_syncing(context: Context) -> bool:
 
 
 def _chain_id(context: Context) -> str:
-    return views.quantity(context.producer.genesis.chain_id)
+    return views.quantity(context.chain.genesis.chain_id)
 
 
 def _block_number(context: Context) -> str:
-    return views.quantity(context.producer.head().block_number)
+    return views.quantity(context.chain.head().block_number)
 
 
 def _fee_history(
@@ -143,53 +150,55 @@ def _fee_history(
 
 
 def _balance(context: Context, address: bytes, ref: BlockRef = LATEST) -> str:
-    return views.quantity(context.producer.sender(address, context.resolve(ref)).balance)
+    return views.quantity(context.chain.sender(address, context.resolve(ref)).balance)
 
 
 def _transaction_count(context: Context, address: bytes, ref: BlockRef = LATEST) -> str:
     if ref == AtTag("pending"):
-        return views.quantity(context.producer.next_nonce(address))
-    return views.quantity(context.producer.sender(address, context.resolve(ref)).nonce)
+        return views.quantity(context.chain.next_nonce(address))
+    return views.quantity(context.chain.sender(address, context.resolve(ref)).nonce)
 
 
 def _code(context: Context, address: bytes, ref: BlockRef = LATEST) -> str:
-    state = machine.state_at(context.producer.chain, context.resolve(ref))
+    state = machine.state_at(context.chain.chain, context.resolve(ref))
     return views.data(state.get_code(address))  # type: ignore[arg-type]
 
 
 def _storage_at(context: Context, address: bytes, slot: int, ref: BlockRef = LATEST) -> str:
-    state = machine.state_at(context.producer.chain, context.resolve(ref))
+    state = machine.state_at(context.chain.chain, context.resolve(ref))
     return views.data(views.word(state.get_storage(address, slot)))  # type: ignore[arg-type]
 
 
 def _proof(context: Context, address: bytes, slots: tuple[int, ...], ref: BlockRef = LATEST) -> views.Json:
     header = context.resolve(ref)
-    proof = machine.prove(context.producer.chain, header, address, slots)
+    proof = machine.prove(context.chain.chain, header, address, slots)
     return views.proof_json(address, proof)
 
 
 def _call(context: Context, request: CallRequest, ref: BlockRef = LATEST) -> str:
-    return views.data(machine.call(context.producer.chain, context.executing(ref), request))
+    return views.data(machine.call(context.chain.chain, context.executing(ref), request))
 
 
 def _estimate_gas(context: Context, request: CallRequest, ref: BlockRef = LATEST) -> str:
     header = context.executing(ref)
-    return views.quantity(machine.estimate_gas(context.producer.chain, header, request))
+    return views.quantity(machine.estimate_gas(context.chain.chain, header, request))
 
 
 # transactions
 
 
 def _send_raw_transaction(context: Context, raw: bytes) -> str:
-    return views.data(context.producer.submit(raw))
+    if not isinstance(context.chain, Producer):
+        raise RpcError(INTERNAL_ERROR, "internal error: a reader was given a transaction")
+    return views.data(context.chain.submit(raw))
 
 
 def _transaction_by_hash(context: Context, transaction_hash: bytes) -> views.Json | None:
-    if pending := context.producer.pool.by_hash.get(transaction_hash):
-        return views.transaction_json(pending.transaction)
-    if (place := context.producer.store.transaction(transaction_hash)) is None:
+    if pending := context.chain.pending(transaction_hash):
+        return views.transaction_json(pending)
+    if (place := context.chain.store.transaction(transaction_hash)) is None:
         return None
-    found = context.producer.block(place.number)
+    found = context.chain.block(place.number)
     if found is None:
         return None
     transaction = found[0].transactions[place.position]
@@ -197,12 +206,48 @@ def _transaction_by_hash(context: Context, transaction_hash: bytes) -> views.Jso
 
 
 def _receipt(context: Context, transaction_hash: bytes) -> views.Json | None:
-    place = context.producer.store.transaction(transaction_hash)
+    place = context.chain.store.transaction(transaction_hash)
     return None if place is None else json.loads(place.receipt)
 
 
+def _health(context: Context) -> views.Json:
+    """Return what ``GET /`` shows."""
+    head = context.chain.head()
+    return {
+        "chainId": context.chain.genesis.chain_id,
+        "head": {"number": head.block_number, "hash": head.hex_hash, "time": head.timestamp},
+        "pending": context.chain.store.pending_count(),
+        "clientVersion": client_version(),
+    }
+
+
 def _dropped(context: Context, transaction_hash: bytes) -> str | None:
-    return context.producer.store.dropped_reason(transaction_hash)
+    return context.chain.store.dropped_reason(transaction_hash)
+
+
+def _transaction_at(context: Context, ref: BlockRef, position: int) -> views.Json | None:
+    header = context.find(ref)
+    found = None if header is None else context.chain.block(header.block_number)
+    if found is None or position >= len(found[0].transactions):
+        return None
+    return views.transaction_json(found[0].transactions[position], (found[0].header, position))
+
+
+def _transaction_at_hash(context: Context, block_hash: bytes, position: int) -> views.Json | None:
+    return _transaction_at(context, AtHash(block_hash), position)
+
+
+def _raw_transaction(context: Context, transaction_hash: bytes) -> str | None:
+    if pending := context.chain.pending(transaction_hash):
+        return views.data(pending.encode())
+    if (place := context.chain.store.transaction(transaction_hash)) is None:
+        return None
+    found = context.chain.block(place.number)
+    return None if found is None else views.data(found[0].transactions[place.position].encode())
+
+
+def _pool_status(context: Context) -> views.Json:
+    return {"pending": views.quantity(context.chain.store.pending_count()), "queued": "0x0"}
 
 
 # blocks
@@ -210,7 +255,7 @@ def _dropped(context: Context, transaction_hash: bytes) -> str | None:
 
 def _block(context: Context, ref: BlockRef, full: bool) -> views.Json | None:
     header = context.find(ref)
-    found = None if header is None else context.producer.block(header.block_number)
+    found = None if header is None else context.chain.block(header.block_number)
     return None if found is None else views.block_json(*found, full=full)
 
 
@@ -222,7 +267,7 @@ def _count(context: Context, ref: BlockRef) -> str | None:
     header = context.find(ref)
     if header is None:
         return None
-    return views.quantity(len(context.producer.store.receipts(header.block_number)))
+    return views.quantity(len(context.chain.store.receipts(header.block_number)))
 
 
 def _count_by_hash(context: Context, block_hash: bytes) -> str | None:
@@ -233,7 +278,7 @@ def _block_receipts(context: Context, ref: BlockRef) -> list[views.Json] | None:
     header = context.find(ref)
     if header is None:
         return None
-    return [json.loads(text) for text in context.producer.store.receipts(header.block_number)]
+    return [json.loads(text) for text in context.chain.store.receipts(header.block_number)]
 
 
 def _raw_block(context: Context, ref: BlockRef) -> str:
@@ -244,12 +289,35 @@ def _raw_header(context: Context, ref: BlockRef) -> str:
     return views.data(rlp.encode(context.resolve(ref)))
 
 
+def _raw_receipts(context: Context, ref: BlockRef) -> list[str]:
+    block = context.chain.block(context.resolve(ref).block_number)
+    if block is None:
+        raise refused(f"header not found: {ref}")
+    return [views.data(receipt.encode()) for receipt in block[0].get_receipts(context.chain.chain.chaindb)]
+
+
+def _no_uncles(context: Context, ref: BlockRef) -> str | None:
+    return None if context.find(ref) is None else "0x0"
+
+
+def _no_uncles_by_hash(context: Context, block_hash: bytes) -> str | None:
+    return _no_uncles(context, AtHash(block_hash))
+
+
+def _no_uncle(context: Context, ref: BlockRef, position: int) -> None:
+    return None
+
+
+def _no_uncle_by_hash(context: Context, block_hash: bytes, position: int) -> None:
+    return None
+
+
 def _genesis(context: Context) -> views.Json:
-    return genesis_file.to_json(context.producer.genesis)
+    return genesis_file.to_json(context.chain.genesis)
 
 
 def _stored(context: Context, ref: BlockRef) -> StoredBlock:
-    stored = context.producer.store.block(context.resolve(ref).block_number)
+    stored = context.chain.store.block(context.resolve(ref).block_number)
     if stored is None:
         raise refused(f"header not found: {ref}")
     return stored
@@ -263,7 +331,7 @@ def _logs(context: Context, request: LogRequest) -> list[views.Json]:
     if first > last and AtTag not in (type(request.first), type(request.last)):
         raise invalid_params(f"fromBlock {first} is after toBlock {last}")
     wanted = LogFilter(first, last, request.addresses, request.topics)
-    found = context.producer.store.logs(wanted, MAX_LOGS + 1)
+    found = context.chain.store.logs(wanted, MAX_LOGS + 1)
     if len(found) > MAX_LOGS:
         raise RpcError(LIMIT_EXCEEDED, _too_many(first, found[-1][0].number))
     return [views.log_json(*one) for one in found]
@@ -325,6 +393,7 @@ METHODS: dict[str, Method] = {
     "eth_syncing": Method(_not_syncing),
     "eth_gasPrice": Method(_zero),
     "eth_maxPriorityFeePerGas": Method(_zero),
+    "eth_blobBaseFee": Method(_one),
     "eth_feeHistory": Method(_fee_history, (params.count, params.number_or_tag, params.percentiles), 2),
     "eth_getBalance": Method(_balance, (_ADDRESS, _REF), 1),
     "eth_getTransactionCount": Method(_transaction_count, (_ADDRESS, _REF), 1),
@@ -335,34 +404,123 @@ METHODS: dict[str, Method] = {
     "eth_estimateGas": Method(_estimate_gas, (params.call_request, _REF), 1),
     "eth_sendRawTransaction": Method(_send_raw_transaction, (params.hex_data,), 1),
     "eth_getTransactionByHash": Method(_transaction_by_hash, (_HASH,), 1),
+    "eth_getTransactionByBlockNumberAndIndex": Method(
+        _transaction_at, (params.number_or_tag, params.quantity), 2
+    ),
+    "eth_getTransactionByBlockHashAndIndex": Method(_transaction_at_hash, (_HASH, params.quantity), 2),
+    "eth_getRawTransactionByHash": Method(_raw_transaction, (_HASH,), 1),
     "eth_getTransactionReceipt": Method(_receipt, (_HASH,), 1),
     "eth_getBlockByNumber": Method(_block, (params.number_or_tag, params.flag), 2),
     "eth_getBlockByHash": Method(_block_by_hash, (_HASH, params.flag), 2),
     "eth_getBlockTransactionCountByNumber": Method(_count, (params.number_or_tag,), 1),
     "eth_getBlockTransactionCountByHash": Method(_count_by_hash, (_HASH,), 1),
+    "eth_getUncleCountByBlockNumber": Method(_no_uncles, (params.number_or_tag,), 1),
+    "eth_getUncleCountByBlockHash": Method(_no_uncles_by_hash, (_HASH,), 1),
+    "eth_getUncleByBlockNumberAndIndex": Method(_no_uncle, (params.number_or_tag, params.quantity), 2),
+    "eth_getUncleByBlockHashAndIndex": Method(_no_uncle_by_hash, (_HASH, params.quantity), 2),
     "eth_getBlockReceipts": Method(_block_receipts, (_REF,), 1),
     "eth_getLogs": Method(_logs, (params.log_request,), 1),
     "debug_getRawBlock": Method(_raw_block, (_REF,), 1),
     "debug_getRawHeader": Method(_raw_header, (_REF,), 1),
+    "debug_getRawReceipts": Method(_raw_receipts, (_REF,), 1),
+    "debug_getRawTransaction": Method(_raw_transaction, (_HASH,), 1),
+    "txpool_status": Method(_pool_status),
     "sealtrace_genesis": Method(_genesis),
+    "sealtrace_health": Method(_health),
     "sealtrace_droppedReason": Method(_dropped, (_HASH,), 1),
 }
+
+
+_SIGN_YOURSELF = "this chain holds no keys; sign the transaction yourself and use eth_sendRawTransaction"
+_ASK_AGAIN = "nothing is kept between requests here; ask eth_getLogs for the blocks since your last one"
+_RUN_AGAIN = (
+    "nothing is traced here; execute the blocks again with the genesis file (`sealtrace chain verify`)"
+)
+NOT_HERE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("eth_sendTransaction", "eth_signTransaction", "eth_sign", "personal_sign"), _SIGN_YOURSELF
+    ),
+    **dict.fromkeys(
+        (
+            "eth_subscribe",
+            "eth_unsubscribe",
+            "eth_newFilter",
+            "eth_newBlockFilter",
+            "eth_newPendingTransactionFilter",
+            "eth_getFilterChanges",
+            "eth_getFilterLogs",
+            "eth_uninstallFilter",
+        ),
+        _ASK_AGAIN,
+    ),
+    **dict.fromkeys(
+        ("debug_traceTransaction", "debug_traceCall", "debug_traceBlockByNumber", "debug_traceBlockByHash"),
+        _RUN_AGAIN,
+    ),
+}
+"""What Ethereum clients may ask for and this chain does not do, each with what to do instead."""
+
+WRITES = frozenset({"eth_sendRawTransaction"})
+"""What only the producer answers."""
+EXECUTIONS = frozenset({"eth_call", "eth_estimateGas"})
+"""What takes as long as whoever asks wants it to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The requests of one HTTP body, each still to be checked."""
+
+    requests: list[object]
+    is_batch: bool
+
+
+def read_body(body: bytes) -> Asked:
+    """Return the requests of an HTTP body; raises :class:`RpcError` when it holds none, or too many."""
+    try:
+        content = shallow_json.loads(body)
+    except ValueError as error:
+        raise RpcError(PARSE_ERROR, f"parse error: {error}") from error
+    if not isinstance(content, list):
+        return Asked([content], is_batch=False)
+    if not 0 < len(content) <= MAX_BATCH:
+        problem = f"a batch has 1 to {MAX_BATCH} requests, this one {len(content)}"
+        raise RpcError(INVALID_REQUEST, problem)
+    return Asked(content, is_batch=True)
+
+
+def write_body(asked: Asked, answers: Sequence[bytes]) -> bytes | None:
+    """Return the HTTP body of the answers (empty for notifications); ``None`` when there is none."""
+    given = [answer for answer in answers if answer]
+    if not given:
+        return None
+    return b"[" + b",".join(given) + b"]" if asked.is_batch else given[0]
+
+
+def is_one_of(methods: Collection[str], request: object) -> bool:
+    """Tell whether a request, well formed or not, is for one of ``methods``."""
+    return isinstance(request, dict) and request.get("method") in methods
+
+
+def answer(context: Context, request: object) -> bytes:
+    """Answer one request in JSON; empty for a notification."""
+    answer = answer_request(context, request)
+    return b"" if answer is None else _encode(answer)
+
+
+def error_answer(request: object, error: RpcError) -> bytes:
+    """Return the answer to a request that ended before it was answered; empty for a notification."""
+    if isinstance(request, dict) and "id" not in request:
+        return b""
+    return _encode(_error(request.get("id") if isinstance(request, dict) else None, error))
 
 
 def answer_body(context: Context, body: bytes) -> bytes | None:
     """Answer one HTTP body: a request or a batch; ``None`` when only notifications came."""
     try:
-        content = shallow_json.loads(body)
-    except ValueError as error:
-        return _encode(_error(None, RpcError(PARSE_ERROR, f"parse error: {error}")))
-    if not isinstance(content, list):
-        answer = answer_request(context, content)
-        return None if answer is None else _encode(answer)
-    if not 0 < len(content) <= MAX_BATCH:
-        problem = f"a batch has 1 to {MAX_BATCH} requests, this one {len(content)}"
-        return _encode(_error(None, RpcError(INVALID_REQUEST, problem)))
-    answers = [a for request in content if (a := answer_request(context, request)) is not None]
-    return _encode(answers) if answers else None
+        asked = read_body(body)
+    except RpcError as error:
+        return error_answer(None, error)
+    return write_body(asked, [answer(context, request) for request in asked.requests])
 
 
 def answer_request(context: Context, request: object) -> views.Json | None:
@@ -384,7 +542,8 @@ def answer_request(context: Context, request: object) -> views.Json | None:
 def _dispatch(context: Context, name: str, given: object) -> object:
     method = METHODS.get(name)
     if method is None:
-        raise RpcError(METHOD_NOT_FOUND, f"the method {name[:80]} does not exist here")
+        instead = NOT_HERE.get(name, "docs/embedded.md lists those that do")
+        raise RpcError(METHOD_NOT_FOUND, f"the method {name[:80]} does not exist here: {instead}")
     try:
         return method(context, given)
     except RpcError:

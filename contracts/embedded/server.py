@@ -1,7 +1,8 @@
 """The producing process: JSON-RPC over HTTP, and the loop that makes blocks.
 
-One worker thread owns the producer; the event loop only carries bytes. HTTP is a few lines of
-ASGI: ``GET /`` answers the chain's health, ``POST /`` takes JSON-RPC.
+One worker thread owns the producer; what changes nothing is answered by reader processes; the event
+loop only carries bytes. HTTP is a few lines of ASGI: ``GET /`` answers the chain's health, ``POST /``
+takes JSON-RPC.
 """
 
 import asyncio
@@ -15,15 +16,19 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import uvicorn
 
 from . import rpc
-from .errors import INVALID_REQUEST, AddressUnusable, PortTaken
+from .errors import INVALID_REQUEST, AddressUnusable, PortTaken, RpcError
+from .machine import deep_calls
 from .producer import MIN_BLOCK_INTERVAL, Producer, open_producer
+from .readers import STACK_BYTES, Limits, Readers
 
 ENDPOINT_NAME = "endpoint.json"
 COLLECT_SECONDS = 0.05
@@ -33,8 +38,6 @@ RETRY_SECONDS = 5.0
 BODY_SECONDS = 30.0
 """How long a client may take to send its request."""
 SHUTDOWN_SECONDS = 3
-STACK_BYTES = 128 * 1024 * 1024
-"""Address space, not memory: contracts may call each other 1,024 deep."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -59,6 +62,7 @@ class Settings:
     port: int = 0
     block_interval: int = MIN_BLOCK_INTERVAL
     heartbeat: int = 0
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(slots=True)
@@ -87,6 +91,10 @@ class Service:
     def __init__(self, producer: Producer, settings: Settings) -> None:
         self._producer = producer
         self._context = rpc.Context(producer)
+        self._readers = Readers(settings.directory, settings.limits)
+        self._reading = ThreadPoolExecutor(settings.limits.readers, thread_name_prefix="reader")
+        self._executions = asyncio.Semaphore(settings.limits.executions)
+        self._awaiting = 0
         self._pace = Pace(settings.block_interval, settings.heartbeat, time.monotonic())
         threading.stack_size(STACK_BYTES)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="chain")
@@ -106,7 +114,7 @@ class Service:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["method"], scope["path"]:
             case "GET", "/":
-                await _reply(send, 200, await self._in_worker(self._health))
+                await _reply(send, 200, await self._health())
             case "POST", "/":
                 await self._post(scope, receive, send)
             case _, "/":
@@ -127,19 +135,46 @@ class Service:
         if body is None:
             await _reply(send, 413, _problem(f"a body has at most {rpc.MAX_BODY_BYTES} bytes"))
             return
-        answer = await self._in_worker(rpc.answer_body, self._context, body)
-        self._wake.set()
+        answer = await self._answer_body(body)
         await _reply(send, 204 if answer is None else 200, answer or b"")
 
-    def _health(self) -> bytes:
-        head = self._producer.head()
-        health = {
-            "chainId": self._producer.genesis.chain_id,
-            "head": {"number": head.block_number, "hash": head.hex_hash, "time": head.timestamp},
-            "pending": len(self._producer.pool.by_hash),
-            "clientVersion": rpc.client_version(),
-        }
-        return json.dumps(health).encode()
+    async def _answer_body(self, body: bytes) -> bytes | None:
+        try:
+            asked = rpc.read_body(body)
+        except RpcError as error:
+            return rpc.error_answer(None, error)
+        answers: list[bytes] = []
+        for is_write, run in groupby(asked.requests, partial(rpc.is_one_of, rpc.WRITES)):
+            answer = self._write if is_write else self._read
+            answers += await answer(list(run))
+        return rpc.write_body(asked, answers)
+
+    async def _write(self, requests: list[object]) -> list[bytes]:
+        answers = await self._in_worker(lambda: [rpc.answer(self._context, each) for each in requests])
+        self._wake.set()
+        return answers
+
+    async def _read(self, requests: list[object]) -> list[bytes]:
+        if not any(rpc.is_one_of(rpc.EXECUTIONS, each) for each in requests):
+            return await self._by_reader(requests, lambda: False)
+        self._awaiting += 1
+        try:
+            await self._executions.acquire()
+        finally:
+            self._awaiting -= 1
+        try:
+            return await self._by_reader(requests, lambda: self._awaiting > 0)
+        finally:
+            self._executions.release()
+
+    async def _by_reader(self, requests: list[object], is_awaited: Callable[[], bool]) -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        answering = loop.run_in_executor(self._reading, self._readers.answer, requests, is_awaited)
+        return await asyncio.shield(answering)  # the reader is busy, even if who asked has left
+
+    async def _health(self) -> bytes:
+        (answer,) = await self._read([{"jsonrpc": "2.0", "id": 1, "method": "sealtrace_health"}])
+        return json.dumps(json.loads(answer).get("result")).encode()
 
     async def _in_worker(self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
@@ -163,6 +198,8 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             self._worker.shutdown(wait=True)
+            self._readers.close()
+            self._reading.shutdown(wait=False, cancel_futures=True)
 
     async def _produce(self) -> None:
         """Make blocks for as long as the service runs; a failure is logged and tried again."""
@@ -208,7 +245,7 @@ def serve(settings: Settings, announce: Announce) -> None:
     """
     producer = open_producer(settings.directory)
     try:
-        with listening(settings.host, settings.port) as listener:
+        with deep_calls(), listening(settings.host, settings.port) as listener:
             _run(producer, settings, listener, announce)
     finally:
         producer.close()

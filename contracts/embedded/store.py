@@ -16,7 +16,9 @@ from eth.db.backends.base import BaseDB
 from .errors import StoreCorrupted, StoreFull, StoreUnavailable
 
 FILE_NAME = "chain.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 did not say whose a pending transaction is; all that readers of blocks look at is the same."""
 DROPPED_KEPT = 10_000
 """How many reasons of dropped transactions are kept, the latest."""
 
@@ -37,11 +39,24 @@ create table logs (
 ) without rowid;
 create index logs_by_address on logs (address, number);
 create index logs_by_topic on logs (t0, number);
-create table pool (arrival integer primary key, hash blob not null unique, raw blob not null);
+create table pool (
+  arrival integer primary key, hash blob not null unique, raw blob not null, sender blob, nonce integer
+);
+create index pool_by_sender on pool (sender, nonce);
 create table dropped (
   n integer primary key autoincrement, hash blob not null unique, reason text not null
 );
 """
+
+
+UPGRADES: Final = {
+    1: """
+alter table pool add column sender blob;
+alter table pool add column nonce integer;
+create index pool_by_sender on pool (sender, nonce);
+"""
+}
+"""From each earlier version to the next. Who sent what was pending is filled in by the producer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,16 @@ class StoredTransaction:
     number: int
     position: int
     receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPending:
+    """An accepted transaction on its way into the pool's table."""
+
+    hash: bytes
+    raw: bytes
+    sender: bytes
+    nonce: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +157,16 @@ class Store:
                 if self.connection.in_transaction:  # a full disk has rolled back already
                     self.connection.execute("rollback")
                 raise
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read inside see one moment, whatever a producer writes meanwhile."""
+        self.connection.execute("begin")
+        try:
+            yield
+        finally:
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
@@ -210,16 +245,37 @@ class Store:
 
     # the pool
 
-    def put_pending(self, transaction_hash: bytes, raw: bytes) -> int:
+    def put_pending(self, accepted: StoredPending) -> int:
         """Keep an accepted transaction; returns its place in the order of arrival."""
-        self.connection.execute("delete from dropped where hash = ?", (transaction_hash,))
-        insert = "insert into pool (hash, raw) values (?, ?)"
-        return int(self.connection.execute(insert, (transaction_hash, raw)).lastrowid or 0)
+        self.connection.execute("delete from dropped where hash = ?", (accepted.hash,))
+        insert = "insert into pool (hash, raw, sender, nonce) values (?, ?, ?, ?)"
+        row = (accepted.hash, accepted.raw, accepted.sender, accepted.nonce)
+        return int(self.connection.execute(insert, row).lastrowid or 0)
 
     def pending(self) -> list[tuple[int, bytes]]:
         """Return arrival and raw bytes of every accepted transaction not yet mined."""
         query = "select arrival, raw from pool order by arrival"
         return self.connection.execute(query).fetchall()
+
+    def pending_raw(self, transaction_hash: bytes) -> bytes | None:
+        """Return a pending transaction's bytes."""
+        row = self.connection.execute("select raw from pool where hash = ?", (transaction_hash,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def pending_count(self) -> int:
+        """Return how many accepted transactions wait."""
+        return int(self.connection.execute("select count(*) from pool").fetchone()[0])
+
+    def pending_nonces(self, sender: bytes) -> Iterator[int]:
+        """Return the nonces of a sender's pending transactions, the lowest first."""
+        query = "select nonce from pool where sender = ? order by nonce"
+        return (int(row[0]) for row in self.connection.execute(query, (sender,)))
+
+    def name_senders(self, senders: Iterable[tuple[int, bytes, int]]) -> None:
+        """Fill in sender and nonce, by arrival, where version 1 had none."""
+        rows = ((sender, nonce, arrival) for arrival, sender, nonce in senders)
+        update = "update pool set sender = ?, nonce = ? where arrival = ? and sender is null"
+        self.connection.executemany(update, rows)
 
     def remove_pending(self, hashes: Iterable[bytes]) -> None:
         """Forget pending transactions, because they are mined or dropped."""
@@ -270,23 +326,32 @@ def open_store(directory: Path) -> Store:
 
 
 def open_copy(directory: Path) -> Store:
-    """Open the database for reading only, also while a producer writes to it."""
+    """Open the database for reading only, also while a producer writes to it.
+
+    Raises :class:`StoreCorrupted` or :class:`StoreUnavailable`.
+    """
     path = (directory / FILE_NAME).resolve()
     with named_errors():
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
-        _refuse_other_version(connection)
+        _refuse_other_version(connection, READABLE_VERSIONS)
+        connection.execute("pragma mmap_size = 1073741824")  # each commit empties a reader's own cache
     return Store(connection)
 
 
 def _require_schema(connection: sqlite3.Connection) -> None:
     if _version(connection) == 0:
-        script = f"begin; {SCHEMA} pragma user_version = {SCHEMA_VERSION}; commit;"
-        connection.executescript(script)
-    _refuse_other_version(connection)
+        _run(connection, SCHEMA, SCHEMA_VERSION)
+    while (version := _version(connection)) in UPGRADES:
+        _run(connection, UPGRADES[version], version + 1)
+    _refuse_other_version(connection, (SCHEMA_VERSION,))
 
 
-def _refuse_other_version(connection: sqlite3.Connection) -> None:
-    if (version := _version(connection)) != SCHEMA_VERSION:
+def _run(connection: sqlite3.Connection, script: str, version: int) -> None:
+    connection.executescript(f"begin; {script} pragma user_version = {version}; commit;")
+
+
+def _refuse_other_version(connection: sqlite3.Connection, known: Sequence[int]) -> None:
+    if (version := _version(connection)) not in known:
         raise StoreCorrupted(f"its layout is version {version}, this program's {SCHEMA_VERSION}")
 
 

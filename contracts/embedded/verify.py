@@ -17,7 +17,7 @@ from . import genesis as genesis_file
 from . import shallow_json
 from .errors import BlockRejected, GenesisInvalid, NoChainHere, SourceUnreachable
 from .genesis import Genesis
-from .machine import ZeroFeeChain, create_chain, decode_block, why_not_ours
+from .machine import ZeroFeeChain, create_chain, decode_block, deep_calls, why_not_ours
 from .store import FILE_NAME, named_errors, open_copy
 
 REQUEST_SECONDS = 30.0
@@ -52,6 +52,11 @@ def reexecute(genesis: Genesis, blocks: Iterable[RawBlock]) -> Verification:
 
     Raises :class:`BlockRejected` at the first that does not follow.
     """
+    with deep_calls():
+        return _reexecuted(genesis, blocks)
+
+
+def _reexecuted(genesis: Genesis, blocks: Iterable[RawBlock]) -> Verification:
     chain = create_chain(genesis)
     first = chain.get_canonical_head()
     transactions = 0

@@ -112,17 +112,18 @@ def list_datasets(operations: OperationsDep, _: ReaderDep) -> list[models.Datase
     "/datasets",
     status_code=201,
     tags=["datasets"],
-    responses=problems(*_ACT, PathNotAllowed, DatasetUnreadable),
+    responses=problems(*_ACT, PathNotAllowed, DatasetUnreadable, DatasetNotFound),
 )
 def add_dataset(body: models.AddDataset, operations: OperationsDep, _: OperatorDep) -> models.Dataset:
     """Fingerprint a table on the node's disk and put its salted commitment on the chain.
 
     The path must lie under one of ``data_dirs``. The table is not copied unless ``copy_in`` says so. Added
-    again unchanged, it is the same dataset.
+    again unchanged, it is the same dataset. With ``supersedes`` it is that dataset's next version.
     """
     path = allowed(Path(body.path), operations.node.settings.data_dirs)
     data_class = DataClass[body.data_class.upper()]
-    return models.Dataset(**operations.add_dataset(path, body.name, data_class, copy=body.copy_in))
+    added = operations.add_dataset(path, body.name, data_class, copy=body.copy_in, supersedes=body.supersedes)
+    return models.Dataset(**added)
 
 
 @router.delete("/datasets/{dataset}", tags=["datasets"], responses=problems(*_ACT, DatasetNotFound))
@@ -138,13 +139,21 @@ def list_grants(operations: OperationsDep, _: ReaderDep) -> list[models.Grant]:
 
 
 @router.post(
-    "/grants", status_code=201, tags=["grants"], responses=problems(*_ACT, DatasetNotFound, UnknownProtection)
+    "/grants",
+    status_code=201,
+    tags=["grants"],
+    responses=problems(*_ACT, DatasetNotFound, GrantNotFound, UnknownProtection),
 )
 def issue_grant(body: models.IssueGrant, operations: OperationsDep, _: OperatorDep) -> models.Grant:
-    """Issue a grant and wait until the chain has it. The same ``reference`` again is the same grant."""
-    words = body.model_dump(exclude={"reference", "protections"})
-    order = GrantOrder(**words, protections=tuple(body.protections))
-    return models.Grant(**operations.issue_grant(order, body.reference))
+    """Issue a grant and wait until the chain has it. The same ``reference`` again is the same grant.
+
+    ``participants`` are the only ones who may be parties beside this node; ``replaces`` ends another grant in
+    the same step.
+    """
+    words = body.model_dump(exclude={"reference", "replaces", "protections", "participants"})
+    words |= {"protections": tuple(body.protections), "participants": tuple(body.participants)}
+    order = GrantOrder(**words)
+    return models.Grant(**operations.issue_grant(order, body.reference, body.replaces))
 
 
 @router.post("/grants/{grant}/revoke", tags=["grants"], responses=problems(*_ACT, GrantNotFound))

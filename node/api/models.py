@@ -31,6 +31,7 @@ class AddDataset(_Body):
     name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     data_class: Literal["general", "important", "core"] = "general"
     copy_in: bool = False
+    supersedes: Hex32Field | None = None
 
 
 class Dataset(BaseModel):
@@ -78,6 +79,8 @@ class IssueGrant(_Body):
     protections: Annotated[list[str], Field(min_length=1, max_length=16)]
     approval_required: bool = False
     epsilon_millionths: Annotated[int, Field(ge=0, lt=2**48)] = 0
+    participants: Annotated[list[AddressField], Field(max_length=16)] = Field(default_factory=list)
+    replaces: Hex32Field | None = None
     reference: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
 
 
@@ -97,6 +100,8 @@ class Grant(BaseModel):
     protections: list[str]
     approval_required: bool
     epsilon_millionths: int
+    epsilon_left: int
+    participants: list[str] = Field(default_factory=list)
     status: str
 
 

@@ -38,6 +38,8 @@ GROUPS = {
     "audit": Group("sealtrace.auditor.cli", "app", "Replay the chain, compare evidence, write reports."),
     "scheduler": Group("sealtrace.scheduler.cli", "app", "Introduce parties and carry ciphertext."),
     "registrar": Group("sealtrace.contracts.registrar_cli", "app", "Admit, suspend and retire nodes."),
+    "consortium": Group("sealtrace.contracts.consortium_cli", "app", "Members, proposals, votes, offices."),
+    "act": Group("sealtrace.contracts.act_cli", "app", "Sign acts away from the chain; submit others'."),
     "contracts": Group("sealtrace.contracts.cli", "app", "Build, deploy and verify the contracts."),
     "chain": Group("sealtrace.contracts.embedded.cli", "app", "The embedded chain: serve and verify."),
 }

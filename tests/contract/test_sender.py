@@ -16,7 +16,7 @@ from sealtrace.contracts.client import Chain
 from sealtrace.contracts.errors import ChainUnreachable, NonceTaken, NotAccepted, NotMined, Reverted
 from sealtrace.contracts.link import Failure, Link
 from sealtrace.contracts.outbox import State
-from sealtrace.contracts.sender import Sender
+from sealtrace.contracts.sender import FILLER, Fees, Sender, read_transaction
 from sealtrace.protocol.outcome import Denial
 
 
@@ -43,6 +43,9 @@ class Between:
         if isinstance(answer, Failure):
             raise answer.error()
         return answer
+
+    def everywhere(self, method: str, *params: Any) -> list[Any]:
+        return [self.attempt(method, *params)]
 
     def batch(self, asks: Any) -> list[Any]:
         return [self.attempt(ask.method, *ask.params) for ask in asks]
@@ -323,6 +326,128 @@ def test_many_threads_over_one_database_leave_no_gap_and_send_nothing_twice(
     with engine.connect() as db:
         nonces = [n for (n,) in db.execute(sa.text("select nonce from outbox order by nonce"))]
     assert nonces == list(range(7, 19))
+
+
+def test_a_receipt_of_a_block_that_is_not_on_the_chain_is_not_believed(
+    sender: Sender, between: Between, world: World
+) -> None:
+    sender.submit("anchor:1", root(1))
+
+    def elsewhere(hash: str) -> Any:
+        return {**world.link.attempt("eth_getTransactionReceipt", hash), "blockHash": h("another branch")}
+
+    between.rules["eth_getTransactionReceipt"] = elsewhere
+    with pytest.raises(NotMined):
+        sender.wait("anchor:1", timeout_s=0.1)
+    assert sender.progress("anchor:1").state is State.SENT  # type: ignore[union-attr]
+    between.rules.clear()
+    assert sender.wait("anchor:1").events
+
+
+def test_a_receipt_of_another_transaction_is_not_believed(
+    sender: Sender, between: Between, world: World
+) -> None:
+    other = sender.send("anchor:1", root(1)).transaction
+    hash = sender.submit("anchor:2", root(2))
+    receipt = world.link.attempt("eth_getTransactionReceipt", other)
+    between.rules["eth_getTransactionReceipt"] = lambda _: receipt
+    with pytest.raises(NotMined, match=hash):
+        sender.wait("anchor:2", timeout_s=0.1)
+
+
+@pytest.mark.parametrize("nonsense", [{}, {"status": "0x1"}, "0x1", 7, ["0x"]])
+def test_a_receipt_that_is_none_is_waited_out(sender: Sender, between: Between, nonsense: Any) -> None:
+    sender.submit("anchor:1", root(1))
+    between.rules["eth_getTransactionReceipt"] = lambda _: nonsense
+    with pytest.raises(NotMined, match="cannot be read"):
+        sender.wait("anchor:1", timeout_s=0.1)
+    between.rules.clear()
+    assert sender.wait("anchor:1").events
+
+
+def test_an_earlier_version_that_holds_the_nonce_is_ours_and_no_reason_to_sign_again(
+    sender: Sender, between: Between
+) -> None:
+    first = sender.submit("anchor:1", root(1))
+    row = sender._outbox.find("anchor:1")
+    assert row is not None
+    sender._outbox.supersede(row, sender._signer(read_transaction(row.raw), Fees(1, 1)), 0.0)
+    between.rules["eth_getTransactionReceipt"] = lambda _: None  # the endpoint's index is behind
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too low")
+    sender.pump()
+    assert sender.replaced() == []
+    between.rules.clear()
+    assert sender.wait("anchor:1").transaction == first
+
+
+def test_a_version_that_another_process_stored_meanwhile_is_ours_as_well(
+    sender: Sender, between: Between, world: World
+) -> None:
+    between.rules["eth_sendRawTransaction"] = lambda raw: "0x"
+    sender.submit("anchor:1", root(1))
+    old = sender._outbox.find("anchor:1")
+    assert old is not None
+    sender._outbox.supersede(old, sender._signer(read_transaction(old.raw), Fees(1, 1)), 0.0)
+    new = sender._outbox.find("anchor:1")
+    assert new is not None
+    world.link.request("eth_sendRawTransaction", "0x" + new.raw.hex())
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too low")
+    sender._push(old)  # as it was read before the other process raised the fee
+    assert sender.replaced() == []
+    assert sender.wait("anchor:1").transaction == new.hash
+
+
+def test_a_gap_that_another_program_closes_needs_no_filler_of_ours(
+    world: World, between: Between, engine: sa.Engine
+) -> None:
+    sender = make(world, between, engine)
+    count = int(world.link.request("eth_getTransactionCount", world.of("alice"), "latest"))
+    between.rules["eth_getTransactionCount"] = lambda who, at: (
+        count + 1 if at == "pending" else world.link.attempt("eth_getTransactionCount", who, at)
+    )
+    between.rules["eth_sendRawTransaction"] = refusing("nonce too high")
+    sender.submit("anchor:2", root(2))
+    sender._fill(count)
+    between.rules.clear()
+    world.do(root(1), "alice")
+    sender.pump()
+    sender.pump()
+    assert sender.wait("anchor:2").events
+    assert rows(engine) == [(f"{FILLER} {count}", State.NEEDLESS), ("anchor:2", State.MINED)]
+    assert sender.replaced() == []
+
+
+def test_one_that_is_refused_does_not_keep_the_others_from_being_sent(
+    sender: Sender, between: Between, world: World, engine: sa.Engine
+) -> None:
+    between.rules["eth_sendRawTransaction"] = unreachable
+    for n in (1, 2):
+        with pytest.raises(ChainUnreachable):
+            sender.submit(f"anchor:{n}", root(n))
+    first = between.sent[0]
+
+    def only_the_second(raw: str) -> Any:
+        return refusing("insufficient funds")() if raw == first else "0x"
+
+    between.rules["eth_sendRawTransaction"] = only_the_second
+    with pytest.raises(NotAccepted, match="insufficient funds"):
+        sender.pump()
+    assert rows(engine) == [("anchor:1", State.QUEUED), ("anchor:2", State.SENT)]
+
+
+def test_what_is_not_taken_while_it_is_waited_for_is_named_when_the_time_is_over(
+    sender: Sender, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between.rules["eth_sendRawTransaction"] = refusing("txpool is full")
+    sender.submit("anchor:1", root(1))
+    monkeypatch.setattr("sealtrace.contracts.sender.RESEND_EVERY_S", 0.0)
+    between.rules["eth_sendRawTransaction"] = refusing("insufficient funds")
+    with pytest.raises(NotAccepted, match="insufficient funds"):
+        sender.wait("anchor:1", timeout_s=0.1)
+
+
+def test_nothing_is_known_of_an_intent_that_was_never_submitted(sender: Sender) -> None:
+    assert sender.progress("nobody asked") is None
 
 
 def test_two_keys_share_a_database_without_meeting(world: World, between: Between, engine: sa.Engine) -> None:

@@ -1,4 +1,4 @@
-"""The README's commands, in their order, in one shell, as a new user would type them."""
+"""The README's commands, and those of deciding together, in one shell, as a new user would type them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def environment() -> dict[str, str]:
 
 
 def test_the_commands_of_the_readme_do_what_it_says(tmp_path):
-    script = "set -euo pipefail\n" + "\n".join(blocks("README.md", "sh"))
+    *story, end = blocks("README.md", "sh")
+    commands = [*story, *blocks("docs/consortium.md", "sh"), end]
+    script = "set -euo pipefail\n" + "\n".join(commands)
     out = tmp_path / "out"
     try:
         with out.open("wb") as file:

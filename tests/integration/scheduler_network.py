@@ -180,7 +180,7 @@ class Network:
     def start_task(self, task: Hex32) -> None:
         terms = self.introduced(task).terms()
         for party in self.parties:
-            party.sender.send(f"start:{task}", calls.start(task, terms, hex32(sha256(b"input"))))
+            party.sender.send(f"start:{task}", calls.start(terms, hex32(sha256(b"input"))))
 
     def finish_task(self, task: Hex32, rows: int) -> None:
         """Each party delivers a sealed share and reports it on chain."""
@@ -191,7 +191,7 @@ class Network:
         result = result_digest({party: sha256(content) for party, content in outputs.items()})
         for party in self.parties:
             self.deliver(task, party, outputs[party.address])
-            party.sender.send(f"finish:{task}", calls.finish(task, spec.terms(), sha256(b"receipt"), result))
+            party.sender.send(f"finish:{task}", calls.finish(spec.terms(), sha256(b"receipt"), result))
 
     def deliver(self, task: Hex32, party: Party, content: bytes) -> None:
         said = self.says(party, "task.output", {"task": task, "digest": sha256(content)})

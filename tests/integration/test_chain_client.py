@@ -203,7 +203,7 @@ def test_a_foreign_transaction_at_our_nonce_costs_nothing(
                 return params[0]
             return super().attempt(method, *params)
 
-    held = Chain(Held(network.url, 5), chain.settings, chain.addresses, chain.deployed_at)
+    held = Chain(Held(network.url, 5), chain.settings, chain.named)
     slow = Sender(
         held, network.keys["registrar"].private_key, sa.create_engine(f"sqlite:///{tmp_path}/slow.db")
     )
@@ -316,11 +316,12 @@ def test_facts_of_a_task_take_one_round_trip(chain: Chain, network: Network) -> 
             posts.append(len(json.loads(body)))
             return super()._post(body)
 
-    counted = Chain(Counted(network.url, 5), chain.settings, chain.addresses, chain.deployed_at)
+    counted = Chain(Counted(network.url, 5), chain.settings, chain.named)
     parties = (network.keys["alice"].address, network.keys["lab"].address)
     uses = (Use(0, h("d"), h("a"), h("g")),)
-    terms = TaskTerms(h("s"), h("p"), Protection.MPC_ABY3, UnixSeconds(1), tuple(sorted(parties)), uses)
-    facts = counted.facts(terms, network.keys["lab"].address, at=chain.head())
+    lab, times = network.keys["lab"].address, UnixSeconds(1)
+    terms = TaskTerms(lab, h("s"), h("p"), Protection.MPC_ABY3, times, tuple(sorted(parties)), uses)
+    facts = counted.facts(terms, at=chain.head())
     assert posts == [5]
     assert (facts.grants, facts.datasets, facts.algorithms) == ({}, {}, {})
     assert set(facts.nodes) == set(parties)
@@ -340,7 +341,8 @@ def test_many_threads_read_through_one_client(chain: Chain, network: Network) ->
 def test_the_code_on_the_chain_is_proven_ours(chain: Chain, network: Network) -> None:
     found = examine(chain.link, network.settings.directory)
     assert found.proven
-    assert found.officers["registrar"] == network.keys["registrar"].address
+    assert found.founding is not None
+    assert found.founding.registrar == network.keys["registrar"].address
 
 
 # endpoints that are down, wrong or hostile

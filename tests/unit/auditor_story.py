@@ -11,30 +11,89 @@ import hashlib
 from sealtrace.auditor.case import Case, Level, Parameters, Proof, Snapshot, StoredTask
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import Held, read_log
-from sealtrace.auditor.replay import REGISTRAR, REGULATOR, replay
+from sealtrace.auditor.replay import replay
+from sealtrace.auditor.world import Key
+from sealtrace.contracts import abi
+from sealtrace.contracts.client import GENERATION
+from sealtrace.contracts.governance import Office
+from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind, Record
-from sealtrace.protocol.identifiers import NOBODY, hex32
+from sealtrace.protocol.identifiers import NOBODY, UnixSeconds, hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
 from sealtrace.protocol.receipt import Receipt, input_commitment, result_digest
-from sealtrace.protocol.records import BlockRef, Checkpoint, Protection
+from sealtrace.protocol.records import BlockRef, Checkpoint, GrantTerms, Protection, TaskTerms, Use
 
 CHAIN_ID = 7
-DIRECTORY = "0x" + "d0" * 20
+DIRECTORY, CONSORTIUM = "0x" + "d0" * 20, "0x" + "cc" * 20
 
 
 def h(text):
     return hex32(hashlib.sha256(text.encode()).digest())
 
 
+def contract(name, generation=0):
+    """Where a contract of a generation is."""
+    common = {"Directory": DIRECTORY, "Consortium": CONSORTIUM}
+    return common.get(name) or f"0x{generation:02x}c" + f"{GENERATION.index(name)}" + "00" * 18
+
+
+EMITTER = {event.name: name for name in abi.CONTRACTS for event in abi.events(name).values()}
+ARGUMENTS = {
+    event.name: {each.name for each in (*event.indexed, *event.data)}
+    for name in abi.CONTRACTS
+    for event in abi.events(name).values()
+}
+
 OWNERS = ["0x" + c * 40 for c in "123"]
 REQUESTER, OFFICE, REGULATOR_KEY = "0x" + "4" * 40, "0x" + "8" * 40, "0x" + "9" * 40
+MEMBER, THIRD, OUTSIDER = ("0x" + c * 40 for c in "756")
 ALGORITHM, OTHER_ALGORITHM, PURPOSE = h("algorithm"), h("other algorithm"), h("purpose")
-DATASETS = {owner: h("dataset" + owner) for owner in OWNERS}
-GRANTS = {owner: h("grant" + owner) for owner in OWNERS}
-COMPLETED, REFUSED, FAILED = h("task completed"), h("task refused"), h("task failed")
+COMMITMENTS = {owner: h("commitment" + owner) for owner in OWNERS}
+DATASETS = {owner: dataset_id(owner, COMMITMENTS[owner]) for owner in OWNERS}
 GENESIS_TIME, DAY = 1_700_000_000, 86_400
+WEEK = 7 * DAY
+
+
+def grant_of(owner, serial=0, generation=0, **changes):
+    """The id of a grant on the usual terms, or on changed ones."""
+    said = {"dataset": DATASETS[owner], "algorithm": ALGORITHM, "requester": REQUESTER, "purpose": PURPOSE}
+    said |= {key: value for key, value in changes.items() if key in said}
+    terms = GrantTerms(
+        **said, uses=1, not_before=UnixSeconds(0), expires_at=UnixSeconds(0), protections=Protection(0)
+    )
+    return grant_id(CHAIN_ID, contract("GrantRegistry", generation), owner, serial, terms)
+
+
+GRANTS = {owner: grant_of(owner) for owner in OWNERS}
+
+
+def usual_uses(grants=None, epsilon=0):
+    """Each owner's dataset under its own grant."""
+    grants = GRANTS | (grants or {})
+    return [(i, DATASETS[o], ALGORITHM, grants[o], epsilon) for i, o in enumerate(OWNERS)]
+
+
+def terms_of(word, *, deadline=GENESIS_TIME + DAY, uses=None, requester=REQUESTER):
+    """The terms of the task called ``word``."""
+    return TaskTerms(
+        requester=requester,
+        spec=h("spec" + word),
+        purpose=PURPOSE,
+        protections=Protection.MPC_ABY3,
+        deadline=UnixSeconds(deadline),
+        parties=tuple(OWNERS),
+        uses=tuple(Use(*each) for each in uses or usual_uses()),
+    )
+
+
+def task_of(word, generation=0, **changes):
+    """The id of the task called ``word``."""
+    return task_id(CHAIN_ID, contract("TaskLedger", generation), terms_of(word, **changes))
+
+
+COMPLETED, REFUSED, FAILED = task_of("completed"), task_of("refused"), task_of("failed")
 
 
 class Story:
@@ -44,14 +103,20 @@ class Story:
         self.bend = bend or (lambda name, args: args)
         self.twist = twist or (lambda node, kind, body: body)
         self.events, self.lines = [], {owner: [] for owner in OWNERS}
-        self.number, self.log_index, self.time = 0, 0, GENESIS_TIME
-        self.approving = frozenset()
+        self.number, self.log_index, self.waits = 0, 0, []
+        self.generation, self.electorate = 0, 0
+        self.members, self.serials, self.meters, self.terms = [], {}, {}, {}
 
     # chain
 
     def block(self, number=None):
         number = self.number if number is None else number
-        return BlockRef(number, h(f"block {number}"), GENESIS_TIME + 2 * number)
+        waited = sum(seconds for since, seconds in self.waits if number >= since)
+        return BlockRef(number, h(f"block {number}"), GENESIS_TIME + 2 * number + waited)
+
+    def wait(self, seconds):
+        """Let the next block come ``seconds`` later."""
+        self.waits.append((self.number + 1, seconds))
 
     @property
     def transaction(self):
@@ -61,11 +126,12 @@ class Story:
         self.number, self.log_index = self.number + blocks, 0
         return self
 
-    def emit(self, name, **args):
+    def emit(self, name, *, by_contract=None, **args):
+        assert set(args) == ARGUMENTS[name], f"{name} has {ARGUMENTS[name]}"
         bent = self.bend(name, args)
         if bent is not None:
-            event = Event(name, "0x" + "c0" * 20, bent, self.block(), self.transaction, self.log_index)
-            self.events.append(event)
+            emitter = by_contract or contract(EMITTER[name], self.generation)
+            self.events.append(Event(name, emitter, bent, self.block(), self.transaction, self.log_index))
             self.log_index += 1
         return self
 
@@ -82,40 +148,89 @@ class Story:
 
     def anchor(self, node):
         tree = MerkleTree(leaf_hash(line) for line in self.lines[node])
-        anchors = [e.args for e in self.events if e.name == "CheckpointAnchored"]
+        here = contract("EvidenceAnchor", self.generation)
+        anchors = [e.args for e in self.events if e.name == "CheckpointAnchored" and e.contract == here]
         past = [args["size"] for args in anchors if args["node"] == node]
         args = {"size": len(tree), "root": hex32(tree.root()), "previousSize": past[-1] if past else 0}
         self.mine().emit("CheckpointAnchored", node=node, **args)
 
+    # the consortium
+
+    def change_electorate(self, name, **args):
+        self.electorate += 1
+        return self.emit(name, electorate=self.electorate, **args)
+
+    def rules(self, **changes):
+        usual = {"quorum": 50, "votingPeriod": WEEK, "executionPeriod": WEEK, "reviews": 0}
+        return self.change_electorate("RulesChanged", **(usual | changes))
+
+    def join(self, who):
+        self.members.append(who)
+        return self.change_electorate("MemberAdded", member=who)
+
+    def propose(self, word, by=OFFICE):
+        proposal = h("proposal" + word)
+        said = {"actions": h("actions" + word), "description": h("why" + word)}
+        self.mine().emit("Proposed", proposal=proposal, proposer=by, **said)
+        self.emit("Voted", proposal=proposal, member=by, yes=True)
+        return proposal
+
+    def vote(self, proposal, by, yes=True):
+        self.mine().emit("Voted", proposal=proposal, member=by, yes=yes)
+
+    def execute(self, proposal, by=OUTSIDER):
+        return self.mine().emit("Executed", proposal=proposal, by=by)
+
+    def decide(self, word):
+        """As many members agree as must; what follows in this block is what they agreed to."""
+        proposal = self.propose(word)
+        for member in self.members[1 : len(self.members) // 2 + 1]:  # no more than are needed
+            self.vote(proposal, member)
+        return self.execute(proposal)
+
     # the network
 
-    def found(self, uses=3, **grant):
-        self.emit("RoleGranted", role=REGISTRAR, account=OFFICE, sender=OFFICE)
-        self.emit("RoleGranted", role=REGULATOR, account=REGULATOR_KEY, sender=OFFICE)
+    def found(self, *, members=1, uses=3, **grant):
+        self.join(OFFICE).rules()
+        for office, holder in ((Office.REGISTRAR, OFFICE), (Office.REGULATOR, REGULATOR_KEY)):
+            self.emit("RoleGranted", role=office.id, account=holder, sender=OUTSIDER)
+        self.mine().announce(0)
+        self.equip()
+        for owner in OWNERS:
+            self.record(owner, Kind.NODE_OPENED, {"cut_bytes": 0})
+            self.grant(owner, uses=uses, **grant)
+        for number, who in enumerate([MEMBER, THIRD][: members - 1], 1):
+            self.decide(f"member {number}").join(who)
+        return self
+
+    def announce(self, generation):
+        fields = ("nodes", "datasets", "algorithms", "grants", "ledger", "evidence")
+        six = [contract(name, generation) for name in GENERATION]
+        return self.emit("GenerationAnnounced", generation=generation, **dict(zip(fields, six, strict=True)))
+
+    def equip(self):
+        """Admit everybody and register everything at the present generation."""
         for node, roles in [*((owner, 3) for owner in OWNERS), (REQUESTER, 12)]:
-            self.mine().emit(
-                "NodeAdmitted",
-                node=node,
-                roles=roles,
-                tlsFingerprint=h("tls" + node),
-                encryptionKey=h("enc" + node),
-            )
+            self.mine().admit(node, roles)
         for algorithm in (ALGORITHM, OTHER_ALGORITHM):
             self.mine().emit("AlgorithmRegistered", algorithm=algorithm, provider=REQUESTER)
         for owner in OWNERS:
-            self.record(owner, Kind.NODE_OPENED, {"cut_bytes": 0})
-            self.mine().emit(
-                "DatasetRegistered",
-                dataset=DATASETS[owner],
-                owner=owner,
-                commitment=h("commitment" + owner),
-                schemaHash=h("schema"),
-                **{"class": 0},
-            )
-            self.grant(owner, uses=uses, **grant)
-        return self
+            self.mine().dataset(DATASETS[owner], owner, COMMITMENTS[owner])
 
-    def grant(self, owner, key=None, **changes):
+    def admit(self, node, roles=3, **changes):
+        keys = {"tlsFingerprint": h("tls" + node), "encryptionKey": h("enc" + node)}
+        return self.emit("NodeAdmitted", node=node, roles=roles, **(keys | changes))
+
+    def dataset(self, key, owner, commitment):
+        said = {"commitment": commitment, "schemaHash": h("schema"), "class": 0}
+        return self.emit("DatasetRegistered", dataset=key, owner=owner, **said)
+
+    def grant(self, owner, participants=(), **changes):
+        """Issue a grant in a block of its own, and return its id."""
+        self.mine()
+        return self.grant_here(owner, participants, **changes)
+
+    def grant_here(self, owner, participants=(), **changes):
         terms = {
             "dataset": DATASETS[owner],
             "algorithm": ALGORITHM,
@@ -127,56 +242,79 @@ class Story:
             "protections": 9,
             "approvalRequired": False,
             "epsilon": 0,
-        }
-        key = key or GRANTS[owner]
-        self.mine().emit("GrantIssued", grant=key, owner=owner, **(terms | changes))
+        } | changes
+        serial = self.serials.get((self.generation, owner), 0)
+        self.serials[self.generation, owner] = serial + 1
+        key = grant_of(owner, serial, self.generation, **terms)
+        self.meters[key] = [terms["uses"], terms["epsilon"]]
+        self.emit("GrantIssued", grant=key, owner=owner, participants=len(participants), **terms)
+        for each in participants:
+            self.emit("GrantParticipant", grant=key, participant=each)
+        return key
 
-    def create(self, task, deadline=GENESIS_TIME + DAY, uses=None, approved=7):
-        uses = uses or [(i, DATASETS[o], ALGORITHM, GRANTS[o]) for i, o in enumerate(OWNERS)]
-        self.mine().emit(
+    def create(self, word, *, approved=7, here=False, id=None, **changes):
+        """Create the task called ``word``, and return its id."""
+        terms = terms_of(word, **changes)
+        task = id or task_of(word, self.generation, **changes)
+        self.terms[task] = terms
+        self.mine(0 if here else 1).emit(
             "TaskCreated",
             task=task,
-            requester=REQUESTER,
-            spec=h("spec" + task),
-            purpose=PURPOSE,
-            protections=int(Protection.MPC_ABY3),
-            deadline=deadline,
+            requester=terms.requester,
+            spec=terms.spec,
+            purpose=terms.purpose,
+            protections=int(terms.protections),
+            deadline=terms.deadline,
             parties=3,
-            uses=len(uses),
+            uses=len(terms.uses),
             approved=approved,
         )
         for index, owner in enumerate(OWNERS):
             self.emit("TaskPartyNamed", task=task, party=owner, index=index)
-        for index, (party, dataset, algorithm, grant) in enumerate(uses):
+        for index, use in enumerate(terms.uses):
             self.emit(
                 "TaskUseNamed",
                 task=task,
                 index=index,
-                party=party,
-                dataset=dataset,
-                algorithm=algorithm,
-                grant=grant,
+                party=use.party,
+                epsilon=use.epsilon_millionths,
+                dataset=use.dataset,
+                algorithm=use.algorithm,
+                grant=use.grant,
             )
         if approved == 7:
             self.emit("TaskAuthorized", task=task)
+        return task
 
     def judge(self, task, owner, denial=None):
         body = {"block_number": self.number, "block_hash": self.block().hash, "denial": denial}
         self.record(owner, Kind.TASK_JUDGED, body, task)
 
     def commitment(self, task, owner):
-        return input_commitment(task, {DATASETS[owner]: h("commitment" + owner)}, [ALGORITHM])
+        return input_commitment(task, {DATASETS[owner]: COMMITMENTS[owner]}, [ALGORITHM])
+
+    def spend(self, task, owner):
+        """What the ledger asks of the grants at a start."""
+        for use in self.terms[task].uses_of(owner):
+            meter = self.meters.setdefault(use.grant, [3, 0])
+            meter[0] -= 1
+            meter[1] -= use.epsilon_millionths if meter[1] else 0
+            left = {"usesLeft": meter[0], "epsilonLeft": meter[1]}
+            self.emit("GrantConsumed", grant=use.grant, task=task, **left)
 
     def start(self, task, owner, last=False):
         self.judge(task, owner)
         self.mine()
-        past = [e for e in self.events if e.name == "GrantConsumed" and e.args["grant"] == GRANTS[owner]]
-        self.emit("GrantConsumed", grant=GRANTS[owner], task=task, usesLeft=2 - len(past))
+        self.spend(task, owner)
         self.emit("TaskStarted", task=task, party=owner, inputCommitment=self.commitment(task, owner))
         if last:
             self.emit("TaskRunning", task=task)
         body = {"transaction": self.transaction, "input_commitment": self.commitment(task, owner)}
         self.record(owner, Kind.TASK_STARTED, body, task)
+
+    def start_all(self, task):
+        for owner in OWNERS:
+            self.start(task, owner, last=owner == OWNERS[-1])
 
     def transcript(self, task, owner):
         step = {"step": "sum", "engine": "mpc", "algorithm": ALGORITHM, "protocol": "ABY3", "rows": 10}
@@ -218,11 +356,19 @@ class Story:
         self.record(owner, Kind.TASK_FINISHED, {**body, "transaction": self.transaction}, task)
         return receipt.result
 
-    def complete(self, task=COMPLETED, results=None):
-        self.create(task)
+    def complete(self, word="completed", *, before=(), after=(), results=None, **changes):
+        """A task from its creation to its result. ``before`` happens before the starts, ``after`` after."""
+        task = self.create(word, **changes)
+        self.carry_out(task, before=before, after=after, results=results)
+        return task
+
+    def carry_out(self, task, *, before=(), after=(), results=None):
         authority = self.block()
-        for owner in OWNERS:
-            self.start(task, owner, last=owner == OWNERS[-1])
+        for name, args in before:
+            self.mine().emit(name, **args)
+        self.start_all(task)
+        for name, args in after:
+            self.mine().emit(name, **args)
         for owner in OWNERS:
             self.run(task, owner)
         reported = [self.finish(task, o, authority, (results or {}).get(o)) for o in OWNERS]
@@ -231,26 +377,33 @@ class Story:
         else:
             self.emit("TaskDisputed", task=task)
         self.wipe(task)
+        return reported[0]
+
+    def acknowledge(self, task, by=REQUESTER, result=None):
+        result = result or result_digest({each: h("share" + task + each) for each in OWNERS})
+        return self.mine().emit("TaskAcknowledged", task=task, requester=by, result=result)
+
+    def progress(self, task, by, permille=500):
+        return self.mine().emit("TaskProgress", task=task, party=by, step=0, permille=permille)
 
     def wipe(self, task):
         for owner in OWNERS:
             self.record(owner, Kind.TASK_WIPED, {"removed": 4}, task)
             self.anchor(owner)
 
-    def refuse(self, task=REFUSED, reason=34):
-        self.create(task)
-        owner = OWNERS[0]
+    def refuse(self, word="refused", reason=34, *, before=()):
+        task, owner = self.create(word), OWNERS[0]
+        for name, args in before:
+            self.mine().emit(name, **args)
         self.judge(task, owner, reason)
         self.mine().emit("TaskRefused", task=task, party=owner, reason=reason)
         body = {"reason": reason, "transaction": self.transaction}
         self.record(owner, Kind.TASK_REFUSED, body, task)
         self.anchor(owner)
 
-    def fail(self, task=FAILED):
-        self.create(task)
-        for owner in OWNERS:
-            self.start(task, owner, last=owner == OWNERS[-1])
-        owner = OWNERS[1]
+    def fail(self, word="failed"):
+        task, owner = self.create(word), OWNERS[1]
+        self.start_all(task)
         self.mine().emit("TaskFailed", task=task, party=owner, reason=2, blame=0, blamed=NOBODY)
         body = {"reason": 2, "blame": 0, "blamed": None, "transaction": self.transaction}
         self.record(owner, Kind.TASK_FAILED, body, task)
@@ -262,7 +415,7 @@ class Story:
         return replay(self.events)
 
     def held(self, world, node):
-        return [Held(each.size, each.root) for each in world.anchors.get(node, ())]
+        return [Held(each.size, each.root) for each in world.anchors_of(node)]
 
     def logs(self, world, *, nodes=OWNERS, spoil=None):
         spoil = spoil or (lambda node, text: text)
@@ -295,29 +448,44 @@ def snapshot_of(world, last):
     def stored(task):
         if task.state is TaskState.NONE:
             return None
-        fake = h("terms" + task.id)
         masks = task.approved, task.mask(task.starts), task.mask(task.finishes)
         state = task.state_at(last.timestamp)
-        return StoredTask(task.requester, state, task.deadline, *masks, task.agreed(), fake, fake)
+        return StoredTask(state, task.deadline, *masks, task.agreed(), task.acknowledged is not None)
 
+    governance = world.governance
     return Snapshot(
+        consortium=governance.as_stored(),
+        offices=frozenset(governance.offices),
+        proposals={
+            key: governance.proposal_as_stored(each, last.timestamp)
+            for key, each in governance.proposals.items()
+        },
+        generations=tuple(each.contracts for each in world.generations),
         nodes={key: line.last for key, line in world.nodes.items()},
         datasets={key: line.last for key, line in world.datasets.items()},
         algorithms={key: line.last for key, line in world.algorithms.items()},
         grants={key: line.last for key, line in world.grants.items()},
+        serials=dict(world.serials),
         tasks={key: stored(task) for key, task in world.tasks.items()},
+        closed={each.ledger: each.ledger in world.closed for each in world.generations},
         checkpoints={
-            key: Checkpoint(key, anchors[-1].size, anchors[-1].root)
+            key: Checkpoint(key.id, anchors[-1].size, anchors[-1].root)
             for key, anchors in world.anchors.items()
             if anchors
         },
     )
 
 
+def at(name, id, generation=0):
+    """What the replay knows an object by."""
+    return Key(contract(name, generation), id)
+
+
 def honest(bend=None, twist=None):
-    """A network in which one task completed, one was refused and one failed."""
-    story = Story(bend, twist).found()
-    story.complete()
+    """A network of two members in which one task completed and was acknowledged, one was refused and one
+    failed."""
+    story = Story(bend, twist).found(members=2)
+    story.acknowledge(story.complete())
     story.refuse()
     story.fail()
     return story

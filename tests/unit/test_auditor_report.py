@@ -4,10 +4,11 @@ import asyncio
 import json
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from auditor_story import OWNERS, honest
+from auditor_story import MEMBER, OFFICE, OWNERS, Story, honest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -75,6 +76,32 @@ def test_the_level_that_was_not_reached_is_given_with_its_reason():
     report = document(audit(honest().case(proof=proof)))
     assert report["proof"]["level"] == 1
     assert "That nothing was left out of the events: the endpoint gives no receipts." in report["not_checked"]
+
+
+def test_former_contracts_with_other_code_are_named_among_what_was_not_checked():
+    told = "TaskLedger of generation 0: 0xc0 holds other code"
+    report = document(audit(replace(honest().case(), other_code=(told,))))
+    assert any(told in line for line in report["not_checked"])
+
+
+def test_the_annex_shows_who_decides_and_what_was_used():
+    annex = document(audit(honest().case()))["annex"]
+    assert annex["consortium"]["members"] == sorted([OFFICE, MEMBER])
+    assert {each["office"] for each in annex["consortium"]["offices"]} == {"registrar", "regulator"}
+    assert [each["status"] for each in annex["proposals"]] == ["executed"]
+    assert {(each["uses"], each["uses_left"]) for each in annex["grants"]} == {(3, 1)}
+
+
+def test_a_task_shows_its_progress_and_its_acknowledgement():
+    story = Story().found()
+    task = story.create("it")
+    story.start_all(task)
+    story.progress(task, OWNERS[0], 250).progress(task, OWNERS[0], 750)
+    story.acknowledge(story.complete())
+    (begun, done) = document(audit(story.case()))["tasks"]
+    assert [each["permille"] for each in begun["progress"]] == [750]
+    assert (begun["acknowledged"], done["acknowledged"]) == (False, True)
+    assert done["events"][-1]["event"] == "acknowledged"
 
 
 def test_a_node_that_anchors_an_absurd_size_does_not_stop_the_report():

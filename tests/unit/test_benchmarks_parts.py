@@ -14,6 +14,10 @@ sys.path.insert(0, str(BENCHMARKS))
 
 pytest.importorskip("spu")
 
+import anvil  # noqa: E402
+import bench_catchup  # noqa: E402
+import bench_chain  # noqa: E402
+import bench_evidence  # noqa: E402
 import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
@@ -93,6 +97,32 @@ def test_a_fingerprint_is_compared_with_sha256sum_of_the_same_file(tmp_path):
     found = bench_fingerprint.measure(bench_fingerprint.make(tmp_path / "table", 3 << 20), rounds=1)
     assert found["bytes"] == 3 << 20
     assert found["ratio"] > 0
+
+
+def test_a_chain_is_compared_with_transfers_and_with_anvil_where_there_is_one():
+    sides = {"embedded": {"tx_s": 100.0}, "transfers": {"tx_s": 200.0}}
+    assert "ratio_anvil" not in bench_chain.summary(sides, 4)
+    found = bench_chain.summary(sides | {"anvil": {"tx_s": 400.0}}, 4)
+    assert (found["ratio_transfers"], found["ratio_anvil"]) == (0.5, 0.25)
+
+
+def test_an_anvil_that_is_absent_is_named_with_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(anvil, "INSTALLED", tmp_path / "anvil")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(anvil.AnvilNotFound, match="npm ci"):
+        anvil.find()
+
+
+def test_evidence_is_compared_with_hashing_the_same_lines():
+    found = bench_evidence.summary(1_000, 400_000, (0.02, 0.01, 0.5, 0.001), 200.0)
+    assert (found["logged_records_s"], found["logged_records_cpu_s"]) == (50_000, 100_000)
+    assert (found["ratio"], found["bytes_a_record"]) == (0.05, 400)
+
+
+def test_catching_up_is_compared_with_web3_on_the_same_events():
+    found = bench_catchup.summary(1_000, 10, 5, {"web3": 2.0, "party": 4.0})
+    assert found["ratio"] == {"web3": 1.0, "party": 0.5}
+    assert found["events_s"]["web3"] == 500
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)

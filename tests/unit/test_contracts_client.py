@@ -10,7 +10,7 @@ import pytest
 
 from sealtrace.contracts import abi, calls, events
 from sealtrace.contracts.client import Chain, ChainSettings, Generation, Named
-from sealtrace.contracts.errors import MalformedAnswer, MalformedCall, RequestRefused
+from sealtrace.contracts.errors import MalformedAnswer, MalformedCall, RequestRefused, UnknownBlock
 from sealtrace.contracts.governance import Office, Rules
 from sealtrace.contracts.link import Failure, content, number
 from sealtrace.contracts.sender import read_transaction
@@ -41,12 +41,16 @@ class Scripted:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
+        self.head: Any = lambda number: {"number": number, "hash": "0x" + "ee" * 32, "timestamp": "0x1"}
         self.asked: list[dict[str, Any]] = []
 
-    def attempt(self, method: str, *params: Any) -> Any:
-        assert method == "eth_getLogs"
-        self.asked.append(params[0])
-        return self.answer(params[0]) if callable(self.answer) else self.answer
+    def batch(self, asks: Any) -> list[Any]:
+        (block, wanted) = asks
+        assert (block.method, wanted.method) == ("eth_getBlockByNumber", "eth_getLogs")
+        query = wanted.params[0]
+        self.asked.append(query)
+        head = self.head(block.params[0]) if callable(self.head) else self.head
+        return [head, self.answer(query) if callable(self.answer) else self.answer]
 
 
 def chain(answer: Any) -> tuple[Chain, Scripted]:
@@ -168,6 +172,21 @@ def test_long_ranges_are_cut_before_they_are_asked():
     spans = [int(q["toBlock"], 16) - int(q["fromBlock"], 16) + 1 for q in link.asked]
     assert max(spans) <= 10_000
     assert sum(spans) == 25_001
+
+
+def test_an_endpoint_without_the_last_block_cannot_leave_events_out():
+    found, link = chain([log()])
+    link.head = None
+    with pytest.raises(UnknownBlock, match="0x14"):
+        found.events(1, 20)
+
+
+def test_events_of_two_branches_are_not_mixed():
+    found, link = chain([])
+    hashes = iter(["ee", "ff"])
+    link.head = lambda number: {"number": number, "hash": "0x" + next(hashes) * 32, "timestamp": "0x1"}
+    with pytest.raises(UnknownBlock, match="replaced"):
+        found.events(1, 15_000)
 
 
 @pytest.mark.parametrize("make", [lambda: calls.anchor(-1, TASK), lambda: calls.anchor(2**64, TASK)])

@@ -9,10 +9,12 @@ import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
+from sealtrace.contracts.embedded.rpc import METHODS, NOT_HERE
 from sealtrace.deploy import documents
 from sealtrace.deploy.documents import DOCS, DOCUMENTS, FILES, Undescribed
 
 ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = DOCS / "embedded.md"
 FOLDERS = (
     "protocol",
     "contracts",
@@ -45,6 +47,11 @@ def test_every_process_that_reads_settings_has_them_listed():
     listed = re.findall(r"^## (.*)$", (DOCS / "settings.md").read_text(), re.MULTILINE)
     assert listed == list(FILES)
     assert listed == ["node.toml", "scheduler.toml", "requester.toml", "auditor.toml"]
+
+
+def test_every_method_of_the_embedded_chain_is_in_its_document():
+    named = set(re.findall(r"`((?:web3|net|eth|debug|txpool|personal|sealtrace)_\w+)`", EMBEDDED.read_text()))
+    assert named == {*METHODS, *NOT_HERE}
 
 
 def test_a_setting_that_nobody_described_is_no_document(monkeypatch):

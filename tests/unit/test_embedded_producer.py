@@ -1,7 +1,9 @@
 """The embedded chain's producer, store and verification in one process, without a network."""
 
 import json
+import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from sealtrace.contracts.embedded.errors import (
 from sealtrace.contracts.embedded.genesis import Genesis, Wei
 from sealtrace.contracts.embedded.machine import BlockBuilder, decode_block
 from sealtrace.contracts.embedded.producer import create, open_producer
+from sealtrace.contracts.embedded.reading import open_reading
 from sealtrace.contracts.embedded.rpc import Context, answer_body, answer_request
 from sealtrace.contracts.embedded.store import FILE_NAME
 from sealtrace.contracts.embedded.verify import RawBlock, reexecute, verify_directory
@@ -136,6 +139,94 @@ def test_pending_transactions_and_nonces_survive_a_restart(directory):
     producer.close()
 
 
+def test_whatever_the_moment_of_a_crash_what_was_acknowledged_is_there_once(directory, tmp_path_factory):
+    """The files are copied before every single statement: what kill -9 would leave at that moment."""
+    crashes = tmp_path_factory.mktemp("crashes")
+    acknowledged: list[bytes] = []
+    moments: list[tuple[Path, list[bytes]]] = []
+
+    def crash(_statement):
+        moments.append((Path(shutil.copytree(directory, crashes / str(len(moments)))), list(acknowledged)))
+
+    producer = open_producer(directory)
+    account = Account.create()
+    producer.store.connection.set_trace_callback(crash)
+    acknowledged.append(producer.submit(signed(account, 0, data=PROBE["initcode"])))
+    acknowledged.append(producer.submit(signed(RICH, 0, to=account.address, value=1)))
+    producer.mine(NOW)
+    acknowledged.append(producer.submit(signed(account, 1, to=RICH.address)))
+    producer.mine(NOW + 1)
+    producer.store.connection.set_trace_callback(None)
+    producer.close()
+    assert len(moments) > 100
+    for files, known in moments:
+        found = open_producer(files)
+        pending = [machine.decode_transaction(raw).hash for _, raw in found.store.pending()]
+        for each in known:
+            assert (found.store.transaction(each) is not None) + pending.count(each) == 1
+        assert found.mine(NOW + 2).transactions == len(pending)
+        assert verify_directory(files).head_hash == found.head().hex_hash
+        found.close()
+        shutil.rmtree(files)
+
+
+def test_a_directory_of_the_first_layout_is_taken_over(directory):
+    producer = open_producer(directory)
+    account = Account.create()
+    sent = [producer.submit(signed(account, n, to=RICH.address)) for n in (0, 1, 3)]
+    producer.close()
+    with sqlite3.connect(directory / FILE_NAME) as connection:
+        connection.executescript(
+            "drop index pool_by_sender; alter table pool drop column sender;"
+            "alter table pool drop column nonce; pragma user_version = 1"
+        )
+    connection.close()
+    assert verify_directory(directory).blocks == 0
+    producer = open_producer(directory)
+    assert producer.next_nonce(bytes.fromhex(account.address[2:])) == 2
+    assert producer.pending(sent[2]).nonce == 3
+    assert producer.mine(NOW).transactions == 2
+    producer.close()
+
+
+def test_a_directory_of_a_later_layout_is_refused(directory):
+    open_producer(directory).close()
+    with sqlite3.connect(directory / FILE_NAME) as connection:
+        connection.execute("pragma user_version = 99")
+    connection.close()
+    with pytest.raises(StoreCorrupted, match="version 99"):
+        open_producer(directory)
+    with pytest.raises(StoreCorrupted, match="version 99"):
+        verify_directory(directory)
+
+
+def test_a_reader_sees_one_moment_and_then_the_next(directory, producer):
+    with open_reading(directory) as reading:
+        with reading.store.snapshot():
+            before = reading.head().hash
+            producer.mine(NOW, empty=True)
+            assert reading.head().hash == before
+        assert reading.head().hash == producer.head().hash
+
+
+def test_a_reader_takes_no_transaction(directory, producer):
+    with open_reading(directory) as reading:
+        raw = "0x" + signed(Account.create(), 0, to=RICH.address).hex()
+        assert ask(reading, "eth_sendRawTransaction", raw)["error"]["code"] == -32603
+        assert ask(reading, "txpool_status")["result"]["pending"] == "0x0"
+
+
+@pytest.mark.parametrize("chosen", [{"address": RICH.address}, {"topics": ["0x" + "11" * 32]}])
+def test_logs_of_an_address_or_a_topic_are_found_by_an_index(producer, chosen):
+    asked: list[str] = []
+    producer.store.connection.set_trace_callback(asked.append)
+    ask(producer, "eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest", **chosen})
+    producer.store.connection.set_trace_callback(None)
+    (query,) = (each for each in asked if "from logs" in each)
+    plan = producer.store.connection.execute(f"explain query plan {query}").fetchall()
+    assert any("USING INDEX logs_by_" in row[3] for row in plan), plan
+
+
 def test_a_full_disk_keeps_nothing_of_a_transaction_and_says_so(producer):
     size = producer.store.connection.execute("pragma page_count").fetchone()[0]
     producer.store.connection.execute(f"pragma max_page_count = {size}")
@@ -236,6 +327,20 @@ def test_execution_gives_the_same_head_also_for_randomness_and_old_block_hashes(
     verified = reexecute(GENESIS, raw_blocks(producer))
     assert verified.head_hash == producer.head().hex_hash
     assert (verified.blocks, verified.transactions) == (2, 2)
+
+
+def test_a_chain_verifies_whatever_recursion_limit_another_module_has_set(producer):
+    probe = deploy(producer, RICH)
+    producer.submit(signed(RICH, 1, to=probe, data=b"\x06", gas=10_000_000))
+    producer.mine(NOW + 2)
+    before = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(1_000)
+        verified = reexecute(GENESIS, raw_blocks(producer))
+        assert sys.getrecursionlimit() == 1_000
+    finally:
+        sys.setrecursionlimit(before)
+    assert verified.head_hash == producer.head().hex_hash
 
 
 def altered(raw, **header_fields):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from eth_account import Account
 from fastapi.testclient import TestClient
-from node_world import ALGORITHM, GRANT, LAB, World
+from node_world import ALGORITHM, GRANT, LAB, OTHER, World
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts.events import ChainEvent
@@ -250,9 +250,22 @@ def test_a_grant_is_issued_recorded_listed_and_revoked(client, operator, reader,
     assert [node.evidence.record(i).kind for i in (1, 2)] == ["grant.issued", "grant.revoked"]
 
 
+def test_a_grant_takes_the_place_of_another_in_one_step(client, operator, world, node):
+    client.post("/v1/grants", json=order(world), headers=operator)
+    more = {"replaces": GRANT, "participants": [OTHER], "epsilon_millionths": 5}
+    again = client.post("/v1/grants", json=order(world, **more), headers=operator)
+    assert again.status_code == 201, again.text
+    assert (again.json()["participants"], again.json()["epsilon_millionths"]) == ([OTHER], 5)
+    assert node.acts.sent == ["issue", "replace"]
+    revoked = node.evidence.record(2)
+    assert (revoked.kind, revoked.body["grant"]) == ("grant.revoked", GRANT)
+
+
 @pytest.mark.parametrize(
     ("change", "status", "name"),
     [
+        ({"replaces": "0x" + "77" * 32}, 404, "GrantNotFound"),
+        ({"participants": ["bob"]}, 422, "InvalidRequest"),
         ({"protections": ["MAGIC"]}, 422, "UnknownProtection"),
         ({"protections": []}, 422, "InvalidRequest"),
         ({"uses": 0}, 422, "InvalidRequest"),

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from sealtrace.contracts.errors import ChainUnreachable
-from sealtrace.node.chain import ChainReader
-from sealtrace.node.errors import ChainUnavailable
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
-from sealtrace.protocol.records import BlockRef
+from sealtrace.contracts.errors import ChainUnreachable, FinalBlockReplaced
+from sealtrace.contracts.events import ChainEvent
+from sealtrace.contracts.terms import task_id
+from sealtrace.node.chain import ChainReader, TermsNotFound
+from sealtrace.node.errors import ChainRewritten, ChainUnavailable
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
+from sealtrace.protocol.records import BlockRef, Protection, TaskTerms, Use
 
 NODE = Address("0x" + "11" * 20)
 TASK = Hex32("0x" + "22" * 32)
@@ -56,3 +58,85 @@ def test_a_question_that_was_not_answered_is_asked_again():
     with pytest.raises(ChainUnavailable):
         reader.node(NODE, at=BLOCK)
     assert reader.node(NODE, at=BLOCK)
+
+
+CHAIN_ID = 5
+TERMS = [
+    TaskTerms(
+        NODE,
+        hex32(bytes([n]) * 32),
+        TASK,
+        Protection.MPC_ABY3,
+        UnixSeconds(2_000),
+        (NODE,),
+        (Use(0, *[TASK] * 3),),
+    )
+    for n in range(1, 4)
+]
+TASKS = {task_id(CHAIN_ID, NODE, terms): terms for terms in TERMS}
+
+
+def creation(task):
+    terms = TASKS[task]
+    said = {"spec": terms.spec, "purpose": terms.purpose, "protections": 1, "deadline": 2_000}
+    (use,) = terms.uses
+    spent = {"party": 0, "epsilon": 0, "dataset": use.dataset, "algorithm": use.algorithm, "grant": use.grant}
+    return [
+        event("TaskCreated", task, requester=NODE, **said),
+        event("TaskPartyNamed", task, index=0, party=NODE),
+        event("TaskUseNamed", task, index=0, **spent),
+    ]
+
+
+def event(name, task, **args):
+    args = {"task": task, **args}
+    return ChainEvent(name, "TaskLedger", NODE, args, BLOCK.number, BLOCK.hash, None, TASK, 0)
+
+
+class Ledger(Client):
+    """A client of a chain with one block in which three tasks were created."""
+
+    def __init__(self, hidden: int = 0) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def events(self, first, last, **chosen):
+        self.asked.append((first, last))
+        found = [one for task in TASKS for one in creation(task)]
+        self.hidden, hidden = 0, self.hidden
+        return found[: len(found) - hidden]
+
+    def task_id(self, terms):
+        return task_id(CHAIN_ID, NODE, terms)
+
+
+def test_the_tasks_of_one_block_are_read_together():
+    ledger = Ledger()
+    reader = ChainReader(ledger)  # type: ignore[arg-type]
+    for task, terms in TASKS.items():
+        assert reader.terms(event("TaskPartyNamed", task)) == terms
+    assert ledger.asked == [(BLOCK.number, BLOCK.number)]
+
+
+@pytest.mark.parametrize("hidden", [1, 9])
+def test_a_block_whose_logs_were_not_all_there_is_read_again(hidden):
+    reader = ChainReader(Ledger(hidden))  # type: ignore[arg-type]
+    task, terms = list(TASKS.items())[-1]
+    with pytest.raises(TermsNotFound):
+        reader.terms(event("TaskPartyNamed", task))
+    assert reader.terms(event("TaskPartyNamed", task)) == terms
+
+
+def test_an_event_that_names_a_task_by_another_id_is_not_believed():
+    reader = ChainReader(Ledger())  # type: ignore[arg-type]
+    with pytest.raises(TermsNotFound):
+        reader.terms(event("TaskPartyNamed", TASK))
+
+
+def test_a_final_block_that_was_replaced_stops_the_node_and_is_not_tried_again():
+    class Rewritten(Client):
+        def finalized(self) -> BlockRef:
+            raise FinalBlockReplaced(7, BLOCK.hash, OTHER.hash)
+
+    with pytest.raises(ChainRewritten, match=OTHER.hash):
+        ChainReader(Rewritten()).finalized()  # type: ignore[arg-type]

@@ -7,10 +7,13 @@ import multiprocessing
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sealtrace.node.errors import DiskFull, EvidenceTampered, RecordNotFound
 from sealtrace.node.evidence import EvidenceLog
-from sealtrace.protocol.evidence import Kind, read_record
+from sealtrace.node.lines import Entry, line
+from sealtrace.protocol.evidence import Kind, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, raw
 from sealtrace.protocol.merkle import leaf_hash, verify_consistency, verify_inclusion
 from sealtrace.protocol.records import Checkpoint
@@ -174,3 +177,81 @@ def test_a_long_log_is_cut_into_segments_and_read_as_one(tmp_path, monkeypatch):
 def test_the_log_is_for_the_nodes_user_only(tmp_path):
     opened(tmp_path / "evidence")
     assert os.stat(tmp_path / "evidence").st_mode & 0o077 == 0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.text(), JSON, max_size=5),
+    st.sampled_from(list(Kind)),
+    st.none() | st.just(TASK),
+)
+def test_a_line_made_quickly_is_the_records_own(body, kind, task):
+    own = Record(index=7, at=1000, node=ME, kind=kind.value, task=task, body=body).line()
+    assert line(Entry(kind, body, task), index=7, at=1000, node=ME) == own
+
+
+def test_many_records_at_once_are_the_log_that_one_by_one_would_be(tmp_path):
+    entries = [Entry(Kind.TASK_JUDGED, {"n": n, "é": 0.5}, TASK if n % 2 else None) for n in range(300)]
+    together, single = opened(tmp_path / "together"), opened(tmp_path / "single")
+    assert together.append_all(entries) == range(1, 301)
+    for entry in entries:
+        single.append(entry.kind, entry.body, entry.task)
+    assert together.checkpoint() == single.checkpoint() == opened(tmp_path / "together").checkpoint()
+    assert list(together.lines()) == list(single.lines())
+    assert together.of_task(TASK) == single.of_task(TASK)
+    verify_inclusion(
+        leaf_hash(next(together.lines(5, 6)).rstrip(b"\n")),
+        5,
+        301,
+        [raw(each) for each in together.inclusion(5)],
+        raw(together.root()),
+    )
+
+
+def test_no_record_of_many_is_written_when_one_is_none(tmp_path):
+    log = opened(tmp_path)
+    for bad in (
+        Entry(Kind.TASK_RAN, {"n": 2**60}),
+        Entry(Kind.TASK_RAN, {"n": "\ud800"}),
+        Entry(Kind.TASK_RAN, {}, Hex32("0x12")),
+        Entry(Kind.TASK_RAN, {"n": "x" * (256 << 10)}),
+    ):
+        with pytest.raises(ValueError):
+            log.append_all([Entry(Kind.TASK_RAN, {}), bad])
+    assert len(log) == len(opened(tmp_path)) == 1
+    assert log.append_all([]) == range(1, 1)
+
+
+def test_a_full_disk_keeps_none_of_many_records(tmp_path):
+    log = opened(tmp_path, write=full_after(3_000))
+    before = log.checkpoint()
+    with pytest.raises(DiskFull):
+        log.append_all([Entry(Kind.TASK_RAN, {"n": n}) for n in range(100)])
+    assert log.checkpoint() == before == opened(tmp_path).checkpoint()
+    assert log.append_all([Entry(Kind.TASK_RAN, {})]) == range(1, 2)
+
+
+def full_after(size):
+    def write(file, content):
+        file.write(content[:size])
+        file.flush()
+        if len(content) > size:
+            raise OSError(errno.ENOSPC, "no space")
+
+    return write
+
+
+def test_a_crash_within_many_records_leaves_the_first_of_them_and_a_cut(tmp_path):
+    log = opened(tmp_path)
+    log.append_all([Entry(Kind.TASK_JUDGED, {"n": n}, TASK) for n in range(10)])
+    file = next(tmp_path.glob("*.jsonl"))
+    os.truncate(file, file.stat().st_size - 20)
+    again = opened(tmp_path)
+    assert [record.body["n"] for record in again.of_task(TASK)] == list(range(9))
+    assert again.record(len(again) - 1).body["cut_bytes"] > 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealtrace.protocol import evidence, fingerprint, receipt, schema, statements
-from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.canonical import NotCanonical, canonical
 from sealtrace.protocol.identifiers import MalformedIdentifier, UnixSeconds, address, hex32, raw
 from sealtrace.protocol.merkle import leaf_hash, node_hash
 from sealtrace.protocol.records import Protection
@@ -203,6 +203,12 @@ RECORD = evidence.Record(index=0, at=1, node=BANK, kind=evidence.Kind.TASK_RAN, 
 
 def test_a_record_reads_back_from_its_line():
     assert evidence.read_record(RECORD.line()) == RECORD
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_is_refused_and_not_written_as_null(number):
+    with pytest.raises(NotCanonical):
+        RECORD.model_copy(update={"body": {"value": number}}).line()
 
 
 def test_no_changed_byte_of_a_record_reads_as_the_same_record():
