@@ -503,7 +503,8 @@ def what_runs(build: Build) -> Callable[[Mutant], list[str]]:
         subprocess.run([sys.executable, str(HERE / "executed.py")], check=True)
     known = json.loads(MAP.read_text())
     fresh = {file for file in suite() if known["tests"].get(Path(file).name) == state_of([Path(file)])}
-    everywhere = [test for test in _collected() if _file_of(test) not in {Path(each).name for each in fresh}]
+    known_files = {Path(each).name for each in fresh}
+    everywhere = [test for test in _collected() if _file_of(test) not in known_files and GAS_TEST not in test]
     ran = {
         test: {Place(file, start, length) for file, spans in found.items() for start, length in spans}
         for test, found in known["ran"].items()
@@ -535,8 +536,8 @@ def _collected() -> list[str]:
         def __init__(self) -> None:
             self.found: list[str] = []
 
-        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-            self.found = [item.nodeid for item in items]
+        def pytest_collection_finish(self, session: Any) -> None:
+            self.found = [item.nodeid for item in session.items]
 
     names = Names()
     options = ["-q", "--collect-only", "-n", "0", "-k", NOT_OF_THIS_BUILD]  # imports them, too

@@ -16,6 +16,7 @@ from sealtrace.contracts.client import View
 from sealtrace.contracts.deployment import Founding, created
 from sealtrace.contracts.governance import Office, Rules
 from sealtrace.contracts.link import number
+from sealtrace.contracts.reverts import read_revert
 from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, UnixSeconds, address, raw
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
@@ -172,6 +173,20 @@ def test_a_consortium_begins_with_one_to_256_members(world: World, founders: int
     where = put(world, code, gas=29_000_000)
     there = world.link.request("eth_getCode", where, "latest") not in ("0x", b"", "0x0")
     assert there is (founders == 256)
+
+
+def test_a_consortium_of_nobody_names_nobody(world: World) -> None:
+    words = Founding((), world.of("registrar"), world.of("regulator"), Rules()).words()
+    call = {"from": world.of("outsider"), "data": "0x" + abi.encode_constructor("Consortium", words).hex()}
+    failure = world.link.attempt("eth_estimateGas", call)
+    refusal = read_revert(failure.data, "Consortium")
+    assert (refusal.name, refusal.values) == ("NotAMember", {"account": NOBODY})
+
+
+def test_a_registration_without_the_reviews_that_are_due_says_how_many(world: World) -> None:
+    decided(world, calls.set_rules(Rules(reviews=2)))
+    refusal = world.refused(calls.register_algorithm(h("another")), "provider")
+    assert (refusal.name, refusal.values) == ("WrongNumberOfReviewers", {"named": 0, "needed": 2})
 
 
 def test_a_consortium_has_both_officers_from_its_beginning(world: World) -> None:
