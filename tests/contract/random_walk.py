@@ -948,7 +948,7 @@ class Walk:
         """Put a new task on record, or one that is there."""
         if not self._usable() and self.chance(85):
             return self._issue()
-        if len(self._open(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)) > 2 and self.chance(
+        if len(self._now_in(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)) > 2 and self.chance(
             80
         ):
             return self.drives()
@@ -963,7 +963,7 @@ class Walk:
             self.terms[id] = terms
         return None
 
-    def _open(self, *states: TaskState) -> list[Hex32]:
+    def _now_in(self, *states: TaskState) -> list[Hex32]:
         """The tasks that will be in one of these states in the next block."""
         self.reference.at = at = self.engine.now + 1
         return [id for id in self.terms if self.reference.tasks[id].now(at) in states]
@@ -983,7 +983,7 @@ class Walk:
     def drives(self) -> None:
         """What a task needs next, by who owes it."""
         r = self.reference
-        ways = self._open(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)
+        ways = self._now_in(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)
         if not ways:
             return self.creates()
         id = self.luck.choice(ways[-4:])
@@ -1003,8 +1003,9 @@ class Walk:
         return self._on_task(act, id, task.terms, by)
 
     def meddles(self) -> None:
-        """Any act on any task."""
-        id = self.by_state("task", list(self.terms))
+        """Any act on any task; those that few tasks come to are sought out."""
+        rare = self._now_in(TaskState.FAILED, TaskState.DISPUTED)
+        id = self.by_state("task", rare if rare and self.chance(60) else list(self.terms))
         act = self.seldom("task", id, tuple(TABLES["task"][1])[1:])
         terms = self.terms[id] if id else self.task_terms()
         id = id or self.reference.task_id(terms)
@@ -1102,7 +1103,7 @@ class Walk:
     def relays(self) -> None:
         """All parties' signatures of one stage in one transaction: all are taken or none."""
         r = self.reference
-        ways = self._open(TaskState.AUTHORIZED, TaskState.RUNNING)
+        ways = self._now_in(TaskState.AUTHORIZED, TaskState.RUNNING)
         if not ways:
             return self.drives()
         id = self.luck.choice(ways[-5:])

@@ -52,7 +52,7 @@ from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.lifecycle import OPEN_STATES, TRANSITIONS, TaskEvent, TaskState
 from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, NodeStatus
 
-WALKS, STEPS = 260, 200
+WALKS, STEPS = 270, 200
 AT_LEAST = 50_000
 REPORT = Path(__file__).resolve().parent.parent.parent / "build" / "random-walks.txt"
 LUCK = st.randoms(use_true_random=True)
