@@ -53,6 +53,7 @@ from solidity import Compiler, DoesNotCompile, Node, Place, artifact, place, rea
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent.parent / "build" / "mutants.txt"
+KNOWN = REPORT.with_suffix(".json")
 EQUIVALENT = HERE / "equivalent.toml"
 GOAL = 95.0
 PROCESSES = 2
@@ -568,6 +569,23 @@ def _judged(mutant: Mutant) -> Verdict:
 # telling
 
 
+def known_verdicts(every: Iterable[Mutant]) -> dict[str, Verdict]:
+    """What the last run over these contracts said, by name."""
+    told = json.loads(KNOWN.read_text()) if KNOWN.is_file() else {}
+    if told.get("contracts") != state_of(sources_of_contracts()):
+        return {}
+    by_name = {each.name: each for each in every}
+    return {
+        name: Verdict(by_name[name], outcome, by, 0.0) for name, (outcome, by) in told["verdicts"].items()
+    }
+
+
+def keep(verdicts: Mapping[str, Verdict]) -> None:
+    """Leave the verdicts for a run over the survivors."""
+    said = {name: (each.outcome, each.by) for name, each in verdicts.items()}
+    KNOWN.write_text(json.dumps({"contracts": state_of(sources_of_contracts()), "verdicts": said}))
+
+
 def equivalents() -> dict[str, str]:
     """Mutants that are no fault, and why."""
     found = tomllib.loads(EQUIVALENT.read_text())["mutant"] if EQUIVALENT.is_file() else []
@@ -639,32 +657,45 @@ def _all_built(build: Build, wanted: list[Mutant]) -> dict[str, tuple[Code, int]
     return found
 
 
-def main() -> int:
-    """Judge all mutants, or those whose name holds the words that are given."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("words", nargs="*", help="only mutants whose name holds one of these")
-    parser.add_argument("--list", action="store_true", help="name the mutants and stop")
-    parser.add_argument("--survivors", action="store_true", help="only those that survived the last time")
-    given = parser.parse_args()
-    with Compiler() as solc:
-        build = Build.of(read_sources(), solc)
-    wanted = [each for each in mutants(build) if not given.words or any(w in each.name for w in given.words)]
-    if given.list:
-        print("\n".join(f"{each.place.file}:{each.line} [{each.kind}] {each.name}" for each in wanted))
-        return 0
+def judged(build: Build, wanted: list[Mutant]) -> Iterator[Verdict]:
+    """Judge them all, two at a time, with a mark for each."""
     os.environ["SEALTRACE_ENGINE"] = "revm"
     what_runs(build)  # once, before there are two processes
     codes = _all_built(build, wanted)
-    verdicts = []
     with multiprocessing.get_context("fork").Pool(PROCESSES, _begin, (build, codes)) as pool:
-        for verdict in pool.imap_unordered(_judged, wanted):
-            verdicts.append(verdict)
+        for count, verdict in enumerate(pool.imap_unordered(_judged, wanted), 1):
             mark = {"killed": ".", "survived": "S", "invalid": "-"}[verdict.outcome]
-            print(mark, end="" if len(verdicts) % 100 else f" {len(verdicts)}/{len(wanted)}\n", flush=True)
-    text, good = report(verdicts)
+            print(mark, end="" if count % 100 else f" {count}/{len(wanted)}\n", flush=True)
+            yield verdict
+
+
+def main() -> int:
+    """Judge all mutants, those whose name holds the words that are given, or the last run's survivors."""
+    parser = argparse.ArgumentParser(description="Do the tests notice when the contracts are wrong?")
+    parser.add_argument("words", nargs="*", help="only mutants whose name holds one of these")
+    parser.add_argument("--list", action="store_true", help="name the mutants and stop")
+    parser.add_argument(
+        "--survivors",
+        action="store_true",
+        help="only those that survived; tests were added, none was changed",
+    )
+    given = parser.parse_args()
+    with Compiler() as solc:
+        build = Build.of(read_sources(), solc)
+    every = mutants(build)
+    wanted = [each for each in every if not given.words or any(word in each.name for word in given.words)]
+    known = known_verdicts(every) if given.survivors or given.words else {}
+    if given.survivors:
+        wanted = [e for e in wanted if e.name not in known or known[e.name].outcome == "survived"]
+    if given.list:
+        print("\n".join(f"{each.place.file}:{each.line} [{each.kind}] {each.name}" for each in wanted))
+        return 0
+    fresh = {verdict.mutant.name: verdict for verdict in judged(build, wanted)}
+    text, good = report(fresh.values() if given.words else (known | fresh).values())
     REPORT.parent.mkdir(exist_ok=True)
+    keep(known | fresh)
     REPORT.write_text(text)
-    print("\n" + text + f"written to {REPORT}")
+    print(f"\n{text}written to {REPORT}")
     return 0 if good or given.words else 1
 
 

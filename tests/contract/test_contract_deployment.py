@@ -21,7 +21,7 @@ from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.records import BlockRef
 
 
-def put(world: World, code: bytes, *, by: str = "outsider") -> Address:
+def put(world: World, code: bytes, *, by: str = "outsider", gas: int = 6_000_000) -> Address:
     """Deploy any code."""
     account = Account.from_key(world.keys[by])
     nonce = number(world.link.request("eth_getTransactionCount", world.of(by), "latest"))
@@ -31,7 +31,7 @@ def put(world: World, code: bytes, *, by: str = "outsider") -> Address:
         "nonce": nonce,
         "value": 0,
         "data": "0x" + code.hex(),
-        "gas": 6_000_000,
+        "gas": gas,
         "maxFeePerGas": 0,
         "maxPriorityFeePerGas": 0,
     }
