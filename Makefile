@@ -34,7 +34,8 @@ unit: $(VENV)/.dev  ## unit tests, no network
 	$(BIN)/pytest tests/unit -n 2
 
 contract: $(VENV)/.dev  ## contracts on eth-tester, and 50,000 random steps on revm
-	$(BIN)/pytest tests/contract tests/analysis -n 2
+	$(BIN)/pytest tests/contract tests/analysis -n 2 --ignore tests/contract/test_random_walks.py
+	$(BIN)/pytest tests/contract/test_random_walks.py
 
 integration: $(VENV)/.dev  ## real processes, a real Redis, real SPU parties
 	$(BIN)/pytest tests/integration tests/e2e

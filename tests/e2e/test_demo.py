@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -95,7 +96,12 @@ def test_no_share_and_no_result_lies_open_on_any_disk(told):
 def test_ctrl_c_stops_everything_that_was_started(tmp_path):
     with (tmp_path / "out").open("wb") as out:
         demo = subprocess.Popen(
-            command("demo", "--dir", str(tmp_path / "net")), stdout=out, stderr=out, start_new_session=True
+            command("demo", "--dir", str(tmp_path / "net")),
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            # A shell that runs the tests in the background has its children ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     wait_for(lambda: b"starting three nodes" in (tmp_path / "out").read_bytes(), 60, "the start of the nodes")
     assert interrupted(demo, 60) != 0

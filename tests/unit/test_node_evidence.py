@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sealtrace.node.errors import DiskFull, EvidenceTampered, RecordNotFound
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.lines import Entry, line
+from sealtrace.protocol.canonical import NotCanonical
 from sealtrace.protocol.evidence import Kind, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, raw
 from sealtrace.protocol.merkle import leaf_hash, verify_consistency, verify_inclusion
@@ -180,7 +181,11 @@ def test_the_log_is_for_the_nodes_user_only(tmp_path):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -194,6 +199,12 @@ JSON = st.recursive(
 def test_a_line_made_quickly_is_the_records_own(body, kind, task):
     own = Record(index=7, at=1000, node=ME, kind=kind.value, task=task, body=body).line()
     assert line(Entry(kind, body, task), index=7, at=1000, node=ME) == own
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 2**53])
+def test_a_line_made_quickly_refuses_what_a_record_refuses(number):
+    with pytest.raises(NotCanonical):
+        line(Entry(Kind.TASK_RAN, {"n": [number]}), index=7, at=1000, node=ME)
 
 
 def test_many_records_at_once_are_the_log_that_one_by_one_would_be(tmp_path):
