@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from executed import BUILDING, WANTED, Build, Notes, understood
-from mutation import Mutant, Verdict, mutants, mutated, report
-from solidity import Compiler, DoesNotCompile, Place, read_sources
+from mutation import Mutant, Verdict, batches, chosen, mutants, mutated, report
+from solidity import Compiler, DoesNotCompile, Place, artifact, read_sources
 
 from sealtrace.contracts import compiler
 
@@ -30,38 +31,53 @@ def anchor(solc: Compiler) -> Build:
     return Build(SOURCES, solc.trees(SOURCES), {})
 
 
-def of(build: Build, words: str) -> list[Mutant]:
-    return [each for each in mutants(build) if words in each.name]
+@cache
+def every() -> list[Mutant]:
+    with Compiler() as running:
+        return mutants(Build(SOURCES, running.trees(SOURCES), {}))
 
 
-def test_a_refusal_is_dropped_turned_and_moved_by_one(anchor: Build) -> None:
-    found = {each.replacement for each in of(anchor, "EvidenceAnchor.anchor: size <= previous")}
+def of(words: str) -> list[Mutant]:
+    return [each for each in every() if words in each.name]
+
+
+def test_a_refusal_is_dropped_turned_and_moved_by_one(solc: Compiler) -> None:
+    found = {each.replacement for each in of("EvidenceAnchor.anchor: size <= previous")}
     assert found == {"false", "(size < previous)", "(size > previous)"}
 
 
-def test_an_event_an_assignment_and_a_time_are_mutated(anchor: Build) -> None:
-    kinds = {(each.kind, each.replacement) for each in of(anchor, "EvidenceAnchor.anchor")}
+def test_an_event_an_assignment_and_a_time_are_mutated(solc: Compiler) -> None:
+    kinds = {(each.kind, each.replacement) for each in of("EvidenceAnchor.anchor")}
     assert ("dropped", "{}") in kinds
     assert ("constant", "(block.timestamp + 1)") in kinds
     assert ("constant", "NodeStatus.Active") in kinds  # for NodeStatus.None
 
 
-def test_interfaces_and_declarations_have_no_mutants(anchor: Build) -> None:
-    assert not [each for each in mutants(anchor) if "interfaces/" in each.place.file]
+def test_interfaces_and_declarations_have_no_mutants(solc: Compiler) -> None:
+    assert not [each for each in every() if "interfaces/" in each.place.file]
 
 
-def test_a_mutants_name_is_given_once(anchor: Build) -> None:
-    names = [each.name for each in mutants(anchor)]
+def test_a_mutants_name_is_given_once(solc: Compiler) -> None:
+    names = [each.name for each in every()]
     assert len(names) == len(set(names)) > 500
 
 
 def test_a_mutant_is_one_change_in_one_file_and_compiles_to_other_code(solc: Compiler, anchor: Build) -> None:
     wanted = ("abi", "evm.bytecode.object", "evm.deployedBytecode")
     usual = solc.build(SOURCES, "EvidenceAnchor", wanted)
-    for mutant in of(anchor, "EvidenceAnchor.anchor: size <= previous"):
+    for mutant in of("EvidenceAnchor.anchor: size <= previous"):
         sources = mutated(anchor, mutant)
         assert [name for name in sources if sources[name] != SOURCES[name]] == ["EvidenceAnchor.sol"]
         assert solc.build(sources, "EvidenceAnchor", wanted)["evm"] != usual["evm"]
+
+
+def test_mutants_that_are_built_together_are_chosen_one_by_one(solc: Compiler, anchor: Build) -> None:
+    (batch, *_) = batches(of("EvidenceAnchor.anchor"))
+    sources, _ = batch.sources(anchor)
+    made = artifact("EvidenceAnchor", solc.build(sources, "EvidenceAnchor", WANTED))
+    codes = [chosen({"EvidenceAnchor": made}, n)["EvidenceAnchor"] for n in range(len(batch.mutants) + 1)]
+    assert len(batch.mutants) > 3
+    assert len({each["deployedBytecode"] for each in codes}) == len(codes)
 
 
 def test_what_does_not_compile_is_no_mutant_to_be_killed(solc: Compiler) -> None:
