@@ -14,7 +14,7 @@ from chain_world import RESULT, World, h
 from sealtrace.contracts import calls
 from sealtrace.contracts.client import Chain
 from sealtrace.contracts.errors import ChainUnreachable, NonceTaken, NotAccepted, NotMined, Reverted
-from sealtrace.contracts.link import Failure, Link
+from sealtrace.contracts.link import Failure, Link, number
 from sealtrace.contracts.outbox import State
 from sealtrace.contracts.sender import FILLER, Fees, Sender, read_transaction
 from sealtrace.protocol.outcome import Denial
@@ -401,7 +401,7 @@ def test_a_gap_that_another_program_closes_needs_no_filler_of_ours(
     world: World, between: Between, engine: sa.Engine
 ) -> None:
     sender = make(world, between, engine)
-    count = int(world.link.request("eth_getTransactionCount", world.of("alice"), "latest"))
+    count = number(world.link.request("eth_getTransactionCount", world.of("alice"), "latest"))
     between.rules["eth_getTransactionCount"] = lambda who, at: (
         count + 1 if at == "pending" else world.link.attempt("eth_getTransactionCount", who, at)
     )
