@@ -211,6 +211,7 @@ _MAKERS: Mapping[str, Callable[[Any, Path], Call]] = {
     "dismiss": _holder(calls.dismiss),
     "announce": _announce,
     "close-ledger": _close,
+    "serve-ledger": _account(calls.serve_ledger),
 }
 
 ACTIONS: Sequence[str] = tuple(_MAKERS)

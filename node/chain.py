@@ -26,7 +26,10 @@ REMEMBERED = 256
 """How many reads of nodes, and how many of tasks, are kept."""
 BLOCKS_REMEMBERED = 4
 """Of how many blocks the creations of tasks are kept, by number and hash."""
-CREATION = frozenset({"TaskCreated", "TaskPartyNamed", "TaskUseNamed"})
+NAMING = frozenset({"TaskUseNamed", "TaskPartyNamed"})
+"""The events that name a party of a new task: with a dataset of its own, or without any."""
+
+CREATION = NAMING | {"TaskCreated"}
 
 
 class TermsNotFound(NodeError):
@@ -138,7 +141,7 @@ class ChainReader:
             return self.client.events(first, last, names=names, party=party, task=task)
 
     def terms(self, named: ChainEvent) -> TaskTerms:
-        """The terms of the task that ``named`` (a ``TaskPartyNamed``) speaks of, from its block's events.
+        """The terms of the task that ``named`` (one of :data:`NAMING`) speaks of, from its block's events.
 
         Raises:
             TermsNotFound: they are not the terms that the task's id commits to.
@@ -162,29 +165,26 @@ class ChainReader:
 
 
 def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:
-    """The terms that the events of one task's creation make up, or ``None`` where one is missing."""
+    """The terms that the events of one task's creation, in order, make up; ``None`` where one is missing."""
     created = next((event for event in events if event.name == "TaskCreated"), None)
     if created is None:
         return None
-    parties = sorted(
-        (int(e.args["index"]), str(e.args["party"])) for e in events if e.name == "TaskPartyNamed"
-    )
-    uses = sorted((int(e.args["index"]), _use(e)) for e in events if e.name == "TaskUseNamed")
+    parties = sorted({Address(str(e.args["party"])) for e in events if e.name in NAMING})
     return TaskTerms(
         requester=Address(str(created.args["requester"])),
         spec=Hex32(str(created.args["spec"])),
         purpose=Hex32(str(created.args["purpose"])),
         protections=Protection(int(created.args["protections"])),
         deadline=UnixSeconds(int(created.args["deadline"])),
-        parties=tuple(Address(party) for _, party in parties),
-        uses=tuple(use for _, use in uses),
+        parties=tuple(parties),
+        uses=tuple(_use(e, parties) for e in events if e.name == "TaskUseNamed"),
     )
 
 
-def _use(event: ChainEvent) -> Use:
+def _use(event: ChainEvent, parties: Sequence[Address]) -> Use:
     args = event.args
     dataset, algorithm, grant = (Hex32(str(args[name])) for name in ("dataset", "algorithm", "grant"))
-    return Use(int(args["party"]), dataset, algorithm, grant, int(args["epsilon"]))
+    return Use(parties.index(Address(str(args["party"]))), dataset, algorithm, grant, int(args["epsilon"]))
 
 
 class ChainActs:

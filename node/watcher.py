@@ -19,6 +19,7 @@ import structlog
 
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.node import terms as stored_terms
+from sealtrace.node.chain import NAMING
 from sealtrace.node.checkpoints import Anchorer
 from sealtrace.node.errors import ChainRewritten, TaskNotFound, Unavailable
 from sealtrace.node.introduction import BadIntroduction, read_introduction, to_stored
@@ -31,7 +32,6 @@ from sealtrace.protocol.records import BlockRef, Node, TaskTerms
 
 CURSOR = "watcher.cursor"
 BLOCKS_AT_ONCE = 2000
-NAMED = "TaskPartyNamed"
 _NOTHING_TO_DO = (TaskEvent.CREATED, TaskEvent.FINISHED, TaskEvent.PROGRESS, TaskEvent.ACKNOWLEDGED)
 _WAKING = frozenset(event.value for event in TaskEvent if event not in _NOTHING_TO_DO)
 _log = structlog.get_logger("watcher")
@@ -145,9 +145,9 @@ class Watcher:
             self.store.queued(row.id, self.limits.requeue_s)
 
     def _take_in(self, first: int, last: int) -> None:
-        for event in self.chain.events(first, last, names=frozenset({NAMED}), party=self.me):
+        named = self.chain.events(first, last, names=NAMING, party=self.me)
+        for task, event in {Hex32(str(event.args["task"])): event for event in named}.items():
             terms = self.chain.terms(event)
-            task = Hex32(str(event.args["task"]))
             if self.store.see(task, terms.requester, stored_terms.to_text(terms), terms.deadline):
                 _log.info("task named this node", task=task, block=event.block_number)
         events = self.chain.events(first, last, names=_WAKING)

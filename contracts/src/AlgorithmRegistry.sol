@@ -87,6 +87,7 @@ contract AlgorithmRegistry is IAlgorithmRegistry, Governed {
 
         a.status = AlgorithmStatus.Suspended;
         a.held = prevails;
+        nodes.lapse();
 
         emit AlgorithmSuspended(algorithm, msg.sender, prevails, reason);
     }
@@ -112,6 +113,7 @@ contract AlgorithmRegistry is IAlgorithmRegistry, Governed {
         if (a.status == AlgorithmStatus.Rejected) revert AlgorithmIsRejected(algorithm);
 
         a.status = AlgorithmStatus.Revoked;
+        nodes.lapse();
 
         emit AlgorithmRevoked(algorithm, msg.sender);
     }

@@ -42,6 +42,7 @@ contract DatasetRegistry is IDatasetRegistry {
         if (d.status == DatasetStatus.Withdrawn) revert DatasetAlreadyWithdrawn(dataset);
 
         d.status = DatasetStatus.Withdrawn;
+        nodes.lapse();
 
         emit DatasetWithdrawn(dataset, msg.sender);
     }

@@ -4,6 +4,7 @@ pragma solidity ^0.8.37;
 import {Governed} from "./Governed.sol";
 import {IConsortium} from "./interfaces/IConsortium.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {ITaskLedger} from "./interfaces/ITaskLedger.sol";
 import {NodeStatus} from "./Types.sol";
 
 /// @title The implementation of `INodeRegistry`, which is its manual
@@ -12,10 +13,20 @@ contract NodeRegistry is INodeRegistry, Governed {
     uint8 private constant COMPUTE = 2;
     uint8 private constant ALL_ROLES = 31;
 
+    address public immutable datasets;
+    address public immutable algorithms;
+    ITaskLedger[] private _ledgers;
     mapping(address => Node) private _nodes;
     mapping(address => mapping(uint32 => FormerKeys)) private _former;
 
-    constructor(IConsortium consortium_) Governed(consortium_) {}
+    /// @param ledger the first one served; it need not be there yet
+    constructor(IConsortium consortium_, address datasets_, address algorithms_, ITaskLedger ledger)
+        Governed(consortium_)
+    {
+        datasets = datasets_;
+        algorithms = algorithms_;
+        _ledgers.push(ledger);
+    }
 
     /// @inheritdoc INodeRegistry
     function admit(address node, uint8 roles, bytes32 tlsFingerprint, bytes32 encryptionKey) external {
@@ -39,6 +50,7 @@ contract NodeRegistry is INodeRegistry, Governed {
 
         n.status = NodeStatus.Suspended;
         n.held = prevails;
+        _tellLapse();
 
         emit NodeSuspended(node, msg.sender, prevails, reason);
     }
@@ -64,6 +76,7 @@ contract NodeRegistry is INodeRegistry, Governed {
         if (status == NodeStatus.Retired) revert NodeAlreadyRetired(node);
 
         _nodes[node].status = NodeStatus.Retired;
+        _tellLapse();
 
         emit NodeRetired(node, msg.sender);
     }
@@ -80,6 +93,29 @@ contract NodeRegistry is INodeRegistry, Governed {
         uint32 version = ++n.version;
 
         emit NodeKeysRotated(msg.sender, tlsFingerprint, encryptionKey, version);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function lapse() external {
+        if (msg.sender != datasets && msg.sender != algorithms) revert OnlyRegistry(msg.sender);
+
+        _tellLapse();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function serve(ITaskLedger ledger) external onlyConsortium {
+        _ledgers.push(ledger);
+        ledger.lapse(); // what it looked at before, it looks at again
+
+        emit LedgerServed(address(ledger));
+    }
+
+    /// @inheritdoc INodeRegistry
+    function tells(address ledger) external view returns (bool) {
+        for (uint256 i; i < _ledgers.length; ++i) {
+            if (address(_ledgers[i]) == ledger) return true;
+        }
+        return false;
     }
 
     /// @inheritdoc INodeRegistry
@@ -111,6 +147,10 @@ contract NodeRegistry is INodeRegistry, Governed {
         if (status == NodeStatus.None) revert UnknownNode(node);
         if (status != NodeStatus.Active) revert NodeNotActive(node, status);
         if (_nodes[node].roles & role != role) revert MissingRole(node, role);
+    }
+
+    function _tellLapse() private {
+        for (uint256 i; i < _ledgers.length; ++i) _ledgers[i].lapse();
     }
 
     /// @dev Who opens no port to peers, a requester or an algorithm provider, needs no certificate.

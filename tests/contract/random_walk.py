@@ -54,7 +54,7 @@ PAPER = [address("0x" + f"{n:02x}" * 20) for n in (0xA1, 0xA2, 0xA3, 0xA4, 0xA5)
 VOTING = Rules(50, 3_000, 3_000, 0)
 PURPOSES = (h("purpose"), h("another purpose"))
 MPC, PSI = Protection.MPC_ABY3, Protection.PSI_RR22
-CONFLICT_WORD = (1 << 160) - 1
+CONFLICT_WORD = (1 << 128) - 1
 
 Key = tuple[str, Any]
 """A record: its kind and its id."""
@@ -326,14 +326,14 @@ class Walk:
         return getattr(self, f"_expected_{kind}")(id)
 
     def _found_task(self, id: Hex32) -> Any:
-        agreed, _, status, acknowledged, *masks = self.view("TaskLedger", "taskOf", raw(id))
+        agreed, _, _, status, acknowledged, *masks = self.view("TaskLedger", "taskOf", raw(id))
         return TaskSeen(status, acknowledged, agreed, *masks)
 
     def _expected_task(self, id: Hex32) -> Any:
         found = self.reference.tasks.get(id)
         if found is None:
             return 0, False, 0, 0, 0, 0
-        digests = {int(result[:42], 16) for result in found.results.values()}
+        digests = {int(result[:34], 16) for result in found.results.values()}
         agreed = 0 if not digests else digests.pop() if len(digests) == 1 else CONFLICT_WORD
         groups = (found.approved, found.started, set(found.results))
         masks = (sum(1 << i for i, p in enumerate(found.terms.parties) if p in group) for group in groups)
@@ -1072,7 +1072,7 @@ class Walk:
 
     def _receipt(self) -> tuple[Hex32, Hex32]:
         receipt = NOTHING if self.chance(2) else self.fresh("receipt")
-        odd = (*(h("another"),) * 8, NOTHING, hex32("0x" + "ff" * 32), hex32("0x" + "ff" * 20 + "00" * 12))
+        odd = (*(h("another"),) * 8, NOTHING, hex32("0x" + "ff" * 32), hex32("0x" + "ff" * 16 + "00" * 16))
         return receipt, RESULT if self.chance(80) else self.luck.choice(odd)
 
     def _on_task_signed(self, act: str, terms: TaskTerms, by: Address, touched: list[Key]) -> None:

@@ -628,7 +628,7 @@ class Reference:
         yield from self.active(party)
         yield "AlreadyFinished", found is not None and party in found.results
         yield "IllegalTransition", found is not None and found.state is not TaskState.RUNNING
-        yield "EmptyTerms", receipt == NOTHING or result[:42] in (NOTHING[:42], "0x" + "ff" * 20)
+        yield "EmptyTerms", receipt == NOTHING or result[:34] in (NOTHING[:34], "0x" + "ff" * 16)
         yield CHANGE
         assert found is not None
         found.results[party] = result

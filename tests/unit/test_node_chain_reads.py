@@ -61,6 +61,7 @@ def test_a_question_that_was_not_answered_is_asked_again():
 
 
 CHAIN_ID = 5
+OTHER_PARTY = Address("0x" + "f" * 40)
 TERMS = [
     TaskTerms(
         NODE,
@@ -68,7 +69,7 @@ TERMS = [
         TASK,
         Protection.MPC_ABY3,
         UnixSeconds(2_000),
-        (NODE,),
+        (NODE, OTHER_PARTY),
         (Use(0, *[TASK] * 3),),
     )
     for n in range(1, 4)
@@ -80,11 +81,11 @@ def creation(task):
     terms = TASKS[task]
     said = {"spec": terms.spec, "purpose": terms.purpose, "protections": 1, "deadline": 2_000}
     (use,) = terms.uses
-    spent = {"party": 0, "epsilon": 0, "dataset": use.dataset, "algorithm": use.algorithm, "grant": use.grant}
+    hashes = {"dataset": use.dataset, "algorithm": use.algorithm, "grant": use.grant}
     return [
         event("TaskCreated", task, requester=NODE, **said),
-        event("TaskPartyNamed", task, index=0, party=NODE),
-        event("TaskUseNamed", task, index=0, **spent),
+        event("TaskUseNamed", task, party=NODE, epsilon=0, **hashes),
+        event("TaskPartyNamed", task, party=OTHER_PARTY),
     ]
 
 

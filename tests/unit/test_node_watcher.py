@@ -113,8 +113,8 @@ class Story:
         task = self.world.task
         self.chain.happened += [
             event("TaskCreated", block, task=task, requester=LAB),
-            event("TaskPartyNamed", block, task=task, party=ME, index=0),
-            event("TaskPartyNamed", block, task=task, party=OTHER, index=1),
+            *[event("TaskUseNamed", block, task=task, party=ME)] * 2,
+            event("TaskPartyNamed", block, task=task, party=OTHER),
         ]
         self.chain.head = max(self.chain.head, block)
 
