@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.inquiry import Inquiry, Source
 from sealtrace.contracts.client import ChainSettings
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField
 
 FILE: Final = "auditor.toml"
@@ -115,9 +116,7 @@ def read_settings(folder: Path) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise SettingsUnusable(f"{path}: {cause}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsUnusable(f"{path}: {place}: {first['msg']}") from cause
+        raise SettingsUnusable(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def create(folder: Path, chain: ChainTable) -> str:

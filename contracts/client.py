@@ -59,15 +59,6 @@ _LIMIT_WORDS = ("limit", "more than", "too many", "exceed", "range", "response s
 
 V = TypeVar("V")
 
-GENERATION = (
-    "NodeRegistry",
-    "DatasetRegistry",
-    "AlgorithmRegistry",
-    "GrantRegistry",
-    "TaskLedger",
-    "EvidenceAnchor",
-)
-"""The contracts of a generation, in the order in which the directory names them."""
 
 _LINKS = (
     ("NodeRegistry", "consortium", "Consortium"),
@@ -447,7 +438,7 @@ def named_by(link: Link, directory: Address) -> Named:
     asks = [(directory, View("Directory", "generationOf", (i,))) for i in range(count)]
     common = {"Consortium": address(consortium), "Directory": directory}
     found = (
-        Generation(common | dict(zip(GENERATION, map(address, six), strict=True)), int(since))
+        Generation(common | dict(zip(abi.GENERATION, map(address, six), strict=True)), int(since))
         for *six, since in _latest(link, asks)
     )
     return Named(tuple(found))

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.node.errors import BadSettings
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField
 
 FILE = "node.toml"
@@ -160,9 +161,7 @@ def read_settings(directory: Path) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise BadSettings(f"{path}: {cause}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadSettings(f"{path}: {place}: {first['msg']}") from cause
+        raise BadSettings(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def to_toml(settings: Settings) -> str:

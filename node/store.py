@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from sealtrace.contracts.tables import create_tables
 from sealtrace.node.errors import DatasetNotFound, DiskFull, StoreBusy, TaskNotFound
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 
@@ -173,8 +174,8 @@ class Store:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
         self._clock = clock
-        with self._write() as connection:
-            _meta.create_all(connection)
+        with _named_errors():
+            create_tables(_meta, engine)
 
     # --- tasks
 

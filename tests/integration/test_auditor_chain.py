@@ -19,7 +19,8 @@ from sealtrace.auditor.inquiry import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
 from sealtrace.contracts import calls, deployment, signing
-from sealtrace.contracts.client import GENERATION, Chain, ChainSettings
+from sealtrace.contracts.abi import GENERATION
+from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import Founding, constructor_arguments, created, deploy
 from sealtrace.contracts.events import NAMES
 from sealtrace.contracts.governance import Office, Rules, proposal_id

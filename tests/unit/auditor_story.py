@@ -14,7 +14,7 @@ from sealtrace.auditor.evidence import Held, read_log
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.world import Key
 from sealtrace.contracts import abi
-from sealtrace.contracts.client import GENERATION
+from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.canonical import digest
