@@ -32,7 +32,7 @@ from sealtrace.node.ports import (
 )
 from sealtrace.node.preparing import BundleDiffers, BundleGone, Holdings
 from sealtrace.node.settings import Limits
-from sealtrace.node.store import DatasetRow, Store, open_engine
+from sealtrace.node.store import DatasetRow, Sighting, Store, open_engine
 from sealtrace.node.vault import Vault
 from sealtrace.protocol.authorization import Facts, why_denied
 from sealtrace.protocol.canonical import sha256
@@ -353,7 +353,7 @@ class World:
                 added_at=0,
             )
         )
-        self.store.see(self.task, LAB, stored_terms.to_text(self.terms), self.terms.deadline)
+        self.store.take_in([Sighting(self.task, LAB, stored_terms.to_text(self.terms), self.terms.deadline)])
         self.introduce()
 
     def introduce(self) -> None:
