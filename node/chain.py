@@ -218,6 +218,11 @@ class ChainActs:
         """End a running task."""
         return self._act(f"{task}:stop", lambda: calls.stop(terms))
 
+    def progress(self, task: Hex32, terms: TaskTerms, step: int) -> None:
+        """Say that the step with this index has begun; the watcher sees to it that it is mined."""
+        with named_errors():
+            self._sender.submit(f"{task}:progress:{step}", calls.progress(terms, step, 0))
+
     def send(self, intent: str, call: Call) -> Mined:
         """Send any other call of this node and wait until it is mined.
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from sealtrace.contracts import calls
+from sealtrace.contracts.calls import Call
 from sealtrace.contracts.errors import ChainUnreachable, FinalBlockReplaced
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.terms import task_id
-from sealtrace.node.chain import ChainReader, TermsNotFound
+from sealtrace.node.chain import ChainActs, ChainReader, TermsNotFound
 from sealtrace.node.errors import ChainRewritten, ChainUnavailable
+from sealtrace.node.wiring import aside
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
 from sealtrace.protocol.records import BlockRef, Protection, TaskTerms, Use
 
@@ -150,3 +154,22 @@ def test_a_final_block_that_was_replaced_stops_the_node_and_is_not_tried_again()
 
     with pytest.raises(ChainRewritten, match=OTHER.hash):
         ChainReader(Rewritten()).finalized()  # type: ignore[arg-type]
+
+
+def test_progress_is_handed_over_once_for_a_step_and_not_waited_for():
+    class Sender:
+        submitted: ClassVar[list[Any]] = []
+
+        def submit(self, intent: str, call: Call) -> None:
+            self.submitted.append((intent, call))
+
+    ChainActs(Sender(), timeout_s=1).progress(TASK, TERMS[0], 2)  # type: ignore[arg-type]
+    assert Sender.submitted == [(f"{TASK}:progress:2", calls.progress(TERMS[0], 2, 0))]
+
+
+def test_what_is_done_aside_is_not_waited_for():
+    go_on, done = threading.Event(), threading.Event()
+    aside(lambda: go_on.wait(30) and done.set())
+    assert not done.is_set()
+    go_on.set()
+    assert done.wait(30)
