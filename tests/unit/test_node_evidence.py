@@ -46,6 +46,14 @@ def test_a_kind_of_record_is_written_once_for_a_task_and_for_each_task(tmp_path)
     assert log.append_once(Kind.TASK_RAN, {"n": 2}, OTHER).index == first.index + 1
 
 
+@pytest.mark.parametrize("text", ["[" * 500, "\\[{" * 100])
+def test_a_record_of_a_text_full_of_brackets_is_read_back(tmp_path, text):
+    log = opened(tmp_path)
+    log.append(Kind.TASK_FAILED, {"detail": text}, TASK)
+    log.append_all([Entry(Kind.TASK_REFUSED, {"detail": text}, TASK)])
+    assert [record.body["detail"] for record in opened(tmp_path).of_task(TASK)] == [text, text]
+
+
 def test_two_open_logs_see_each_others_records(tmp_path):
     one, other = opened(tmp_path), opened(tmp_path)
     one.append(Kind.TASK_STARTED, {}, TASK)
