@@ -38,7 +38,8 @@ class ChainTable(_Table):
     """Where the chain answers. ``confirmations`` as for a node."""
 
     rpc_url: str
-    """The JSON-RPC endpoint that is replayed; of several, separated by commas, the first."""
+    """The JSON-RPC endpoint that is replayed; of several, separated by commas, the next is asked what one
+    cannot answer, and all that answer must show the same last block."""
     chain_id: int = Field(gt=0)
     """The chain's id; another one at the endpoint is refused."""
     directory: AddressField

@@ -223,9 +223,10 @@ def _lives(figures: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     yield from ("", "## Whole lives of tasks", "")
     yield "Create, every party's start, every party's receipt. Every start checks and spends one use of a"
     yield "grant; approvals are not in it, the grants stand. *Relayed*: the parties sign their starts and"
-    yield "receipts, and one relayer submits them; *by the requester*: it collects the starts first, and creates"
-    yield "and starts the task in one transaction (`multicall`). Nothing lapsed since the grants were issued; what"
-    yield "a start costs after a suspension, a withdrawal or a revocation is in the table of other acts."
+    yield "receipts, and one relayer submits them; *by the requester*: it collects the starts first, and"
+    yield "creates and starts the task in one transaction (`multicall`). Nothing lapsed since the grants were"
+    yield "issued; what a start costs after a suspension, a withdrawal or a revocation is in the table of"
+    yield "other acts."
     yield from (
         "",
         "| parties | transactions | gas | relayed | gas | by the requester | gas |",

@@ -119,7 +119,7 @@ class Net:
             api=ApiSection(port=api),
             gateway=GatewaySection(port=port, local_port=local),
             engine=EngineSection(connect_s=30),
-            limits=Limits(lease_s=4, requeue_s=2, heartbeat_s=1),
+            limits=Limits(lease_s=4, requeue_s=2, heartbeat_s=1, progress_every_s=0.01),
         )
         folder = self.root / name
         card = directories.init(folder, settings, key.private_key)
@@ -322,6 +322,9 @@ def test_a_task_runs_between_two_nodes_and_both_record_it(net):
         assert not list((net.root / name / "jobs").iterdir())
     url = f"http://127.0.0.1:{net.scheduler_port}/v1/tasks/{task}"
     assert all(party["output"] for party in httpx.get(url, trust_env=False).json()["parties"])
+    told = net.chain.events(0, net.chain.head().number, names={"TaskProgress"}, task=task)
+    addresses = {node.settings.address for node in net.nodes.values()}
+    assert {(each.args["party"], each.args["step"]) for each in told} == {(a, 0) for a in addresses}
 
 
 def test_the_log_is_anchored_after_a_task(net):
