@@ -866,6 +866,11 @@ class Walk:
         self.step(calls.pass_serial(), by, [self.reference.pass_serial(by)], [("serial", by)])
 
     def _consume(self) -> None:
+        by = self.luck.choice(self.everybody)
+        if self.chance(40):
+            registry = self.luck.choice(("NodeRegistry", "TaskLedger"))
+            self.step(Call(registry, "lapse", ()), by, [self.reference.lapse(registry)], [])
+            return
         id, owner = self._known_grant()
         found = self.reference.grants.get(id)
         terms = found.terms if found else self.grant_terms(owner)
@@ -878,8 +883,7 @@ class Walk:
             int(terms.protections),
             terms.epsilon_millionths,
         )
-        call = Call("GrantRegistry", "consume", (raw(id), request, [owner], raw(h("task"))))
-        by = self.luck.choice(self.everybody)
+        call = Call("GrantRegistry", "consume", (raw(id), request, [owner], raw(h("task")), 1))
         self.step(call, by, [self.reference.consume(by)], [("grant", id)])
 
     # what others signed

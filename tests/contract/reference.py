@@ -499,6 +499,10 @@ class Reference:
         """Only the ledger spends, and it is none of those who act here."""
         yield "OnlyTaskLedger", True
 
+    def lapse(self, registry: str) -> Act:
+        """Only the registries tell of a lapse, and they are none of those who act here."""
+        yield {"NodeRegistry": "OnlyRegistry", "TaskLedger": "OnlyNodeRegistry"}[registry], True
+
     def denials(self, terms: TaskTerms, party: Address) -> Act:
         """Every reason why the party's grants do not cover the task at this block."""
         for use in terms.uses:
