@@ -87,9 +87,9 @@ contract AlgorithmRegistry is IAlgorithmRegistry, Governed {
 
         a.status = AlgorithmStatus.Suspended;
         a.held = prevails;
-        nodes.lapse();
 
         emit AlgorithmSuspended(algorithm, msg.sender, prevails, reason);
+        nodes.lapse();
     }
 
     /// @inheritdoc IAlgorithmRegistry
@@ -113,9 +113,9 @@ contract AlgorithmRegistry is IAlgorithmRegistry, Governed {
         if (a.status == AlgorithmStatus.Rejected) revert AlgorithmIsRejected(algorithm);
 
         a.status = AlgorithmStatus.Revoked;
-        nodes.lapse();
 
         emit AlgorithmRevoked(algorithm, msg.sender);
+        nodes.lapse();
     }
 
     /// @inheritdoc IAlgorithmRegistry

@@ -42,9 +42,9 @@ contract DatasetRegistry is IDatasetRegistry {
         if (d.status == DatasetStatus.Withdrawn) revert DatasetAlreadyWithdrawn(dataset);
 
         d.status = DatasetStatus.Withdrawn;
-        nodes.lapse();
 
         emit DatasetWithdrawn(dataset, msg.sender);
+        nodes.lapse();
     }
 
     /// @inheritdoc IDatasetRegistry

@@ -50,9 +50,9 @@ contract NodeRegistry is INodeRegistry, Governed {
 
         n.status = NodeStatus.Suspended;
         n.held = prevails;
-        _tellLapse();
 
         emit NodeSuspended(node, msg.sender, prevails, reason);
+        _tellLapse();
     }
 
     /// @inheritdoc INodeRegistry
@@ -76,9 +76,9 @@ contract NodeRegistry is INodeRegistry, Governed {
         if (status == NodeStatus.Retired) revert NodeAlreadyRetired(node);
 
         _nodes[node].status = NodeStatus.Retired;
-        _tellLapse();
 
         emit NodeRetired(node, msg.sender);
+        _tellLapse();
     }
 
     /// @inheritdoc INodeRegistry
@@ -105,14 +105,15 @@ contract NodeRegistry is INodeRegistry, Governed {
     /// @inheritdoc INodeRegistry
     function serve(ITaskLedger ledger) external onlyConsortium {
         _ledgers.push(ledger);
-        ledger.lapse(); // what it looked at before, it looks at again
 
         emit LedgerServed(address(ledger));
+        ledger.lapse(); // what it looked at before, it looks at again
     }
 
     /// @inheritdoc INodeRegistry
     function tells(address ledger) external view returns (bool) {
-        for (uint256 i; i < _ledgers.length; ++i) {
+        uint256 n = _ledgers.length;
+        for (uint256 i; i < n; ++i) {
             if (address(_ledgers[i]) == ledger) return true;
         }
         return false;
