@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sealtrace.algorithms.functions import Arithmetic, Function, FunctionProgram
 from sealtrace.algorithms.importing import import_member
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle, Member, PackedBundle, pack
 from sealtrace.protocol.canonical import NotCanonical, parse
@@ -23,6 +25,8 @@ from sealtrace.protocol.identifiers import Hex32
 
 MANIFEST = "manifest.json"
 IGNORED = frozenset({"__pycache__", ".git"})
+ROLES = ("party", "requester", "scheduler", "assumption")
+"""What every algorithm's disclosure speaks of, at the least."""
 SHIPPED = Path(__file__).resolve().parent
 
 
@@ -43,13 +47,6 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Arithmetic(_Document):
-    """How an MPC program's numbers are held, where the program does not choose: ring and fraction bits."""
-
-    field: Literal["FM64", "FM128"]
-    fraction_bits: Annotated[int, Field(ge=8, le=60)]
-
-
 class Manifest(_Document):
     """A bundle's ``manifest.json``: what it is, what it needs, and who learns what."""
 
@@ -60,10 +57,24 @@ class Manifest(_Document):
     protocols: list[str]
     entry: str | None = None
     arithmetic: Arithmetic | None = None
+    function: Function | None = None
     inputs: dict[str, Any]
     params: dict[str, Any]
     outputs: dict[str, Any]
     learns: dict[str, str]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        if silent := [role for role in ROLES if not self.learns.get(role)]:
+            raise ValueError(f"learns says nothing of {', '.join(silent)}: say it, even if it is nothing")
+        if self.engine == "mpc" and self.entry is None:
+            raise ValueError("an mpc algorithm names its entry module")
+        if self.function is not None:
+            if self.arithmetic is None or self.entry is None:
+                raise ValueError("a function needs an entry module and arithmetic")
+            if why := self.function.why_out_of_range(self.arithmetic):
+                raise ValueError(why)
+        return self
 
 
 class Program(Protocol):
@@ -130,18 +141,26 @@ class Bundle:
 
     @cached_property
     def program(self) -> Program:
-        """The entry module, executed from the digested bytes, as are the modules that it imports.
+        """The entry module, or what its ``compute`` makes with the manifest's ``function``.
+
+        It is executed from the digested bytes, as are the modules that it imports.
 
         Raises:
             BadBundle: the bundle has no entry, or it does not load.
         """
-        entry = self.manifest.entry
+        manifest = self.manifest
+        if manifest.function is not None and manifest.arithmetic is not None:
+            return FunctionProgram(manifest.function, manifest.arithmetic, self._module)
+        return cast(Program, self._module())
+
+    def _module(self) -> ModuleType:
+        name, entry = self.manifest.name, self.manifest.entry
         if entry is None or entry not in self.members:
-            raise BadBundle(f"bundle {self.manifest.name} has no program to run")
+            raise BadBundle(f"bundle {name} has no program to run")
         try:
-            return cast(Program, import_member(self.digest, self.manifest.name, self.members, entry))
+            return import_member(self.digest, name, self.members, entry)
         except Exception as error:
-            raise BadBundle(f"bundle {self.manifest.name} does not load: {error}") from error
+            raise BadBundle(f"bundle {name} does not load: {error}") from error
 
 
 def load(folder: Path, *, expected: Hex32 | None = None) -> Bundle:

@@ -9,14 +9,21 @@ from sealtrace.algorithms.bundles import Bundle, Program
 from sealtrace.algorithms.shares import Computation
 
 
+class DoesNotCompile(ValueError):
+    """The algorithm's function cannot be compiled: no secret may decide a branch, shape or index."""
+
+    def __init__(self, cause: Exception) -> None:
+        first = str(cause).strip().partition("\n")[0]
+        super().__init__(f"the function does not compile ({type(cause).__name__}): {first}")
+
+
 def arithmetic(bundle: Bundle, params: Mapping[str, Any], rows: int, protocol: str) -> Computation:
     """How the step's numbers are held.
 
     Raises:
         ValueError: they would not fit, in the program's own words.
     """
-    fixed = bundle.manifest.arithmetic
-    field, bits = (fixed.field, fixed.fraction_bits) if fixed else bundle.program.arithmetic(params, rows)
+    field, bits = bundle.program.arithmetic(params, rows)
     return Computation.model_validate({"protocol": protocol, "field": field, "fraction_bits": bits})
 
 
@@ -24,7 +31,7 @@ def compiled(program: Program, params: Mapping[str, Any], held: Mapping[str, int
     """Return the engine's executable; all arguments and results are secret.
 
     Raises:
-        ValueError: the program refuses, in its own words.
+        DoesNotCompile: the program does not, or it refuses.
     """
     import jax
     import numpy as np
@@ -34,15 +41,18 @@ def compiled(program: Program, params: Mapping[str, Any], held: Mapping[str, int
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
     specs = program.arrays(params, held)
     make: Any = jax.ShapeDtypeStruct
-    executable, _ = frontend.compile(
-        frontend.Kind.JAX,
-        program.program(params, held),
-        [make(shape, np.dtype(kind)) for _, _, shape, kind in specs],
-        {},
-        [name for name, *_ in specs],
-        [spu.Visibility.VIS_SECRET] * len(specs),
-        lambda _outputs: list(program.outputs(params)),
-    )
+    try:
+        executable, _ = frontend.compile(
+            frontend.Kind.JAX,
+            program.program(params, held),
+            [make(shape, np.dtype(kind)) for _, _, shape, kind in specs],
+            {},
+            [name for name, *_ in specs],
+            [spu.Visibility.VIS_SECRET] * len(specs),
+            lambda _outputs: list(program.outputs(params)),
+        )
+    except Exception as error:  # whatever code that is not ours makes of it
+        raise DoesNotCompile(error) from error
     return executable
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import create_engine
 
+from sealtrace.algorithms.disclosure import Learns, disclosure
 from sealtrace.algorithms.opening import EngineMissing, open_result
 from sealtrace.algorithms.shares import BadShare
 from sealtrace.contracts import calls
@@ -34,7 +35,6 @@ from sealtrace.protocol.spec import TaskSpec, purpose_hash
 from sealtrace.protocol.statements import Signed, Statement, sign
 from sealtrace.requester import drafts, results, task_files
 from sealtrace.requester.directory import Directory, Keys, Settings
-from sealtrace.requester.disclosure import Learns, disclosure
 from sealtrace.requester.errors import (
     ResultMissing,
     ResultTampered,
@@ -146,7 +146,7 @@ class Requester:
         if _is_draft(draft) and not drafts.settled(draft):
             draft, warnings = self._planned(draft)
         spec = drafts.specification(draft, located)
-        learns = tuple(disclosure(spec, self.algorithms.bundle))
+        learns = tuple(disclosure(spec, self.algorithms.manifest))
         return Plan(spec, self.chain.task_id(spec.terms()), warnings, learns)
 
     def grants(self) -> list[Grant]:

@@ -205,14 +205,14 @@ def steps(psi: str = "RR22", mpc: str = "ABY3", names: tuple[str, ...] = NAMES) 
 
 
 def make_job(net: Network, task: str, me: int, token: str, paths: dict[str, Path], **changes: Any) -> Job:
-    count = changes.pop("count", 3)
+    count, columns = changes.pop("count", 3), changes.pop("columns", COLUMNS)
     parties = tuple(n.address for n in net.nodes[:count])
     inputs = tuple(
         JobInput(
             name=name,
             party=parties[i],
             id_column=ID,
-            columns=tuple(COLUMNS[name]),
+            columns=tuple(columns[name]),
             path=str(paths[name]) if i == me else None,
         )
         for i, name in enumerate(NAMES[:count])

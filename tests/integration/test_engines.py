@@ -30,6 +30,7 @@ from engine_network import (
 )
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.algorithms.template import create
 from sealtrace.deploy.comparison import pooled
 from sealtrace.node.engines.errors import (
     BadInput,
@@ -42,7 +43,7 @@ from sealtrace.node.engines.errors import (
     SessionCut,
     Stopped,
 )
-from sealtrace.node.engines.job import Timeouts
+from sealtrace.node.engines.job import JobStep, Timeouts
 from sealtrace.node.engines.process import JobResult
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.envelope import unseal
@@ -149,6 +150,97 @@ def test_two_parties_align_by_ecdh_and_compute_by_cheetah(net, paths):
     result = opened(net, run.run(), two[1])
     frame = pd.read_csv(paths["bank"]).merge(pd.read_csv(paths["registry"]), on=ID)
     assert_close(result, expected(frame, params))
+
+
+def alone(name: str, folder: Path, params: dict[str, Any]) -> JobStep:
+    """One MPC step over all inputs, without an alignment before it."""
+    _, stats = steps()
+    return stats.model_copy(
+        update={
+            "id": name,
+            "bundle": str(folder),
+            "algorithm": load(folder).digest,
+            "after": (),
+            "params": params,
+        }
+    )
+
+
+AMOUNTS = {name: ["amount"] for name in NAMES}
+MARKER = 9876.543
+"""A value that must be found nowhere but in its owner's table."""
+
+
+def test_rows_of_three_parties_are_one_table_and_no_value_leaves_its_owner(net, tmp_path):
+    amounts = {name: [100.0 * at + 7 * row for row in range(20 + at)] for at, name in enumerate(NAMES)}
+    amounts["registry"][3] = MARKER
+    paths = {name: tmp_path / f"{name}.csv" for name in NAMES}
+    for name, values in amounts.items():
+        write_csv(paths[name], [ID, "amount"], [[f"{name}{at}", str(x)] for at, x in enumerate(values)])
+    params = {
+        "horizontal": list(NAMES),
+        "min_group": 5,
+        "columns": {"amount": {"kind": "number", "low": 0, "high": 10_000}, "where": {"kind": "input"}},
+        "requests": {
+            "each": {
+                "measure": "summary",
+                "of": "amount",
+                "by": "where",
+                "statistics": ["mean", "deviation"],
+            },
+            "all": {"measure": "summary", "of": "amount", "statistics": ["sum"], "quantiles": [0.5]},
+        },
+    }
+    step = alone("rows", shipped()["statistics"], params)
+    common = {"steps": (step,), "columns": AMOUNTS}
+    run = Party3(net, net.new_task(), paths, common=common)
+    result = opened(net, run.run(), step)
+    pooled_amounts = pd.Series([x for values in amounts.values() for x in values])
+    assert result["rows"] == 63
+    assert result["all"][0]["amount"] == pytest.approx(
+        {"sum": pooled_amounts.sum(), "q0.5": pooled_amounts.quantile(0.5, interpolation="lower")}
+    )
+    for row, values in zip(result["each"], amounts.values(), strict=True):
+        assert row["amount"] == pytest.approx(
+            {"mean": pd.Series(values).mean(), "deviation": pd.Series(values).std()}
+        )
+    written = [path.read_bytes() for me in range(3) for path in run.folder(me).rglob("*") if path.is_file()]
+    assert not [each for each in written if str(MARKER).encode() in each]
+
+
+def test_a_value_out_of_its_declared_range_fails_at_its_owner_before_anything_is_shared(net, tmp_path):
+    paths = {name: tmp_path / f"{name}.csv" for name in NAMES}
+    for name in NAMES:
+        write_csv(
+            paths[name], [ID, "amount"], [[f"{at}", "11" if name == "bank" else "1"] for at in range(9)]
+        )
+    params = {
+        "horizontal": list(NAMES),
+        "min_group": 5,
+        "columns": {"amount": {"kind": "number", "low": 0, "high": 10}},
+        "requests": {"all": {"measure": "summary", "of": "amount", "statistics": ["mean"]}},
+    }
+    step = alone("rows", shipped()["statistics"], params)
+    common = {"steps": (step,), "columns": AMOUNTS}
+    results = Party3(net, net.new_task(), paths, common=common).run()
+    assert isinstance(results[0], BadInput)
+    assert results[0].reason == "out_of_range"
+    assert "row 1" in str(results[0])
+    assert all(isinstance(each, PeerFailed) for each in results[1:]), results
+
+
+def test_an_authors_own_function_runs_between_real_parties(net, tmp_path):
+    bundle = create("overdue", tmp_path)
+    paths = {name: tmp_path / f"{name}.csv" for name in NAMES}
+    for name, column, start in (("bank", "owed", 10), ("registry", "earned", 60), ("carrier", "none", 0)):
+        write_csv(paths[name], [ID, column], [[f"{at}", str(start + at)] for at in range(30)])
+    debt, income = {"input": "bank", "column": "owed"}, {"input": "registry", "column": "earned"}
+    step = alone("overdue", bundle, {"columns": {"debt": debt, "income": income}})
+    columns = {"bank": ["owed"], "registry": ["earned"], "carrier": ["none"]}
+    run = Party3(net, net.new_task(), paths, common={"steps": (step,), "columns": columns})
+    result = opened(net, run.run(), step)
+    # 10 + n is above (60 + n) / 2 from n = 41 on, so nobody owes too much
+    assert result == pytest.approx({"rows": 30, "share_over": 0.0, "mean_debt": 24.5}, abs=1e-4)
 
 
 def test_three_parties_align_by_ecdh_and_the_requester_gets_the_common_ids(net, paths):

@@ -296,6 +296,10 @@ def test_tasks_are_listed_shown_approved_and_stopped(client, operator, reader, w
     whole = client.get(f"/v1/tasks/{world.task}", headers=reader).json()
     assert whole["on_chain"]["state"] == "authorized"
     assert whole["spec"]["purpose"] == "credit study"
+    assert [each["role"] for each in whole["learns"]] == [
+        "anybody"
+    ]  # the bundle is not here, and that is said
+    assert "unknown" in whole["learns"][0]["what"]
     assert client.post(f"/v1/tasks/{world.task}/approve", headers=operator).json()["approval"] == "given"
     world.ledger.state = TaskState.RUNNING
     assert client.post(f"/v1/tasks/{world.task}/stop", headers=operator).status_code == 202
