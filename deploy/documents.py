@@ -192,8 +192,8 @@ def disclosures() -> str:
     lines = [
         "# Who learns what",
         "",
-        "Every algorithm says in its manifest what each role learns from it; its digest on chain covers that.",
-        "`sealtrace algorithm show`, `sealtrace task plan` and an owner's `sealtrace node task show` print it.",
+        "Every algorithm says in its manifest what each role learns from it, under its digest.",
+        "`sealtrace algorithm show`, `sealtrace task plan` and an owner's `sealtrace node task show` say it.",
         "These are the algorithms that ship with us.",
     ]
     for name, folder in shipped().items():
