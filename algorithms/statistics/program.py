@@ -7,8 +7,7 @@ before they are shared, ``joint`` runs on shares, and ``finish`` names what the 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import declared, owner, ranges
-from . import finish as finishing
+from . import declared, ranges
 
 Params = Mapping[str, Any]
 
@@ -56,12 +55,14 @@ def arrays(params: Params, held: Mapping[str, int]) -> list[tuple[str, str, tupl
 
 def prepare(params: Params, name: str, table: Mapping[str, Any], held: Mapping[str, int]) -> dict[str, Any]:
     """Turn one owner's columns into its arrays, locally; refuse values that are out of range."""
+    from .owner import encoded  # brings numpy, which who only asks does not need
+
     plan = declared.read(params)
     chosen = ranges.chosen(plan, rows(params, held))
     made: dict[str, Any] = {}
     for column in plan.columns.values():
         if name in plan.held_by(column):
-            parts = owner.encoded(plan, chosen, column, name, table, held[name])
+            parts = encoded(plan, chosen, column, name, table, held[name])
             made |= {f"{column.name}.{part}@{name}": array for part, array in parts.items()}
     return made
 
@@ -84,8 +85,10 @@ def outputs(params: Params) -> list[str]:
 
 def finish(params: Params, rows: int, opened: Mapping[str, Any]) -> dict[str, Any]:
     """Divide, scale and name the opened results."""
+    from .finish import finished
+
     plan = declared.read(params)
-    return finishing.finished(plan, ranges.chosen(plan, rows), rows, opened)
+    return finished(plan, ranges.chosen(plan, rows), rows, opened)
 
 
 def _keys(plan: declared.Plan) -> list[tuple[str, str]]:

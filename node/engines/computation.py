@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sealtrace.algorithms import checking
 from sealtrace.algorithms.bundles import Bundle, Program
 from sealtrace.algorithms.compiling import arithmetic, compiled, engine_config
 from sealtrace.algorithms.shares import BadShare, Computation, SecretValue, decode_value, encode_value
@@ -62,13 +63,8 @@ def check_params(job: Job, step: JobStep, bundle: Bundle) -> None:
         BadJob: with the program's own words.
     """
     try:
-        bundle.program.check(step.params, step.inputs)
-        for name in step.inputs:
-            named = set(job.input(name).columns)
-            for column, _kind in bundle.program.columns(step.params, name):
-                if column not in named:
-                    raise ValueError(f"input {name} does not name the column {column!r}")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        checking.check_params(bundle, step.params, {name: job.input(name).columns for name in step.inputs})
+    except checking.ParamsRefused as error:
         raise BadJob(f"step {step.id}: {error}") from error
 
 
