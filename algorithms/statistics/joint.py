@@ -112,7 +112,7 @@ def _summary(shared: Shared, request: Request) -> Parts:
         parts["sum"] = sums * kept
     if "centred" in asked:
         centred = counts * groups.sums(values * values) - sums * sums
-        parts["centred"] = _opened_as_real(centred * kept)
+        parts["centred"] = _as_real(centred * kept)
     if {"min", "max", "quantiles"} & set(asked):
         parts |= _ordered(shared, request, values, known, groups, counts, kept)
     return parts
@@ -172,15 +172,15 @@ def _matrix(shared: Shared, request: Request) -> Parts:
     if "spread" not in shared.plan.parts(request):
         sums = jnp.sum(values, axis=0)
         products = values.shape[0] * (values.T @ values) - sums[:, None] * sums[None, :]
-        return {"centred": _opened_as_real(products)}
+        return {"centred": _as_real(products)}
     rows, sums = known.T @ known, values.T @ known
     kept = shared.enough(rows)
     centred = rows * (values.T @ values) - sums * sums.T
     spread = rows * ((values * values).T @ known) - sums * sums
     return {
         "rows": rows * kept,
-        "centred": _opened_as_real(centred * kept),
-        "spread": _opened_as_real(spread * kept),
+        "centred": _as_real(centred * kept),
+        "spread": _as_real(spread * kept),
     }
 
 
@@ -223,7 +223,7 @@ def _t_test(shared: Shared, request: Request) -> Parts:
     rows, sums = both.T @ known, both.T @ values
     kept = jnp.prod(shared.enough(rows))
     centred = rows * (both.T @ (values * values)) - sums * sums
-    return {"rows": rows * kept, "sum": sums * kept, "centred": _opened_as_real(centred * kept)}
+    return {"rows": rows * kept, "sum": sums * kept, "centred": _as_real(centred * kept)}
 
 
 def _stability(shared: Shared, request: Request) -> Parts:
@@ -279,11 +279,12 @@ def _nulls(shared: Shared, request: Request) -> Parts:
 
 
 def _as_real(whole: Any) -> Any:
-    """The same number in the ring, read with fraction bits: whole / 2^fraction_bits, exactly."""
+    """The same number in the ring, read with fraction bits: whole / 2^fraction_bits, exactly.
+
+    What is wider than 64 bits can be opened in no other way.
+    """
     return lax.bitcast_convert_type(whole, jnp.float64)
 
-
-_opened_as_real = _as_real  # a result of more than 64 bits can only be opened as a real number
 
 JOINT: dict[str, Callable[[Shared, Request], Parts]] = {
     "summary": _summary,

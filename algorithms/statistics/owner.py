@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from .declared import Column, Plan
+from .declared import MAX_NUMBER, Column, Plan
 from .ranges import Ranges, exponent_above, scale_exponent
 
 Table = Mapping[str, Any]
+LEAST_EXPONENT = -200  # smaller values are zero beside any result that a reader could use
 
 
 class Unfit(ValueError):
@@ -51,7 +52,11 @@ def _coded(column: Column, ranges: Ranges, values: Any, known: Any) -> dict[str,
     if column.kind == "indicator":
         return {"code": (values * known).astype(np.int64)}
     if column.low is None or column.high is None:
-        exponent = exponent_above(float(np.abs(values).max(initial=0.0)))
+        sizes = np.abs(values)
+        if (sizes > MAX_NUMBER).any():
+            what = "beyond 2^200; give the column in larger units"
+            raise Unfit("out_of_range", column, int(np.argmax(sizes > MAX_NUMBER)), what)
+        exponent = max(exponent_above(float(sizes.max(initial=0.0))), LEAST_EXPONENT)
         codes = np.rint(np.ldexp(values, ranges.code_bits - exponent))
         return {"code": codes.astype(np.int64), "exponent": np.array([exponent], dtype=np.int64)}
     outside = known & ((values < column.low) | (values > column.high))

@@ -14,10 +14,11 @@ exact too, as long as they stay below the field's size; the bits are chosen so t
 import math
 from dataclasses import dataclass
 
-from .declared import Column, Plan
+from .declared import Column, Plan, Request
 
-MAX_DIGITS = 30
+MAX_DIGITS = 27
 MAX_CODE_BITS = 40
+MAX_NUMBERS = 1 << 27
 FRACTION_BITS = {"FM64": 18, "FM128": 40}
 SUM_BITS, PRODUCT_BITS = (
     61,
@@ -55,6 +56,11 @@ def chosen(plan: Plan, rows: int) -> Ranges:
     if digits > MAX_DIGITS:
         raise ValueError(f"there are {rows} rows; at most 2^{MAX_DIGITS} - 1 fit")
     for request in plan.requests.values():
+        if (numbers := rows * _width(plan, request)) > MAX_NUMBERS:
+            raise ValueError(
+                f"requests.{request.name}: {numbers} secret numbers at once, at most 2^27 fit in memory; ask for "
+                "fewer columns, keys or quantiles in one request"
+            )
         if request.measure == "chi_square" and 2 * digits > FRACTION_BITS["FM128"]:
             raise ValueError(f"requests.{request.name}: chi_square takes fewer than 2^20 rows; draw a sample")
     wide = any("centred" in plan.parts(each) or each.measure in PRODUCTS for each in plan.requests.values())
@@ -64,6 +70,15 @@ def chosen(plan: Plan, rows: int) -> Ranges:
         min(MAX_CODE_BITS, SUM_BITS - digits),
         min(MAX_CODE_BITS, (PRODUCT_BITS - 3 * digits) // 2),
     )
+
+
+def _width(plan: Plan, request: Request) -> int:
+    """How many secret numbers a request holds of each row, at the most."""
+    keys = [len(plan.columns[each].keys) for each in request.by]
+    columns = max(1, len(request.of))
+    if {"min", "max"} & set(request.statistics) or request.quantiles:
+        return math.prod(keys) * columns * max(1, len(request.quantiles))
+    return max(math.prod(keys[1:]) * columns, *keys, 1)
 
 
 def scale_exponent(column: Column) -> int:
