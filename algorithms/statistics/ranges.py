@@ -50,16 +50,14 @@ def chosen(plan: Plan, rows: int) -> Ranges:
     """
     digits = rows.bit_length()
     if rows < plan.min_group:
-        raise ValueError(
-            f"there are {rows} rows, fewer than min_group, {plan.min_group}: nothing could be shown"
-        )
+        raise ValueError(f"there are {rows} rows, fewer than min_group ({plan.min_group})")
     if digits > MAX_DIGITS:
         raise ValueError(f"there are {rows} rows; at most 2^{MAX_DIGITS} - 1 fit")
     for request in plan.requests.values():
         if (numbers := rows * _width(plan, request)) > MAX_NUMBERS:
             raise ValueError(
-                f"requests.{request.name}: {numbers} secret numbers at once, at most 2^27 fit in memory; ask for "
-                "fewer columns, keys or quantiles in one request"
+                f"requests.{request.name}: {numbers} secret numbers at once, at most 2^27 fit in memory; "
+                "ask for fewer columns, keys or quantiles in one request"
             )
         if request.measure == "chi_square" and 2 * digits > FRACTION_BITS["FM128"]:
             raise ValueError(f"requests.{request.name}: chi_square takes fewer than 2^20 rows; draw a sample")
