@@ -582,7 +582,9 @@ def _shown(name: str, value: Any) -> Iterator[Table | str]:
 
 
 def _rows_table(name: str, rows: list[dict[str, Any]]) -> Table:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    # what is suppressed in one row has parts in others: it needs no column of its own
+    columns = [key for key in keys if not any(each.startswith(f"{key} ") for each in keys)]
     table = Table(*(escape(each) for each in columns), title=escape(name))
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
