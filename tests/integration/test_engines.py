@@ -354,7 +354,7 @@ def test_engines_wait_for_the_chain_to_say_running_and_for_a_late_party(net, pat
     run.run_one = run_one
     flip = threading.Timer(1.5, lambda: net.write(run.task, running=True))
     flip.start()
-    assert_close(opened(net, run.run(), steps()[1]), expected(paths))
+    assert_close(opened(net, run.run(), steps()[1]), expected(joined(paths), statistics_params()))
 
 
 def test_a_party_that_never_comes_is_named_within_the_connect_timeout(net, paths):
