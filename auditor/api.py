@@ -20,6 +20,7 @@ from sealtrace.auditor.archive import ARTEFACTS, Archive, AuditNotFound, TooMany
 from sealtrace.auditor.audit import Audit
 from sealtrace.auditor.inquiry import Inquiry, examine
 from sealtrace.auditor.settings import Settings
+from sealtrace.protocol.faults import first_fault
 
 MAX_BODY_BYTES = 4096
 BODY_SECONDS = 10.0
@@ -171,9 +172,9 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
-    place = ".".join(str(part) for part in first["loc"])
-    return _problem(422, "MalformedRequest", f"{place}: {first['msg']}", "See /docs for what is expected.")
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for these only
+    fault = first_fault(error.errors(), "request")
+    return _problem(422, "MalformedRequest", fault, "See /docs for what is expected.")
 
 
 async def _theirs(request: Request, error: Exception) -> JSONResponse:

@@ -170,5 +170,5 @@ def _acts_of(task: TaskHistory) -> Iterator[Act]:
         if event.name not in ACTS:
             continue
         party = event.who("by" if event.name == "TaskCancelled" else "party")
-        if party in task.parties.values() and not (event.name == "TaskCancelled" and party == task.requester):
+        if party in task.parties and not (event.name == "TaskCancelled" and party == task.requester):
             yield Act(task, party, event, ACTS[event.name])

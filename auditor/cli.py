@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,7 @@ from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.catalogue import markdown
 from sealtrace.auditor.checks import catalogue
+from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
@@ -55,6 +57,7 @@ _PROBLEMS = (
     EndpointRefused,
     EndpointTalksNonsense,
     EndpointUnreachable,
+    EndpointsDisagree,
     EvidenceTooLarge,
     EvidenceUnreadable,
     MalformedIdentifier,
@@ -242,9 +245,15 @@ def _summary(done: Audit, told: dict[str, Any], page: Path, data: Path) -> dict[
     }
 
 
+def _to_stderr(*_: object) -> structlog.PrintLogger:
+    """What an endpoint did is not part of a command's answer."""
+    return structlog.PrintLogger(sys.stderr)
+
+
 @contextmanager
 def _explained(as_json: bool) -> Iterator[None]:
     """Our own errors end the command with exit code 3; 1 and 2 are results."""
+    structlog.configure(logger_factory=_to_stderr)
     try:
         yield
     except _PROBLEMS as problem:

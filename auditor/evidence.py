@@ -146,7 +146,7 @@ class _Reader:
             if self._broken is not None and self._is_being_written(line):
                 self._broken = None
                 return False
-        self._tree.append(leaf_hash(content))
+        self._tree.extend([leaf_hash(content)])
         if self._broken is not None and (len(content) > MAX_RECORD_BYTES or not self._waiting):
             return False
         self._check_roots()

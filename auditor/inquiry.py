@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
 from sealtrace.auditor.case import Case, Level, Parameters, Proof, ProofProblem, Snapshot
 from sealtrace.auditor.decoding import decode
+from sealtrace.auditor.endpoints import Endpoints
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import (
     EvidenceTooLarge,
@@ -65,13 +67,16 @@ def examine(inquiry: Inquiry) -> Audit:
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
+        EndpointsDisagree: two endpoints show different chains.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
         EmptyRange: there is nothing to look at.
     """
     chain = Chain.connect(inquiry.chain)
     last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
-    with Rpc(each_url(inquiry.chain.rpc_url)[0]) as rpc:
+    with ExitStack() as stack:
+        rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
+        rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
         begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
         first = begin if inquiry.first is None else inquiry.first
         if first > last.number or begin > last.number:

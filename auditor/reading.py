@@ -19,7 +19,7 @@ from sealtrace.auditor.headers import (
     read_log,
     receipts_root,
 )
-from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, Rpc
+from sealtrace.auditor.rpc import Asking, EndpointRefused, EndpointTalksNonsense
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32, raw
 from sealtrace.protocol.records import BlockRef
 
@@ -58,7 +58,7 @@ class Reading:
     proof: Proof
 
 
-def read_range(rpc: Rpc, contracts: Sequence[Address], first: int, last: int) -> Reading:
+def read_range(rpc: Asking, contracts: Sequence[Address], first: int, last: int) -> Reading:
     """Read the blocks ``first`` to ``last`` and prove as much as the endpoint allows.
 
     Where a block's receipts rebuild its root, the logs are taken from them, whatever ``eth_getLogs`` said.
@@ -79,7 +79,7 @@ def read_range(rpc: Rpc, contracts: Sequence[Address], first: int, last: int) ->
 class _Prover:
     """Takes header after header; holds each block's logs to what its header commits to."""
 
-    rpc: Rpc
+    rpc: Asking
     contracts: Sequence[Address]
     first: int
     told: Mapping[int, list[RawLog]]
@@ -196,7 +196,7 @@ def _by_block(logs: Iterator[RawLog]) -> dict[int, list[RawLog]]:
     return {number: sorted(each, key=lambda log: log.index) for number, each in found.items()}
 
 
-def _told_logs(rpc: Rpc, contracts: Sequence[Address], first: int, last: int) -> Iterator[RawLog]:
+def _told_logs(rpc: Asking, contracts: Sequence[Address], first: int, last: int) -> Iterator[RawLog]:
     """What ``eth_getLogs`` says, in ranges that are halved where the endpoint finds them too long."""
     width = BLOCKS_PER_LOG_REQUEST
     while first <= last:
@@ -222,7 +222,7 @@ def _strict_log(log: object) -> RawLog:
         raise EndpointTalksNonsense(f"a log that is none: {cause}") from cause
 
 
-def _headers(rpc: Rpc, first: int, last: int) -> Iterator[Header]:
+def _headers(rpc: Asking, first: int, last: int) -> Iterator[Header]:
     numbers = iter(range(first, last + 1))
     while batch := list(itertools.islice(numbers, HEADERS_PER_REQUEST)):
         blocks = rpc.ask_all("eth_getBlockByNumber", [(hex(number), False) for number in batch])
@@ -240,7 +240,7 @@ def _strict_header(number: int, block: object) -> Header:
     return header
 
 
-def first_log(rpc: Rpc, consortium: Address, deployed_at: int) -> int:
+def first_log(rpc: Asking, consortium: Address, deployed_at: int) -> int:
     """The block of the consortium's first event, from its constructor: no other contract is older.
 
     Raises:

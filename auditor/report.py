@@ -212,16 +212,16 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "spec": task.spec,
         "state": task.state_at(case.last.timestamp).name.lower(),
         "deadline": task.deadline,
-        "parties": [task.parties[index] for index in sorted(task.parties)],
+        "parties": task.parties,
         "uses": [
             {
-                "party": task.parties.get(use.party),
+                "party": use.party,
                 "dataset": use.dataset,
                 "algorithm": use.algorithm,
                 "grant": use.grant,
                 "epsilon_millionths": use.epsilon_millionths,
             }
-            for _, use in sorted(task.uses.items())
+            for use in task.uses
         ],
         "acknowledged": task.acknowledged is not None,
         "progress": [_progress(event) for _, event in sorted(task.progress.items())],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,6 +35,13 @@ class EndpointRefused(ValueError):
         return self.code in METHOD_NOT_FOUND
 
 
+class Asking(Protocol):
+    """One endpoint or several: see :class:`Rpc` for what the two raise."""
+
+    def ask(self, method: str, *params: object) -> Any: ...  # noqa: D102
+    def ask_all(self, method: str, params: Sequence[Sequence[object]]) -> list[Any]: ...  # noqa: D102
+
+
 class Rpc:
     """One endpoint over one kept connection. ``timeout_s`` bounds each request as a whole."""
 
@@ -48,7 +55,7 @@ class Rpc:
             )
         except (httpx.InvalidURL, ValueError) as cause:
             raise EndpointUnreachable(f"{url!r} is no http or https address: {cause}") from cause
-        self._url = url
+        self.url = url
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +86,7 @@ class Rpc:
             return [self.ask(method, *each) for each in params]  # it takes no batches
         by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
         if len(by_id) != len(params) or set(by_id) != set(range(len(params))):
-            raise EndpointTalksNonsense(f"{self._url}: {len(params)} questions, {len(by_id)} answers")
+            raise EndpointTalksNonsense(f"{self.url}: {len(params)} questions, {len(by_id)} answers")
         return [self._result(method, by_id[i]) for i in range(len(params))]
 
     def _post(self, content: object) -> Any:
@@ -89,23 +96,23 @@ class Rpc:
                 for part in response.iter_bytes():
                     body += part
                     if len(body) > MAX_ANSWER_BYTES:
-                        raise EndpointTalksNonsense(f"{self._url}: an answer over {MAX_ANSWER_BYTES} bytes")
+                        raise EndpointTalksNonsense(f"{self.url}: an answer over {MAX_ANSWER_BYTES} bytes")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as cause:
-            raise EndpointUnreachable(f"{self._url}: {cause or type(cause).__name__}") from cause
+            raise EndpointUnreachable(f"{self.url}: {cause or type(cause).__name__}") from cause
         try:
             return parse(bytes(body), limit_bytes=MAX_ANSWER_BYTES)
         except (NotCanonical, RecursionError) as cause:
-            raise EndpointTalksNonsense(f"{self._url}: HTTP {response.status_code}, {cause}") from cause
+            raise EndpointTalksNonsense(f"{self.url}: HTTP {response.status_code}, {cause}") from cause
 
     def _result(self, method: str, answer: object) -> Any:
         if not isinstance(answer, dict):
-            raise EndpointTalksNonsense(f"{self._url}: the answer to {method} is no object")
+            raise EndpointTalksNonsense(f"{self.url}: the answer to {method} is no object")
         error = answer.get("error")
         if isinstance(error, dict):
             code = error.get("code")
             raise EndpointRefused(method, code if type(code) is int else 0, str(error.get("message"))[:200])
         if "result" not in answer:
-            raise EndpointTalksNonsense(f"{self._url}: the answer to {method} has no result")
+            raise EndpointTalksNonsense(f"{self.url}: the answer to {method} has no result")
         return answer["result"]
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.inquiry import Inquiry, Source
 from sealtrace.contracts.client import ChainSettings
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField
 
 FILE: Final = "auditor.toml"
@@ -37,7 +38,8 @@ class ChainTable(_Table):
     """Where the chain answers. ``confirmations`` as for a node."""
 
     rpc_url: str
-    """The JSON-RPC endpoint that is replayed; of several, separated by commas, the first."""
+    """The JSON-RPC endpoint that is replayed; of several, separated by commas, the next is asked what one
+    cannot answer, and all that answer must show the same last block."""
     chain_id: int = Field(gt=0)
     """The chain's id; another one at the endpoint is refused."""
     directory: AddressField
@@ -115,9 +117,7 @@ def read_settings(folder: Path) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise SettingsUnusable(f"{path}: {cause}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsUnusable(f"{path}: {place}: {first['msg']}") from cause
+        raise SettingsUnusable(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def create(folder: Path, chain: ChainTable) -> str:

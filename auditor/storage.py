@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sealtrace.auditor.case import Contracts, Snapshot, StoredTask
 from sealtrace.auditor.world import World
-from sealtrace.contracts.client import GENERATION
+from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Consortium, Office, Proposal
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -27,11 +28,11 @@ from sealtrace.protocol.records import (
 T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
-MARK_DIGITS = 2 + 40
-"""The ledger keeps of a result digest its first 20 bytes; this much of the text stands for them."""
+MARK_DIGITS = 2 + 32
+"""The ledger keeps of a result digest its first 16 bytes; this much of the text stands for them."""
 
-NO_MARK = "0x" + "00" * 20
-CONFLICT = "0x" + "ff" * 20
+NO_MARK = "0x" + "00" * 16
+CONFLICT = "0x" + "ff" * 16
 
 
 class Key(NamedTuple, Generic[K]):
@@ -170,6 +171,22 @@ class Issue:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class NamedUse:
+    """A use of a dataset as its event names it: by the party that answers for it."""
+
+    party: Address
+    dataset: Hex32
+    algorithm: Hex32
+    grant: Hex32
+    epsilon_millionths: int
+
+    def under(self, parties: Sequence[Address]) -> Use:
+        """The same by the party's index among ``parties``, in which it is."""
+        index = parties.index(self.party)
+        return Use(index, self.dataset, self.algorithm, self.grant, self.epsilon_millionths)
+
+
 @dataclass(slots=True)
 class TaskHistory:
     """A task's life as its events tell it."""
@@ -185,8 +202,9 @@ class TaskHistory:
     use_count: int
     approved: int
     state: TaskState = TaskState.NONE
-    parties: dict[int, Address] = field(default_factory=dict)
-    uses: dict[int, Use] = field(default_factory=dict)
+    parties: list[Address] = field(default_factory=list)
+    """In ascending order, as the ledger takes them; a party's place is its index."""
+    uses: list[NamedUse] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     approvals: dict[Address, Event] = field(default_factory=dict)
     starts: dict[Address, Start] = field(default_factory=dict)
@@ -207,20 +225,21 @@ class TaskHistory:
 
     def terms(self) -> TaskTerms | None:
         """What the task is, or ``None`` where the events that name its parts are not all there."""
-        whole = range(self.party_count), range(self.use_count)
-        if sorted(self.parties) != list(whole[0]) or sorted(self.uses) != list(whole[1]):
+        if (len(self.parties), len(self.uses)) != (self.party_count, self.use_count):
             return None
-        if any(use.party >= self.party_count for use in self.uses.values()):
-            return None
-        parties = tuple(self.parties[i] for i in whole[0])
-        uses = tuple(self.uses[i] for i in whole[1])
         return TaskTerms(
-            self.requester, self.spec, self.purpose, self.protections, self.deadline, parties, uses
+            requester=self.requester,
+            spec=self.spec,
+            purpose=self.purpose,
+            protections=self.protections,
+            deadline=self.deadline,
+            parties=tuple(self.parties),
+            uses=tuple(use.under(self.parties) for use in self.uses),
         )
 
     def mask(self, who: dict[Address, Start] | dict[Address, Event]) -> int:
         """One bit for each party that is a key of ``who``."""
-        return sum(1 << index for index, party in self.parties.items() if party in who)
+        return sum(1 << index for index, party in enumerate(self.parties) if party in who)
 
     def state_at(self, now: UnixSeconds) -> TaskState:
         """Its state at block time ``now``."""

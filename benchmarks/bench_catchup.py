@@ -99,12 +99,12 @@ def _catch_up(database: Path, chain: Chain, client: Client) -> int:
 def _by_web3(url: str, chain: Chain, head: int) -> list[Any]:
     web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": 60}))
     decoders = {}
-    for name in abi.SEVEN:
+    for name, address in chain.addresses.items():
         contract = web3.eth.contract(abi=list(abi.artifact(name).abi))
         for topic, event in abi.events(name).items():
-            decoders[chain.addresses[name], topic] = contract.events[event.name]()
+            decoders[address, topic] = contract.events[event.name]()
     found: list[Any] = []
-    addresses: Any = [Web3.to_checksum_address(chain.addresses[name]) for name in abi.SEVEN]
+    addresses: Any = [Web3.to_checksum_address(each) for each in chain.addresses.values()]
     for first in range(0, head + 1, 50):  # few enough blocks for the endpoint's limit on results
         wanted: Any = {"fromBlock": first, "toBlock": min(first + 49, head), "address": addresses}
         for log in web3.eth.get_logs(wanted):

@@ -23,8 +23,7 @@ from eth_hash.auto import keccak
 from sealtrace.contracts.errors import MalformedAnswer, MalformedCall
 
 ARTIFACTS = Path(__file__).resolve().parent / "artifacts"
-SEVEN = (
-    "Consortium",
+GENERATION = (
     "NodeRegistry",
     "DatasetRegistry",
     "AlgorithmRegistry",
@@ -32,6 +31,8 @@ SEVEN = (
     "TaskLedger",
     "EvidenceAnchor",
 )
+"""The contracts of a generation, in the order in which the directory names them."""
+SEVEN = ("Consortium", *GENERATION)
 CONTRACTS = (*SEVEN, "Directory")
 
 Value = Any

@@ -34,8 +34,9 @@ from sealtrace.contracts.calls import Call
 from sealtrace.contracts.signing import MalformedSignature, Place, Signed, TypedData
 from sealtrace.protocol.accounts import Account
 from sealtrace.protocol.canonical import NotCanonical, canonical
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32Field, UnixSeconds, address
-from sealtrace.protocol.records import GrantTerms, Protection, TaskTerms
+from sealtrace.protocol.records import GrantTerms, NoSuchProtection, TaskTerms, protections_of
 from sealtrace.protocol.spec import InvalidSpec, purpose_hash, read_spec
 
 MAX_FILE_BYTES = 1 << 20
@@ -74,14 +75,15 @@ class GrantWords(_Words):
     participants: list[AddressField] = Field(default_factory=list, max_length=16)
 
     def terms(self) -> GrantTerms:
-        """What the owner allows."""
-        protections = Protection(0)
-        for name in self.protections:
-            if name.upper() not in Protection.__members__:
-                raise ActUnreadable(
-                    f"{name!r} is no protection; there are {', '.join(Protection.__members__)}"
-                )
-            protections |= Protection[name.upper()]
+        """What the owner allows.
+
+        Raises:
+            ActUnreadable: a protection is none, or a time has no zone.
+        """
+        try:
+            protections = protections_of(self.protections)
+        except NoSuchProtection as cause:
+            raise ActUnreadable(str(cause)) from cause
         return GrantTerms(
             dataset=self.dataset,
             algorithm=self.algorithm,
@@ -181,7 +183,7 @@ class Drafted:
             valid_until=valid_until,
             typed_data={},
         )
-        return cls(bare.model_copy(update={"typed_data": _printable(_typed(bare).document())}))
+        return cls(bare.model_copy(update={"typed_data": printable(_typed(bare).document())}))
 
     @classmethod
     def read(cls, path: Path) -> Drafted:
@@ -193,8 +195,8 @@ class Drafted:
         try:
             file = File.model_validate_json(_bytes(path))
         except ValidationError as cause:
-            raise ActUnreadable(f"{path}: {str(cause)[:300]}") from cause
-        if file.typed_data != _printable(_typed(file).document()):
+            raise ActUnreadable(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
+        if file.typed_data != printable(_typed(file).document()):
             raise ActUnreadable(f"{path}: its typed data says something else than its act: draft it anew")
         return cls(file)
 
@@ -251,9 +253,7 @@ def read_act(path: Path) -> Act:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as cause:
         raise ActUnreadable(f"{path}: {str(cause)[:200]}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise ActUnreadable(f"{path}: {place}: {first['msg']}") from cause
+        raise ActUnreadable(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
     (name,) = act.model_fields_set
     said = getattr(act, name)
     if not isinstance(said, _OfTask) or not isinstance(said.spec, str):
@@ -324,12 +324,13 @@ def _moment(given: dt.datetime | int) -> UnixSeconds:
     return UnixSeconds(int(given.timestamp()))
 
 
-def _printable(value: Any) -> Any:
+def printable(value: Any) -> Any:
+    """``value`` with its bytes in hexadecimal and its sequences as lists, as JSON has them."""
     if isinstance(value, bytes):
         return "0x" + value.hex()
     if isinstance(value, Mapping):
-        return {key: _printable(each) for key, each in value.items()}
-    return [_printable(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: printable(each) for key, each in value.items()}
+    return [printable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _bytes(path: Path) -> bytes:

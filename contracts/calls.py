@@ -112,6 +112,11 @@ def close_ledger() -> Call:
     return Call("TaskLedger", "close", ())
 
 
+def serve_ledger(ledger: Address) -> Call:
+    """Tell ``ledger`` too of every suspension, withdrawal and revocation; the consortium's act."""
+    return Call("NodeRegistry", "serve", (ledger,))
+
+
 def together(acts: Sequence[Call]) -> Call:
     """Several acts on one contract in one transaction: all of them or none.
 

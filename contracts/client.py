@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONFLICT", "ENDPOINT_FINALIZED", "Chain", "ChainSettings", "TaskRecord", "View"]
 
-CONFLICT = "0x" + "ff" * 20
+CONFLICT = "0x" + "ff" * 16
 """``TaskRecord.agreed`` once two parties reported different digests."""
 
 MAX_BLOCKS_PER_QUERY = 10_000
@@ -59,15 +59,6 @@ _LIMIT_WORDS = ("limit", "more than", "too many", "exceed", "range", "response s
 
 V = TypeVar("V")
 
-GENERATION = (
-    "NodeRegistry",
-    "DatasetRegistry",
-    "AlgorithmRegistry",
-    "GrantRegistry",
-    "TaskLedger",
-    "EvidenceAnchor",
-)
-"""The contracts of a generation, in the order in which the directory names them."""
 
 _LINKS = (
     ("NodeRegistry", "consortium", "Consortium"),
@@ -109,7 +100,7 @@ class TaskRecord:
     """A task as it stands at a block; ``state`` is derived at that block's time.
 
     The masks ``approved``, ``started`` and ``finished`` have one bit for each party, by its index.
-    ``agreed`` is the beginning, 20 bytes, of the digest the parties agree on so far: zero before the
+    ``agreed`` is the beginning, 16 bytes, of the digest the parties agree on so far: zero before the
     first, :data:`CONFLICT` once two differ; the events hold whole digests.
     """
 
@@ -447,7 +438,7 @@ def named_by(link: Link, directory: Address) -> Named:
     asks = [(directory, View("Directory", "generationOf", (i,))) for i in range(count)]
     common = {"Consortium": address(consortium), "Directory": directory}
     found = (
-        Generation(common | dict(zip(GENERATION, map(address, six), strict=True)), int(since))
+        Generation(common | dict(zip(abi.GENERATION, map(address, six), strict=True)), int(since))
         for *six, since in _latest(link, asks)
     )
     return Named(tuple(found))
@@ -542,11 +533,11 @@ def _grant(id: Hex32, found: tuple[Any, ...]) -> Grant | None:
 
 
 def _task(id: Hex32, found: tuple[Any, ...], now: UnixSeconds) -> TaskRecord | None:
-    agreed, deadline, status, acknowledged, approved, started, finished = found
+    agreed, _, deadline, status, acknowledged, approved, started, finished = found
     if status == TaskState.NONE:
         return None
     state = at_time(TaskState(status), UnixSeconds(deadline), now)
     masks = (approved, started, finished)
     return TaskRecord(
-        id, state, UnixSeconds(deadline), *masks, "0x" + int(agreed).to_bytes(20).hex(), acknowledged
+        id, state, UnixSeconds(deadline), *masks, "0x" + int(agreed).to_bytes(16).hex(), acknowledged
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,16 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sealtrace.contracts import calls
+from sealtrace.contracts.act_files import printable
 from sealtrace.contracts.acting import act, connect, tell
+from sealtrace.contracts.calls import Action, Call
 from sealtrace.contracts.cli import Json, KeyPath
 from sealtrace.contracts.client import Chain
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.governance import Office, ProposalStatus
 from sealtrace.contracts.options import Contracts, Rpc
 from sealtrace.contracts.proposals import Proposal, read_proposal
-from sealtrace.protocol.identifiers import address, hex32
+from sealtrace.protocol.identifiers import Hex32, address, hex32
 from sealtrace.protocol.records import BlockRef
 
 app = typer.Typer(
@@ -61,7 +64,9 @@ def status(file: ProposalFile, rpc: Rpc, contracts: Contracts, as_json: Json = F
     console = Console(soft_wrap=True)
     console.print(escape(proposal.why))
     for call in proposal.calls:
-        console.print(f"  {call.contract}.{call.function} {escape(str(_plain(call.args)))}", highlight=False)
+        console.print(
+            f"  {call.contract}.{call.function} {escape(str(printable(call.args)))}", highlight=False
+        )
     votes = f"{found['yes']} for, {found['no']} against, {found['needed']} needed"
     console.print(f"proposal {found['id']}: {found['status']}, {votes}", highlight=False)
 
@@ -69,9 +74,7 @@ def status(file: ProposalFile, rpc: Rpc, contracts: Contracts, as_json: Json = F
 @app.command()
 def propose(file: ProposalFile, rpc: Rpc, contracts: Contracts, key: KeyPath, as_json: Json = False) -> None:
     """Propose what a file says, as a member; it counts as a vote for it."""
-    chain, proposal = connect(rpc, contracts), read_proposal(file)
-    call = calls.propose(proposal.actions(chain.addresses), proposal.description)
-    tell(act(call, chain, key), as_json=as_json)
+    _act_on(file, calls.propose, rpc, contracts, key, as_json=as_json)
 
 
 @app.command()
@@ -93,9 +96,7 @@ def vote(
 @app.command()
 def execute(file: ProposalFile, rpc: Rpc, contracts: Contracts, key: KeyPath, as_json: Json = False) -> None:
     """Do what was decided: all of it, or nothing. Any key will do."""
-    chain, proposal = connect(rpc, contracts), read_proposal(file)
-    call = calls.execute(proposal.actions(chain.addresses), proposal.description)
-    tell(act(call, chain, key), as_json=as_json)
+    _act_on(file, calls.execute, rpc, contracts, key, as_json=as_json)
 
 
 @app.command()
@@ -122,6 +123,20 @@ def accept(
 ) -> None:
     """Take over an office that its holder offered."""
     tell(act(calls.accept_office(office, address(holder)), connect(rpc, contracts), key), as_json=as_json)
+
+
+def _act_on(
+    file: Path,
+    make: Callable[[Sequence[Action], Hex32], Call],
+    rpc: str,
+    contracts: str,
+    key: Path,
+    *,
+    as_json: bool,
+) -> None:
+    chain, proposal = connect(rpc, contracts), read_proposal(file)
+    call = make(proposal.actions(chain.addresses), proposal.description)
+    tell(act(call, chain, key), as_json=as_json)
 
 
 def _shown(chain: Chain) -> dict[str, Any]:
@@ -181,9 +196,3 @@ def _standing(chain: Chain, proposal: Proposal) -> dict[str, Any]:
         "no": votes[1],
         "needed": consortium.votes_needed,
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value

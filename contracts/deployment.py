@@ -128,7 +128,7 @@ def constructor_arguments(at: Mapping[str, Address], founding: Founding) -> dict
     nodes = at["NodeRegistry"]
     return {
         "Consortium": founding.words(),
-        "NodeRegistry": (at["Consortium"],),
+        "NodeRegistry": (at["Consortium"], at["DatasetRegistry"], at["AlgorithmRegistry"], at["TaskLedger"]),
         "DatasetRegistry": (nodes,),
         "AlgorithmRegistry": (at["Consortium"], nodes),
         "GrantRegistry": (nodes, at["DatasetRegistry"], at["AlgorithmRegistry"], at["TaskLedger"]),

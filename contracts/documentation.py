@@ -97,6 +97,7 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
         "Consortium.appoint",
         "Consortium.dismiss",
         "TaskLedger.close",
+        "NodeRegistry.serve",
         "Directory.announce",
     ),
     "the consortium by vote; the registrar while there is one member": (
@@ -135,6 +136,8 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     ),
     "any party of the task, suspended and retired ones too": ("TaskLedger.stop",),
     "the task ledger": ("GrantRegistry.consume",),
+    "the registries of datasets and of algorithms": ("NodeRegistry.lapse",),
+    "the node registry": ("TaskLedger.lapse",),
     "anybody, with what another signed": (
         "GrantRegistry.issueSigned",
         "GrantRegistry.revokeSigned",
@@ -220,17 +223,18 @@ def _lives(figures: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     yield from ("", "## Whole lives of tasks", "")
     yield "Create, every party's start, every party's receipt. Every start checks and spends one use of a"
     yield "grant; approvals are not in it, the grants stand. *Relayed*: the parties sign their starts and"
-    yield "receipts, and one relayer submits them."
+    yield "receipts, and one relayer submits them; *by the requester*: it collects the starts first, and"
+    yield "creates and starts the task in one transaction (`multicall`). Nothing lapsed since the grants were"
+    yield "issued; what a start costs after a suspension, a withdrawal or a revocation is in the table of"
+    yield "other acts."
     yield from (
         "",
-        "| parties | transactions | gas | relayed: transactions | gas |",
-        "|---:|---:|---:|---:|---:|",
+        "| parties | transactions | gas | relayed | gas | by the requester | gas |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
     )
     for parties in (2, 3, 8):
-        direct, relayed = (figures.get(f"{kind}life of {parties}", {}) for kind in ("", "relayed "))
-        counts = (
-            f"{len(direct)} | **{sum(direct.values()):,}** | {len(relayed)} | **{sum(relayed.values()):,}**"
-        )
+        lives = [figures.get(f"{kind}life of {parties}", {}) for kind in ("", "relayed ", "requester's ")]
+        counts = " | ".join(f"{len(life)} | **{sum(life.values()):,}**" for life in lives)
         yield f"| {parties} | {counts} |"
 
 
@@ -241,8 +245,9 @@ def _life_table(figures: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     for name, cost in first.items():
         yield f"| {name} | {cost:,} | {second.get(name, 0):,} |"
     yield f"| **all {len(first)}** | **{sum(first.values()):,}** | **{sum(second.values()):,}** |"
-    for name, cost in figures.get("relayed life of 3", {}).items():
-        yield f"| relayed: {name} | {cost:,} | |"
+    for who in ("relayed", "requester's"):
+        for name, cost in figures.get(f"{who} life of 3", {}).items():
+            yield f"| {who}: {name} | {cost:,} | |"
 
 
 def _gas_table(title: str, lines: Mapping[str, int]) -> Iterator[str]:

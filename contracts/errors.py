@@ -271,6 +271,7 @@ ERROR_HELP: Mapping[str, str] = {
     "UnknownGeneration": "Ask `generations` how many there are; the first is 0.",
     # offices
     "OnlyRegistrar": "Sign with a registrar's key.",
+    "OnlyRegistry": "Nothing to do: the registries tell of what lapses by themselves.",
     "OnlyRegistrarOrRegulator": "Sign with a registrar's or the regulator's key.",
     "AccessControlUnauthorizedAccount": "Offices are given by vote and handed over by their holders.",
     "AccessControlBadConfirmation": "A role is renounced by its holder only: name your own account.",
@@ -339,6 +340,7 @@ ERROR_HELP: Mapping[str, str] = {
     "AlreadyFinished": "Nothing is left to do: the receipt is on record.",
     "AlreadyAcknowledged": "Nothing is left to do: the acknowledgement is on record.",
     "ResultDiffers": "Give the result digest that the parties agreed on.",
+    "OnlyNodeRegistry": "Nothing to do: the node registry tells the ledger of lapses by itself.",
     "ClosedForNewTasks": "The consortium announced other contracts: reconnect, and create the task there.",
     "NothingSigned": "Submit at least one signed act.",
     "InvalidProgress": "Give thousandths, 0 to 1000.",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
+from sealtrace.contracts.tables import create_tables
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.records import BlockRef
 
@@ -152,7 +153,8 @@ class Outbox:
         self._owner = {"chain_id": chain_id, "account": account}
         if engine.dialect.name == "sqlite" and not event.contains(engine, "connect", _patient):
             event.listen(engine, "connect", _patient)
-        _create_tables(engine)
+        create_tables(_metadata, engine)
+        _add_columns(engine)
 
     def find(self, intent: str) -> Stored | None:
         """The transaction of an intent."""
@@ -316,25 +318,22 @@ def _same(row: Stored) -> sa.ColumnElement[bool]:
     return sa.and_(_outbox.c.id == row.id, _outbox.c.nonce == row.nonce, _outbox.c.state.in_(OPEN))
 
 
-def _create_tables(engine: sa.Engine) -> None:
-    for last in (False, True):
-        try:
-            _metadata.create_all(engine)
-            _add_columns(engine)
-            return
-        except sa.exc.DBAPIError:  # another process created them between the look and the act
-            if last:
-                raise
-
-
 def _add_columns(engine: sa.Engine) -> None:
     """An outbox of an earlier version lacks some; what it holds stays as it is."""
-    there = {column["name"] for column in sa.inspect(engine).get_columns(_outbox.name)}
+    there = _columns(engine)
     for column in _outbox.columns:
         if column.name not in there:
             kind = column.type.compile(engine.dialect)
-            with engine.begin() as db:
-                db.execute(sa.text(f"ALTER TABLE {_outbox.name} ADD COLUMN {column.name} {kind}"))
+            try:
+                with engine.begin() as db:
+                    db.execute(sa.text(f"ALTER TABLE {_outbox.name} ADD COLUMN {column.name} {kind}"))
+            except sa.exc.DBAPIError:  # another process may have added it since we looked
+                if column.name not in _columns(engine):
+                    raise
+
+
+def _columns(engine: sa.Engine) -> set[str]:
+    return {column["name"] for column in sa.inspect(engine).get_columns(_outbox.name)}
 
 
 def _patient(connection: Any, _record: Any) -> None:

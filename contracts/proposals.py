@@ -27,6 +27,7 @@ from sealtrace.contracts.acting import UnknownRole, read_card, roles_of
 from sealtrace.contracts.calls import Action, Call
 from sealtrace.contracts.governance import Office, Rules, proposal_id
 from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field, MalformedIdentifier
 
 MAX_FILE_BYTES = 256 << 10
@@ -124,9 +125,7 @@ def read_proposal(path: Path) -> Proposal:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as cause:
         raise ProposalUnreadable(f"{path}: {str(cause)[:200]}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise ProposalUnreadable(f"{path}: {place}: {first['msg']}") from cause
+        raise ProposalUnreadable(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def _call(entry: Mapping[str, Any], index: int, path: Path) -> Call:
@@ -138,9 +137,8 @@ def _call(entry: Mapping[str, Any], index: int, path: Path) -> Call:
     try:
         return _MAKERS[word](given, path.parent)
     except ValidationError as cause:
-        first = cause.errors(include_url=False)[0]
-        place = ".".join(map(str, (word, *first["loc"])))
-        raise ProposalUnreadable(f"{path}: actions.{index}.{place}: {first['msg']}") from cause
+        fault = first_fault(cause.errors(), "action", "actions", index, word)
+        raise ProposalUnreadable(f"{path}: {fault}") from cause
     except (MalformedIdentifier, UnknownRole) as cause:
         raise ProposalUnreadable(f"{path}: actions.{index}.{word}: {cause}") from cause
 
@@ -211,6 +209,7 @@ _MAKERS: Mapping[str, Callable[[Any, Path], Call]] = {
     "dismiss": _holder(calls.dismiss),
     "announce": _announce,
     "close-ledger": _close,
+    "serve-ledger": _account(calls.serve_ledger),
 }
 
 ACTIONS: Sequence[str] = tuple(_MAKERS)

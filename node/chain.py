@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -24,9 +24,10 @@ from sealtrace.protocol.records import BlockRef, Checkpoint, Grant, Node, Protec
 
 REMEMBERED = 256
 """How many reads of nodes, and how many of tasks, are kept."""
-BLOCKS_REMEMBERED = 4
-"""Of how many blocks the creations of tasks are kept, by number and hash."""
-CREATION = frozenset({"TaskCreated", "TaskPartyNamed", "TaskUseNamed"})
+NAMING = frozenset({"TaskUseNamed", "TaskPartyNamed"})
+"""The events that name a party of a new task: with a dataset of its own, or without any."""
+
+CREATION = NAMING | {"TaskCreated"}
 
 
 class TermsNotFound(NodeError):
@@ -61,7 +62,6 @@ class ChainReader:
         self.client = client
         self._node = lru_cache(REMEMBERED)(client.node)
         self._task = lru_cache(REMEMBERED)(client.task)
-        self._creations = lru_cache(BLOCKS_REMEMBERED)(self._read_creations)
 
     def finalized(self) -> BlockRef:
         """The last block that stays."""
@@ -137,54 +137,54 @@ class ChainReader:
         with named_errors():
             return self.client.events(first, last, names=names, party=party, task=task)
 
-    def terms(self, named: ChainEvent) -> TaskTerms:
-        """The terms of the task that ``named`` (a ``TaskPartyNamed``) speaks of, from its block's events.
+    def terms(self, named: Sequence[ChainEvent]) -> dict[Hex32, TaskTerms]:
+        """The terms of the tasks that ``named`` (of :data:`NAMING`) speak of, from the events beside them.
+
+        One read covers all of their blocks.
 
         Raises:
-            TermsNotFound: they are not the terms that the task's id commits to.
+            TermsNotFound: a task's are not the terms that its id commits to.
         """
-        task, creations = Hex32(str(named.args["task"])), self._creations_beside(named)
-        terms = terms_from(creations.get(task, ()))
+        if not named:
+            return {}
+        blocks = [event.block_number for event in named]
+        creations: dict[Hex32, list[ChainEvent]] = defaultdict(list)
+        for event in self.events(min(blocks), max(blocks), names=CREATION):
+            creations[_task_of(event)].append(event)
+        return {task: self._checked(task, creations.get(task, ())) for task in map(_task_of, named)}
+
+    def _checked(self, task: Hex32, creation: Sequence[ChainEvent]) -> TaskTerms:
+        terms = terms_from(creation)
         if terms is None or self.task_id(terms) != task:
-            self._creations.cache_clear()  # an endpoint may show a block before all of its logs
-            raise TermsNotFound(f"task {task}: its events in block {named.block_number} are not its terms")
+            raise TermsNotFound(f"task {task}: the events of its creation are not its terms")
         return terms
-
-    def _creations_beside(self, named: ChainEvent) -> Mapping[Hex32, Sequence[ChainEvent]]:
-        return self._creations(named.block_number, named.block_hash)
-
-    def _read_creations(self, number: int, _hash: Hex32) -> Mapping[Hex32, Sequence[ChainEvent]]:
-        """The events of all creations in a block, by task: many tasks of one block are read at once."""
-        found: dict[Hex32, list[ChainEvent]] = defaultdict(list)
-        for event in self.events(number, number, names=CREATION):
-            found[Hex32(str(event.args["task"]))].append(event)
-        return found
 
 
 def terms_from(events: Sequence[ChainEvent]) -> TaskTerms | None:
-    """The terms that the events of one task's creation make up, or ``None`` where one is missing."""
+    """The terms that the events of one task's creation, in order, make up; ``None`` where one is missing."""
     created = next((event for event in events if event.name == "TaskCreated"), None)
     if created is None:
         return None
-    parties = sorted(
-        (int(e.args["index"]), str(e.args["party"])) for e in events if e.name == "TaskPartyNamed"
-    )
-    uses = sorted((int(e.args["index"]), _use(e)) for e in events if e.name == "TaskUseNamed")
+    parties = sorted({Address(str(e.args["party"])) for e in events if e.name in NAMING})
     return TaskTerms(
         requester=Address(str(created.args["requester"])),
         spec=Hex32(str(created.args["spec"])),
         purpose=Hex32(str(created.args["purpose"])),
         protections=Protection(int(created.args["protections"])),
         deadline=UnixSeconds(int(created.args["deadline"])),
-        parties=tuple(Address(party) for _, party in parties),
-        uses=tuple(use for _, use in uses),
+        parties=tuple(parties),
+        uses=tuple(_use(e, parties) for e in events if e.name == "TaskUseNamed"),
     )
 
 
-def _use(event: ChainEvent) -> Use:
+def _task_of(event: ChainEvent) -> Hex32:
+    return Hex32(str(event.args["task"]))
+
+
+def _use(event: ChainEvent, parties: Sequence[Address]) -> Use:
     args = event.args
     dataset, algorithm, grant = (Hex32(str(args[name])) for name in ("dataset", "algorithm", "grant"))
-    return Use(int(args["party"]), dataset, algorithm, grant, int(args["epsilon"]))
+    return Use(parties.index(Address(str(args["party"]))), dataset, algorithm, grant, int(args["epsilon"]))
 
 
 class ChainActs:
@@ -217,6 +217,11 @@ class ChainActs:
     def stop(self, task: Hex32, terms: TaskTerms) -> Done:
         """End a running task."""
         return self._act(f"{task}:stop", lambda: calls.stop(terms))
+
+    def progress(self, task: Hex32, terms: TaskTerms, step: int) -> None:
+        """Say that the step with this index has begun; the watcher sees to it that it is mined."""
+        with named_errors():
+            self._sender.submit(f"{task}:progress:{step}", calls.progress(terms, step, 0))
 
     def send(self, intent: str, call: Call) -> Mined:
         """Send any other call of this node and wait until it is mined.

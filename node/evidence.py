@@ -12,16 +12,19 @@ import fcntl
 import hashlib
 import os
 import re
+import sys
 import threading
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sealtrace.node.errors import DiskFull, EvidenceTampered, RecordNotFound
-from sealtrace.node.lines import Entry, line
+from sealtrace.node.lines import Entry, lines
 from sealtrace.protocol.evidence import MAX_RECORD_BYTES, Kind, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, hex32
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
@@ -61,8 +64,10 @@ class EvidenceLog:
         self._write = write or _durably
         self._thread = threading.RLock()
         self._tree = MerkleTree()
-        self._places: list[tuple[int, int, int]] = []  # segment, offset, length
-        self._of_task: dict[Hex32, list[tuple[str, int]]] = defaultdict(list)
+        # Of each record, where it is and what it speaks of; columns, because a log has millions.
+        self._segments, self._offsets, self._lengths = array("I"), array("Q"), array("I")
+        self._kinds: list[str] = []
+        self._of_task: dict[Hex32, list[int]] = defaultdict(list)
         self._segment, self._offset = 0, 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open()
@@ -93,12 +98,11 @@ class EvidenceLog:
         """
         with self._locked():
             first, at = len(self._tree), int(self._clock())
-            made = [line(each, index=i, at=at, node=self._node) for i, each in enumerate(entries, first)]
+            made = lines(entries, first=first, at=at, node=self._node)
             _require_size(max(map(len, made), default=0))
             if made:
                 self._write_lines(made)
-            for each, text in zip(entries, made, strict=True):
-                self._enter(text, each.kind, each.task)
+            self._enter(made, [each.kind for each in entries], [each.task for each in entries])
             return range(first, len(self._tree))
 
     def append_once(self, kind: Kind, body: dict[str, Any], task: Hex32) -> Record:
@@ -119,7 +123,7 @@ class EvidenceLog:
     def of_task(self, task: Hex32) -> list[Record]:
         """All records of ``task`` in their order."""
         with self._locked():
-            return [self._record(index) for _, index in self._of_task.get(task, ())]
+            return [self._record(index) for index in self._of_task.get(task, ())]
 
     def record(self, index: int) -> Record:
         """The record at ``index``.
@@ -133,7 +137,7 @@ class EvidenceLog:
     def since(self, first: int) -> list[Record]:
         """The records from ``first`` on."""
         with self._locked():
-            return [self._record(index) for index in range(first, len(self._places))]
+            return [self._record(index) for index in range(first, len(self._tree))]
 
     def root(self, size: int | None = None) -> Hex32:
         """The root of the first ``size`` records (default: all)."""
@@ -172,9 +176,9 @@ class EvidenceLog:
     def lines(self, first: int = 0, size: int | None = None) -> Iterator[bytes]:
         """The lines ``first`` to ``size`` as they are on the disk, each with its newline."""
         with self._locked():
-            places = self._places[first:size]
-        for place in places:
-            yield self._line(place) + b"\n"
+            indexes = range(len(self._tree))[first:size]
+        for index in indexes:
+            yield self._line(index) + b"\n"
 
     def require(self, anchored: Checkpoint) -> None:
         """Refuse a log that does not begin with what was anchored.
@@ -201,17 +205,17 @@ class EvidenceLog:
         text = record.line()
         _require_size(len(text))
         self._write_lines([text])
-        self._take(text)
+        self._enter([text], [kind], [task])
         return record
 
     def _write_lines(self, lines: Sequence[bytes]) -> None:
-        """Put lines on the disk; :meth:`_take` or :meth:`_enter` then has to know of each."""
+        """Put lines on the disk; :meth:`_enter` then has to know of each."""
         if self._offset >= SEGMENT_BYTES:
             self._segment, self._offset = self._segment + 1, 0
         path = self._path(self._segment)
         with path.open("ab") as file:
             try:
-                self._write(file, b"\n".join(lines) + b"\n")
+                self._write(file, b"\n".join([*lines, b""]))
             except OSError as cause:
                 os.ftruncate(file.fileno(), self._offset)
                 if cause.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -220,21 +224,33 @@ class EvidenceLog:
         if self._offset == 0:
             _sync_directory(self._folder)
 
-    def _take(self, line: bytes) -> None:
-        """Enter one line that is on the disk into the tree."""
-        end = _END.search(line)
-        if end is None or int(end[1]) != len(self._tree) or end[3].decode() != self._node:
-            raise EvidenceTampered(
-                f"{self._path(self._segment)}, byte {self._offset}: not record {len(self._tree)} of this node"
-            )
-        self._enter(line, end[2].decode(), Hex32(end[4].decode()) if end[4] else None)
+    def _take(self, lines: Sequence[bytes]) -> None:
+        """Enter lines that are on the disk into the tree."""
+        node, offset = self._node.encode(), self._offset
+        kinds: list[str] = []
+        tasks: list[Hex32 | None] = []
+        for index, line in enumerate(lines, len(self._tree)):
+            end = _END.search(line)
+            if end is None or int(end[1]) != index or end[3] != node:
+                raise EvidenceTampered(
+                    f"{self._path(self._segment)}, byte {offset}: not record {index} of this node"
+                )
+            offset += len(line) + 1
+            kinds.append(sys.intern(end[2].decode()))
+            tasks.append(Hex32(end[4].decode()) if end[4] else None)
+        self._enter(lines, kinds, tasks)
 
-    def _enter(self, line: bytes, kind: str, task: Hex32 | None) -> None:
-        self._places.append((self._segment, self._offset, len(line)))
-        self._offset += len(line) + 1
-        if task:
-            self._of_task[task].append((kind, len(self._tree)))
-        self._tree.append(leaf_hash(line))
+    def _enter(self, lines: Sequence[bytes], kinds: Sequence[str], tasks: Sequence[Hex32 | None]) -> None:
+        """Remember where each line is and what it speaks of, and grow the tree."""
+        for index, task in enumerate(tasks, len(self._tree)):
+            if task:
+                self._of_task[task].append(index)
+        *offsets, self._offset = accumulate((len(line) + 1 for line in lines), initial=self._offset)
+        self._segments.extend(repeat(self._segment, len(lines)))
+        self._offsets.extend(offsets)
+        self._lengths.extend(map(len, lines))
+        self._kinds.extend(kinds)
+        self._tree.extend(map(leaf_hash, lines))
 
     def _catch_up(self) -> bytes:
         """Read what other processes appended; returns a torn last line, where there is one."""
@@ -256,8 +272,7 @@ class EvidenceLog:
             file.seek(self._offset)
             while part := file.read(_READ_BYTES):
                 *lines, rest = (rest + part).split(b"\n")
-                for line in lines:
-                    self._take(line)
+                self._take(lines)
         return rest
 
     def _open(self) -> None:
@@ -273,19 +288,18 @@ class EvidenceLog:
         self._append(Kind.NODE_OPENED, {"cut_bytes": len(torn), "cut_digest": digest}, None)
 
     def _last(self, task: Hex32, kind: Kind) -> Record | None:
-        found = [index for name, index in self._of_task.get(task, ()) if name == kind.value]
+        found = [index for index in self._of_task.get(task, ()) if self._kinds[index] == kind]
         return self._record(found[-1]) if found else None
 
     def _record(self, index: int) -> Record:
-        if not 0 <= index < len(self._places):
-            raise RecordNotFound(f"the log has {len(self._places)} records, none at {index}")
-        return read_record(self._line(self._places[index]))
+        if not 0 <= index < len(self._tree):
+            raise RecordNotFound(f"the log has {len(self._tree)} records, none at {index}")
+        return read_record(self._line(index))
 
-    def _line(self, place: tuple[int, int, int]) -> bytes:
-        segment, offset, length = place
-        with self._path(segment).open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+    def _line(self, index: int) -> bytes:
+        with self._path(self._segments[index]).open("rb") as file:
+            file.seek(self._offsets[index])
+            return file.read(self._lengths[index])
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment:06d}.jsonl"

@@ -13,6 +13,7 @@ from typing import Any
 from sealtrace.node import terms as stored_terms
 from sealtrace.node.errors import NodeError, Unavailable
 from sealtrace.node.evidence import EvidenceLog
+from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.introduction import from_stored
 from sealtrace.node.ports import Acts, Chain, Done, Introduction, Scheduler, Sessions, Standing
 from sealtrace.node.preparing import Holdings, Prepared
@@ -48,6 +49,8 @@ class Ports:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     pulse: Pulse
+    aside: Callable[[Callable[[], None]], None]
+    """Runs a function once, on another thread, and does not wait for it."""
 
 
 class TaskVanished(NodeError):
@@ -78,6 +81,7 @@ class Hold:
     lost: bool = False
     running: bool = False
     prepared: Prepared | None = None
+    heartbeat: Heartbeat | None = None
 
     def beat(self) -> None:
         """Renew the lease; tell the engine to stop when lease, operator or chain say so.
@@ -93,6 +97,8 @@ class Hold:
         store = self.ports.store
         self._give_up_if(not store.renew(self.task, self.token, self.ports.limits.lease_s))
         self.renewed_at = self.ports.clock()
+        if self.running and self.heartbeat is not None:
+            self.heartbeat.beat()
         if self.running and (store.task(self.task).stop_wanted or self._over()):
             self.stop.set()
 

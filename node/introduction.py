@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sealtrace.node.gateway.certificates import MalformedCertificate, fingerprint, pem_to_der
 from sealtrace.node.ports import Introduction, Peer
 from sealtrace.protocol.canonical import digest
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, hex32
 from sealtrace.protocol.records import Node, TaskTerms
 from sealtrace.protocol.spec import MAX_SPEC_BYTES, InvalidSpec, TaskSpec, read_spec
@@ -50,9 +51,7 @@ def read_introduction(
     try:
         body = _Introduction.model_validate(dict(given))
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadIntroduction(f"{place}: {first['msg']}") from cause
+        raise BadIntroduction(first_fault(cause.errors(), "introduction")) from cause
     if tuple(party.address for party in body.parties) != terms.parties:
         raise BadIntroduction("it introduces other parties than the chain names")
     peers = tuple(_peer(party, nodes) for party in body.parties)

@@ -28,7 +28,15 @@ from sealtrace.node.worker import ping
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
-from sealtrace.protocol.records import Checkpoint, DataClass, GrantTerms, NodeStatus, Protection
+from sealtrace.protocol.records import (
+    Checkpoint,
+    DataClass,
+    GrantTerms,
+    NodeStatus,
+    NoSuchProtection,
+    Protection,
+    protections_of,
+)
 from sealtrace.protocol.spec import purpose_hash, read_spec
 from sealtrace.protocol.statements import Signed
 
@@ -69,11 +77,10 @@ class GrantOrder:
         Raises:
             UnknownProtection: a name is none.
         """
-        protections = Protection(0)
-        for name in self.protections:
-            if name.upper() not in Protection.__members__:
-                raise UnknownProtection(f"{name!r} is none of {', '.join(Protection.__members__)}")
-            protections |= Protection[name.upper()]
+        try:
+            protections = protections_of(self.protections)
+        except NoSuchProtection as cause:
+            raise UnknownProtection(str(cause)) from cause
         return GrantTerms(
             dataset=self.dataset,
             algorithm=self.algorithm,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -112,6 +112,10 @@ class Acts(Protocol):
 
     def stop(self, task: Hex32, terms: TaskTerms) -> Done:
         """End a running task, as an owner may."""
+        ...
+
+    def progress(self, task: Hex32, terms: TaskTerms, step: int) -> None:
+        """Say that the step with this index has begun, and do not wait until that is mined."""
         ...
 
 
@@ -251,8 +255,10 @@ class Engine(Protocol):
         """What is wrong with the table, in words without a cell of it, or ``None``."""
         ...
 
-    def run(self, plan: Plan, stop: Event) -> Ran:
+    def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:
         """Run to the end, or kill what runs when ``stop`` is set or the time is over.
+
+        ``on_step`` is called with the index of the step that is worked on, maybe more than once.
 
         Raises:
             RunFailed: it ended without a result.

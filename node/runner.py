@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -72,16 +72,27 @@ class EngineProcesses:
             return str(bad)
         return None
 
-    def run(self, plan: Plan, stop: Event) -> Ran:
+    def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:
         """Run to the end, or kill what runs when ``stop`` is set or the time is over.
 
         Raises:
             RunFailed: it ended without a result.
             RunStopped: ``stop`` was set.
         """
+        steps = [step.id for step in plan.spec.steps]
+
+        def on_progress(_phase: str, step: str | None) -> None:
+            if step is not None:
+                on_step(steps.index(step))
+
         try:
             done = run_job(
-                self.job(plan), plan.folder, deadline_s=plan.deadline_s, gateway=self._gateway, stop=stop
+                self.job(plan),
+                plan.folder,
+                deadline_s=plan.deadline_s,
+                gateway=self._gateway,
+                stop=stop,
+                on_progress=on_progress,
             )
         except engine.Stopped as cause:
             raise RunStopped from cause

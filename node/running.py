@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from sealtrace.node.ending import fail, not_taken, record_finish, refuse, report_failure, stop
 from sealtrace.node.errors import DiskFull
+from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.hold import SOON_S, Circular, Hold, Ports, View, settle, where
 from sealtrace.node.ports import (
     Done,
@@ -123,9 +125,11 @@ def _run(view: View, hold: Hold) -> None:
         deadline_s=_seconds_to_run(view, ports),
     )
     ports.store.note(view.task, "running")
+    tell = partial(ports.acts.progress, view.task, view.terms)
+    hold.heartbeat = Heartbeat(tell, ports.limits.progress_every_s, ports.clock, ports.aside)
     hold.running = True
     try:
-        ran = ports.holdings.engine.run(plan, hold.stop)
+        ran = ports.holdings.engine.run(plan, hold.stop, hold.heartbeat.begins)
     finally:
         hold.running = False
     _require_unchanged(prepared)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.node.errors import BadSettings
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField
 
 FILE = "node.toml"
@@ -109,6 +110,9 @@ class Limits(_Section):
     """A log that grew is anchored on chain at least this often."""
     heartbeat_s: float = Field(default=5, gt=0, le=60)
     """How often the scheduler is told that this node is there."""
+    progress_every_s: float = Field(default=60, ge=0, le=86_400)
+    """A run tells the chain which step has begun, at most this often and not before it lasted so long; each
+    word is a transaction, and nothing depends on it. 0 for never."""
     requeue_s: float = Field(default=10, gt=0, le=600)
     """First pause before an open task that nobody holds is queued again; doubles each time, up to 60."""
     free_mib: int = Field(default=256, ge=0)
@@ -160,9 +164,7 @@ def read_settings(directory: Path) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise BadSettings(f"{path}: {cause}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadSettings(f"{path}: {place}: {first['msg']}") from cause
+        raise BadSettings(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def to_toml(settings: Settings) -> str:

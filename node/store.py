@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from sealtrace.contracts.tables import create_tables
 from sealtrace.node.errors import DatasetNotFound, DiskFull, StoreBusy, TaskNotFound
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 
 BUSY_TIMEOUT_S = 30
+IDS_AT_ONCE = 500
 _meta = MetaData()
 
 _tasks = Table(
@@ -129,6 +131,16 @@ class TaskRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """A task that the chain names this node for, as it is first seen."""
+
+    id: Hex32
+    requester: Address
+    terms: str
+    deadline: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetRow:
     """A dataset this node holds: where, and what it committed to. The salt is in the vault."""
 
@@ -173,20 +185,37 @@ class Store:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
         self._clock = clock
-        with self._write() as connection:
-            _meta.create_all(connection)
+        with _named_errors():
+            create_tables(_meta, engine)
 
     # --- tasks
 
-    def see(self, task: Hex32, requester: Address, terms: str, deadline: UnixSeconds) -> bool:
-        """Remember a task that the chain names this node for; False where it was known."""
-        row = {"id": task, "requester": requester, "terms": terms, "deadline": deadline}
+    def take_in(
+        self, named: Sequence[Sighting], woken: Collection[Hex32] = (), marks: Mapping[str, str] | None = None
+    ) -> list[Hex32]:
+        """Remember ``named``, look again at once at the open ones of ``woken``, and keep ``marks``.
+
+        All of it or nothing: a process that dies meanwhile leaves the tables as they were. Returns the tasks
+        that were not known before.
+
+        Raises:
+            StoreBusy: another process remembered one of them at the same moment; nothing was changed.
+        """
         try:
             with self._write() as connection:
-                connection.execute(insert(_tasks).values(**row, seen_at=self._clock()))
-        except IntegrityError:
-            return False
-        return True
+                known = set(_known(connection, [each.id for each in named]))
+                new = {each.id: each for each in named if each.id not in known}
+                if new:
+                    rows = [asdict(each) | {"seen_at": self._clock()} for each in new.values()]
+                    connection.execute(insert(_tasks), rows)
+                for some in _portions(list(woken)):
+                    again = update(_tasks).where(_tasks.c.id.in_(some), _tasks.c.over.is_(False))
+                    connection.execute(again.values(next_at=0.0, queued=0))
+                for name, value in (marks or {}).items():
+                    _set_mark(connection, name, value)
+        except IntegrityError as cause:
+            raise StoreBusy("another process of this node takes in the same blocks") from cause
+        return list(new)
 
     def task(self, task: Hex32) -> TaskRow:
         """The task's row.
@@ -244,10 +273,6 @@ class Store:
     def end(self, task: Hex32, stage: str) -> None:
         """The task is over and nothing is left to do."""
         self._set(task, over=True, stage=stage, note="")
-
-    def wake(self, task: Hex32) -> None:
-        """Look at the task again at once."""
-        self._set(task, next_at=0.0, queued=0)
 
     def due(self) -> list[TaskRow]:
         """Open tasks that nobody holds and whose time to be looked at has come."""
@@ -360,9 +385,7 @@ class Store:
     def set_mark(self, name: str, value: str) -> None:
         """Keep ``value`` under ``name``."""
         with self._write() as connection:
-            done = connection.execute(update(_marks).where(_marks.c.name == name).values(value=value))
-            if done.rowcount == 0:
-                connection.execute(insert(_marks).values(name=name, value=value))
+            _set_mark(connection, name, value)
 
     # --- how it is done
 
@@ -401,6 +424,23 @@ def _named_errors() -> Iterator[None]:
         if "full" in text or "No space" in text:
             raise DiskFull(f"the database cannot be written: {text}") from cause
         raise StoreBusy(f"the database does not answer: {text}") from cause
+
+
+def _known(connection: Connection, tasks: Sequence[Hex32]) -> Iterator[str]:
+    for some in _portions(tasks):
+        yield from connection.execute(select(_tasks.c.id).where(_tasks.c.id.in_(some))).scalars()
+
+
+def _portions(values: Sequence[Hex32]) -> Iterator[Sequence[Hex32]]:
+    """As many at a time as every database takes in one statement."""
+    for first in range(0, len(values), IDS_AT_ONCE):
+        yield values[first : first + IDS_AT_ONCE]
+
+
+def _set_mark(connection: Connection, name: str, value: str) -> None:
+    done = connection.execute(update(_marks).where(_marks.c.name == name).values(value=value))
+    if done.rowcount == 0:
+        connection.execute(insert(_marks).values(name=name, value=value))
 
 
 def _dataset(row: RowMapping) -> DatasetRow:

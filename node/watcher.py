@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,19 +19,19 @@ import structlog
 
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.node import terms as stored_terms
+from sealtrace.node.chain import NAMING
 from sealtrace.node.checkpoints import Anchorer
-from sealtrace.node.errors import ChainRewritten, TaskNotFound, Unavailable
+from sealtrace.node.errors import ChainRewritten, Unavailable
 from sealtrace.node.introduction import BadIntroduction, read_introduction, to_stored
 from sealtrace.node.ports import Scheduler
 from sealtrace.node.settings import Limits
-from sealtrace.node.store import Store, TaskRow
+from sealtrace.node.store import Sighting, Store, TaskRow
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.lifecycle import TaskEvent
 from sealtrace.protocol.records import BlockRef, Node, TaskTerms
 
 CURSOR = "watcher.cursor"
 BLOCKS_AT_ONCE = 2000
-NAMED = "TaskPartyNamed"
 _NOTHING_TO_DO = (TaskEvent.CREATED, TaskEvent.FINISHED, TaskEvent.PROGRESS, TaskEvent.ACKNOWLEDGED)
 _WAKING = frozenset(event.value for event in TaskEvent if event not in _NOTHING_TO_DO)
 _log = structlog.get_logger("watcher")
@@ -43,7 +43,7 @@ class FollowedChain(Protocol):
     def finalized(self) -> BlockRef: ...  # noqa: D102
     def block(self, number: int) -> BlockRef: ...  # noqa: D102
     def node(self, node: Address, *, at: BlockRef) -> Node: ...  # noqa: D102
-    def terms(self, named: ChainEvent) -> TaskTerms: ...  # noqa: D102
+    def terms(self, named: Sequence[ChainEvent]) -> Mapping[Hex32, TaskTerms]: ...  # noqa: D102
     def events(  # noqa: D102
         self,
         first: int,
@@ -126,9 +126,8 @@ class Watcher:
             self._require_same(cursor)
         while cursor.number < last.number:
             until = self.chain.block(min(cursor.number + BLOCKS_AT_ONCE, last.number))
-            self._take_in(cursor.number + 1, until.number)
+            self._take_in(cursor.number + 1, until)
             cursor = Cursor(until.number, until.hash)
-            self.store.set_mark(CURSOR, json.dumps({"number": until.number, "hash": until.hash}))
 
     def introduce(self) -> None:
         """Fetch the introductions that are missing, each checked against the chain before it is kept."""
@@ -144,23 +143,18 @@ class Watcher:
             self.enqueue(row.id)
             self.store.queued(row.id, self.limits.requeue_s)
 
-    def _take_in(self, first: int, last: int) -> None:
-        for event in self.chain.events(first, last, names=frozenset({NAMED}), party=self.me):
-            terms = self.chain.terms(event)
-            task = Hex32(str(event.args["task"]))
-            if self.store.see(task, terms.requester, stored_terms.to_text(terms), terms.deadline):
-                _log.info("task named this node", task=task, block=event.block_number)
-        events = self.chain.events(first, last, names=_WAKING)
-        for task in dict.fromkeys(Hex32(str(event.args["task"])) for event in events):
-            self._wake(task)  # once, however much happened to it
-
-    def _wake(self, task: Hex32) -> None:
-        try:
-            row = self.store.task(task)
-        except TaskNotFound:
-            return  # another's
-        if not row.over:
-            self.store.wake(task)
+    def _take_in(self, first: int, until: BlockRef) -> None:
+        """What happened from ``first`` to ``until``, and the cursor with it: kept together or not at all."""
+        named = self.chain.events(first, until.number, names=NAMING, party=self.me)
+        found = [
+            Sighting(task, terms.requester, stored_terms.to_text(terms), terms.deadline)
+            for task, terms in self.chain.terms(named).items()
+        ]
+        events = self.chain.events(first, until.number, names=_WAKING)
+        woken = {Hex32(str(event.args["task"])) for event in events}  # others' too: the store knows ours
+        cursor = json.dumps({"number": until.number, "hash": until.hash})
+        for task in self.store.take_in(found, woken, {CURSOR: cursor}):
+            _log.info("task named this node", task=task)
 
     def _introduce(self, row: TaskRow) -> None:
         given = self.scheduler.introduction(row.id)

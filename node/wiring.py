@@ -135,6 +135,7 @@ def wiring(node: Node) -> Ports:
         clock=time.time,
         sleep=time.sleep,
         pulse=pulse,
+        aside=aside,
     )
 
 
@@ -161,6 +162,11 @@ def pulse(beat: Callable[[], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join(timeout=30)
+
+
+def aside(act: Callable[[], None]) -> None:
+    """Run ``act`` on another thread that nobody waits for, not even the end of this process."""
+    threading.Thread(target=act, name="aside", daemon=True).start()
 
 
 def _beat(beat: Callable[[], None], over: threading.Event) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Never
 
 import rfc8785
@@ -15,6 +16,8 @@ from sealtrace.protocol.identifiers import Hex32
 
 MAX_DOCUMENT_BYTES = 4 << 20
 MAX_DEPTH = 64
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""Every string, and the rest of the document where one does not end: brackets in them nest nothing."""
 
 
 class NotCanonical(ValueError):
@@ -79,11 +82,11 @@ def parse_canonical(text: bytes, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> An
 
 
 def _depth(text: bytes) -> int:
-    """An upper bound that ignores strings' contents only in our disfavour: brackets in them count."""
+    """How deep arrays and objects are nested; 0 where there are too few of them to be too deep."""
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return 0
     deepest = depth = 0
-    for byte in text:
+    for byte in _TEXTS.sub(b"", text):
         if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)

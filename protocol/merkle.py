@@ -17,9 +17,7 @@ class BadProof(ValueError):
 
 def leaf_hash(record: bytes) -> bytes:
     """``SHA-256(0x00 ‖ record)`` (RFC 9162 §2.1.1)."""
-    hasher = hashlib.sha256(b"\0")
-    hasher.update(record)
-    return hasher.digest()
+    return hashlib.sha256(b"\0" + record).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -30,27 +28,26 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 class MerkleTree:
     """A tree that grows at its right edge and remembers every complete subtree.
 
-    Appending costs one hash on average; roots and proofs of any earlier size cost O(log n).
+    Extending it costs one hash a leaf on average; roots and proofs of any earlier size cost O(log n).
     """
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
-        self._levels: list[list[bytes]] = [[]]
-        for leaf in leaves:
-            self.append(leaf)
+        self._levels: list[list[bytes]] = [[], []]
+        self.extend(leaves)
 
     def __len__(self) -> int:
         return len(self._levels[0])
 
-    def append(self, leaf: bytes) -> int:
-        """Add a leaf hash and return its index."""
-        self._levels[0].append(leaf)
-        level = 0
-        while len(nodes := self._levels[level]) % 2 == 0:
-            if level + 1 == len(self._levels):
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add leaf hashes at the right edge."""
+        nodes, level = self._levels[0], 1
+        nodes.extend(leaves)
+        while len(nodes) // 2 > len(above := self._levels[level]):
+            known = 2 * len(above)
+            above.extend(map(node_hash, nodes[known::2], nodes[known + 1 :: 2]))
+            nodes, level = above, level + 1
+            if level == len(self._levels):
                 self._levels.append([])
-            self._levels[level + 1].append(node_hash(nodes[-2], nodes[-1]))
-            level += 1
-        return len(self) - 1
 
     def leaf(self, index: int) -> bytes:
         """The leaf hash at ``index``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -86,6 +87,24 @@ class Protection(IntFlag):
     PSI_KKRT = 32
     TEE_HARDWARE = 64
     TEE_SIMULATED = 128
+
+
+class NoSuchProtection(ValueError):
+    """A word names no protection; the message lists those there are."""
+
+
+def protections_of(names: Iterable[str]) -> Protection:
+    """All the protections that are named, in any letter case.
+
+    Raises:
+        NoSuchProtection: a name is none.
+    """
+    found = Protection(0)
+    for name in names:
+        if name.upper() not in Protection.__members__:
+            raise NoSuchProtection(f"{name!r} is no protection: give {', '.join(Protection.__members__)}")
+        found |= Protection[name.upper()]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +237,10 @@ class Use:
     epsilon_millionths: int = 0
 
 
+class PartyNotNamed(ValueError):
+    """A use is of a party that the task's terms do not name: get the terms that the task was created with."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskTerms:
     """What a task is. Its id commits to all of it; the ledger keeps none, callers hand it back."""
@@ -231,7 +254,17 @@ class TaskTerms:
     uses: tuple[Use, ...]
 
     def uses_of(self, party: Address) -> tuple[Use, ...]:
-        """The uses that ``party`` answers for."""
+        """The uses that ``party`` answers for.
+
+        Raises:
+            PartyNotNamed: a use is of a party that the terms do not name.
+        """
+        for number, use in enumerate(self.uses):
+            if not 0 <= use.party < len(self.parties):
+                raise PartyNotNamed(
+                    f"use {number} is of party {use.party}, but the terms name {len(self.parties)} parties, "
+                    "counted from 0: no ledger takes such a task"
+                )
         return tuple(use for use in self.uses if self.parties[use.party] == party)
 
 

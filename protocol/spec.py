@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from sealtrace.protocol.canonical import NotCanonical, canonical, digest, parse_canonical, sha256
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field, UnixSeconds
 from sealtrace.protocol.records import Protection, TaskTerms, Use
 
@@ -150,9 +151,7 @@ def read_spec(text: bytes) -> TaskSpec:
     except NotCanonical as cause:
         raise InvalidSpec(f"the specification is {cause}") from cause
     except ValidationError as cause:
-        first = cause.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "specification"
-        raise InvalidSpec(f"{place}: {first['msg']}") from cause
+        raise InvalidSpec(first_fault(cause.errors(), "specification")) from cause
 
 
 def purpose_hash(purpose: str) -> Hex32:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, MalformedIdentifier, hex32
 from sealtrace.protocol.spec import MAX_SPEC_BYTES, InvalidSpec, Name, TaskSpec, read_spec
 from sealtrace.requester.errors import NoDirectory, SettingsInvalid
@@ -83,9 +84,7 @@ def checked(values: Mapping[str, object], source: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsInvalid(f"{source}: {place}: {first['msg']}") from cause
+        raise SettingsInvalid(f"{source}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def default_directory() -> Path:

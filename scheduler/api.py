@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from sealtrace.contracts.errors import ChainError
 from sealtrace.protocol.canonical import NotCanonical, parse
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField, Hex32Field
 from sealtrace.protocol.statements import Signed
 from sealtrace.scheduler import chase, delivery, intake, planning
@@ -382,9 +383,7 @@ def _signed(document: Any) -> Signed:
     try:
         return Signed.model_validate(document)
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequest(f"not a signed statement: {place}: {first['msg']}") from cause
+        raise MalformedRequest(f"not a signed statement: {first_fault(cause.errors())}") from cause
 
 
 def _problem(error: SchedulerError) -> JSONResponse:
@@ -402,9 +401,7 @@ def _on_chain(_request: Request, error: Exception) -> JSONResponse:
 
 def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - see above
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return _problem(MalformedRequest(f"{place}: {first['msg']}"))
+    return _problem(MalformedRequest(first_fault(error.errors(), "request")))
 
 
 def _on_framework(_request: Request, error: Exception) -> JSONResponse:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.protocol.canonical import NotCanonical, canonical
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field
 from sealtrace.protocol.records import Grant, Protection
 from sealtrace.protocol.spec import (
@@ -90,9 +91,7 @@ def read_draft(value: object) -> Draft:
     try:
         return Draft.model_validate(value)
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "draft"
-        raise MalformedRequest(f"{place}: {first['msg']}") from cause
+        raise MalformedRequest(first_fault(cause.errors(), "draft")) from cause
 
 
 def plan(draft: Draft, grants: Mapping[Hex32, Grant]) -> TaskSpec:

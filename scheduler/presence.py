@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.records import Node, NodeStatus
 from sealtrace.scheduler.errors import (
@@ -66,9 +67,7 @@ def read_hello(body: object) -> Hello:
     try:
         return Hello.model_validate(body)
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequest(f"{place}: {first['msg']}") from cause
+        raise MalformedRequest(first_fault(cause.errors(), "heartbeat")) from cause
 
 
 def hear(hello: Hello, node: Node, said_at: UnixSeconds, now: UnixSeconds, last: Presence | None) -> Presence:

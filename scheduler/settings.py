@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField
 from sealtrace.scheduler.errors import SettingsInvalid
 
@@ -116,9 +117,7 @@ def checked(values: Mapping[str, object], source: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsInvalid(f"{source}: {place}: {first['msg']}") from cause
+        raise SettingsInvalid(f"{source}: {first_fault(cause.errors(), 'file')}") from cause
 
 
 def save(directory: Path, settings: Settings) -> Path:

@@ -25,8 +25,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
+from sealtrace.contracts.tables import create_tables
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.scheduler.errors import StorageFull
@@ -84,7 +85,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        _create_tables(engine)
+        create_tables(_metadata, engine)
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -201,17 +202,6 @@ class Store:
             if "full" in str(cause.orig).lower() or "no space" in str(cause.orig).lower():
                 raise StorageFull("the database has no room") from cause
             raise
-
-
-def _create_tables(engine: Engine) -> None:
-    """Create what is missing. Every failure means that another process has just created one of the tables."""
-    for left in reversed(range(len(_metadata.tables) + 1)):
-        try:
-            _metadata.create_all(engine)
-            return
-        except DBAPIError:
-            if not left:
-                raise
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -39,7 +39,7 @@ def offices_passed_by_rule(case: Case) -> Iterator[Verdict]:
 
 @check("ST-V04", Severity.CRITICAL, Need.EVENTS)
 def generations_were_announced_by_vote(case: Case) -> Iterator[Verdict]:
-    """Every generation of contracts but the first was announced, and every ledger closed, in a transaction
-    that executed a proposal, and no contract acted that the directory does not name.
+    """Every generation of contracts but the first was announced, and every ledger served later or closed, in
+    a transaction that executed a proposal, and no contract acted that the directory does not name.
     """
     yield from by_topic(case, Topic.GENERATIONS, [f"generation {g.number}" for g in case.world.generations])

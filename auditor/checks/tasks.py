@@ -104,7 +104,7 @@ def refusals_are_true(case: Case) -> Iterator[Verdict]:
 
 
 def _completion(task: TaskHistory) -> Verdict:
-    parties, end = set(task.parties.values()), task.end
+    parties, end = set(task.parties), task.end
     agreed = end.hex("result") if end is not None else None
     if set(task.finishes) == parties and task.results() == {agreed}:
         return satisfied(task.id)
@@ -124,7 +124,7 @@ def _said(task: TaskHistory) -> str:
 
 
 def _left_open(task: TaskHistory) -> Verdict:
-    silent = sorted(set(task.parties.values()) - set(task.finishes))
+    silent = sorted(set(task.parties) - set(task.finishes))
     return violated(
         task.id,
         expected=f"an end before {task.deadline}",

@@ -24,7 +24,7 @@ def same_program_everywhere(case: Case) -> Iterator[Verdict]:
     """
     for task in _completed(case):
         told = {party: _steps(body) for party, body in _ran(case, task).items()}
-        missing = sorted(set(task.parties.values()) - {p for p, steps in told.items() if steps})
+        missing = sorted(set(task.parties) - {p for p, steps in told.items() if steps})
         different = _first_difference({p: steps for p, steps in told.items() if steps})
         if different is not None:
             yield _disagree(task, *different, "The parties did not run the same program.")
@@ -41,8 +41,8 @@ def traffic_agrees(case: Case) -> Iterator[Verdict]:
     """
     for task in _completed(case):
         flows = {party: _flows(body) for party, body in _ran(case, task).items()}
-        for sender in sorted(task.parties.values()):
-            for receiver in sorted(task.parties.values()):
+        for sender in task.parties:
+            for receiver in task.parties:
                 if sender != receiver:
                     yield _flow(task, sender, receiver, flows)
 
@@ -53,7 +53,7 @@ def _completed(case: Case) -> Iterator[TaskHistory]:
 
 def _ran(case: Case, task: TaskHistory) -> dict[Address, dict[str, Any]]:
     """The body of each party's last record of the run, where its log has one."""
-    logs = {party: case.logs[party] for party in task.parties.values() if party in case.logs}
+    logs = {party: case.logs[party] for party in task.parties if party in case.logs}
     found = {party: log.of(task.id, Kind.TASK_RAN) for party, log in logs.items()}
     return {party: records[-1].body for party, records in found.items() if records}
 

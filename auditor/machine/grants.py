@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.machine.part import Handler, Part, ascending
-from sealtrace.auditor.world import Consumption, Issue, Key, Timeline, Topic, World
+from sealtrace.auditor.world import Consumption, Issue, Key, NamedUse, Timeline, Topic, World
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds
-from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, Grant, Protection, Role, Use
+from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, Grant, Protection, Role
 
 MAX_PARTICIPANTS = 16
 
@@ -159,9 +159,9 @@ class GrantsPart(Part):
             thing = self.world.name(self._key(event))
             self.irregular(Topic.EPSILON, thing, event, shown, f"epsilon {left} left")
 
-    def _use_of(self, event: Event) -> Use | None:
+    def _use_of(self, event: Event) -> NamedUse | None:
         task = self.world.tasks.get(event.hex("task"))
-        uses = task.uses.values() if task else ()
+        uses = task.uses if task else ()
         return next((use for use in uses if use.grant == event.hex("grant")), None)
 
     def _key(self, event: Event) -> Key[Hex32]:

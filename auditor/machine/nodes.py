@@ -27,6 +27,7 @@ class NodesPart(Part):
             "NodeReinstated": self._reinstated,
             "NodeRetired": self._retired,
             "NodeKeysRotated": self._rotated,
+            "LedgerServed": self._served,
         }
 
     def _admitted(self, event: Event) -> None:
@@ -93,6 +94,12 @@ class NodesPart(Part):
             encryption_key=event.hex("encryptionKey"),
         )
         known.put(event.position, fresh)
+
+    def _served(self, event: Event) -> None:
+        if not self.governance.by_vote(event):
+            thing = f"ledger {event.who('ledger')}"
+            expected = "served in a transaction that executes a proposal"
+            self.irregular(Topic.GENERATIONS, thing, event, expected, f"none in {event.transaction}")
 
     def _judge_keys(self, event: Event, thing: str, roles: Role) -> None:
         """Who opens no port to peers needs no certificate; all need an encryption key."""

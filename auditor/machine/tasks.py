@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.machine.grants import GrantsPart
-from sealtrace.auditor.machine.part import Handler, Part, ascending
+from sealtrace.auditor.machine.part import Handler, Part
 from sealtrace.auditor.world import (
     CONFLICT,
     MARK_DIGITS,
     NO_MARK,
     Key,
+    NamedUse,
     Start,
     Step,
     TaskHistory,
@@ -101,31 +103,30 @@ class TasksPart(Part):
             self.irregular(Topic.ACTORS, key, event, "created by an active requester", task.requester)
 
     def _party_named(self, event: Event) -> None:
-        task, index = self._task(event), event.number("index")
-        if task is not None and self._is_part(task, event, index, task.party_count, task.parties):
-            task.parties[index] = event.who("party")
+        task, party = self._task(event), event.who("party")
+        if task is None or not self._is_part(task, event, "parties", len(task.parties) < task.party_count):
+            return
+        if party in task.parties:
+            expected = "a party without a dataset, named once"
+            self.irregular(Topic.CREATION, task.id, event, expected, f"{party} again")
+            return
+        insort(task.parties, party)
 
     def _use_named(self, event: Event) -> None:
-        task, index = self._task(event), event.number("index")
-        if task is None or not self._is_part(task, event, index, task.use_count, task.uses):
+        task, party = self._task(event), event.who("party")
+        if task is None or not self._is_part(task, event, "uses", len(task.uses) < task.use_count):
             return
-        task.uses[index] = Use(
-            event.number("party"),
-            event.hex("dataset"),
-            event.hex("algorithm"),
-            event.hex("grant"),
-            event.number("epsilon"),
-        )
+        hashes = event.hex("dataset"), event.hex("algorithm"), event.hex("grant")
+        task.uses.append(NamedUse(party, *hashes, event.number("epsilon")))
+        if party not in task.parties:
+            insort(task.parties, party)
 
-    def _is_part(
-        self, task: TaskHistory, event: Event, index: int, count: int, known: Mapping[int, object]
-    ) -> bool:
-        """Whether ``event`` names a part of the task where it was created, and for the first time."""
-        created_here = event.transaction == task.created.transaction
-        if created_here and index < count and index not in known:
+    def _is_part(self, task: TaskHistory, event: Event, what: str, missing: bool) -> bool:
+        """Whether ``event`` names what is still missing of the task, where it was created."""
+        if missing and event.transaction == task.created.transaction:
             return True
-        expected = f"{count} of them, each named once where the task is created"
-        self.irregular(Topic.CREATION, task.id, event, expected, f"{event.name} {index}")
+        expected = f"its {what} named where the task is created, as many as it says there"
+        self.irregular(Topic.CREATION, task.id, event, expected, f"one more of block {event.block.number}")
         return False
 
     def _faults(self, task: TaskHistory) -> list[tuple[str, str]]:
@@ -137,8 +138,8 @@ class TasksPart(Part):
             named = f"{len(task.parties)} parties and {len(task.uses)} uses"
             return [(f"{task.party_count} parties and {task.use_count} uses of theirs named", named)]
         parties, grants = terms.parties, [use.grant for use in terms.uses]
-        if not 1 <= len(parties) <= MAX_PARTIES or NOBODY in parties or not ascending(parties):
-            return [(f"1 to {MAX_PARTIES} parties in ascending order", ", ".join(parties) or "nobody")]
+        if not 1 <= len(parties) <= MAX_PARTIES or NOBODY in parties:
+            return [(f"1 to {MAX_PARTIES} parties", ", ".join(parties) or "nobody")]
         if not 1 <= len(grants) <= MAX_USES or len(set(grants)) != len(grants):
             return [(f"1 to {MAX_USES} uses, each of a grant of its own", ", ".join(grants) or "none")]
         standing = self._standing(task, terms.uses)
@@ -244,7 +245,7 @@ class TasksPart(Part):
             self.irregular(Topic.ACTORS, task.id, event, expected, f"{party} had finished")
         self._judge_reason(task, event)
         blame, blamed = Blame(event.number("blame")), event.who("blamed")
-        others = set(task.parties.values()) - {party}
+        others = set(task.parties) - {party}
         if not (blamed in others if blame is Blame.PARTY else blamed == NOBODY):
             expected = "another party blamed by name, or nobody named"
             self.irregular(Topic.ACTORS, task.id, event, expected, f"{blame.name} {blamed}")
@@ -258,7 +259,7 @@ class TasksPart(Part):
         if (task := self._task(event)) is None:
             return
         by, state = event.who("by"), at_time(task.state, task.deadline, event.time)
-        if by != task.requester and by not in task.parties.values():
+        if by != task.requester and by not in task.parties:
             self.irregular(Topic.ACTORS, task.id, event, "cancelled by its requester or a party", by)
         elif by != task.requester and state in (TaskState.CREATED, TaskState.AUTHORIZED):
             self.irregular(Topic.LIFECYCLE, task.id, event, "a party stops what is running", state.name)
@@ -309,7 +310,7 @@ class TasksPart(Part):
         task, party = self._task(event), event.who("party")
         if task is None:
             return None
-        if party not in task.parties.values():
+        if party not in task.parties:
             self.irregular(Topic.ACTORS, task.id, event, "an act of one of its parties", party)
             return None
         if active and not self.is_active(event, party):

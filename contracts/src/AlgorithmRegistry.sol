@@ -89,6 +89,7 @@ contract AlgorithmRegistry is IAlgorithmRegistry, Governed {
         a.held = prevails;
 
         emit AlgorithmSuspended(algorithm, msg.sender, prevails, reason);
+        nodes.lapse();
     }
 
     /// @inheritdoc IAlgorithmRegistry
@@ -114,6 +115,7 @@ contract AlgorithmRegistry is IAlgorithmRegistry, Governed {
         a.status = AlgorithmStatus.Revoked;
 
         emit AlgorithmRevoked(algorithm, msg.sender);
+        nodes.lapse();
     }
 
     /// @inheritdoc IAlgorithmRegistry

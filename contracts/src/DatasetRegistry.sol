@@ -44,6 +44,7 @@ contract DatasetRegistry is IDatasetRegistry {
         d.status = DatasetStatus.Withdrawn;
 
         emit DatasetWithdrawn(dataset, msg.sender);
+        nodes.lapse();
     }
 
     /// @inheritdoc IDatasetRegistry

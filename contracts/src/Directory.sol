@@ -68,8 +68,9 @@ contract Directory is Governed {
         address n = address(nodes_);
         address c = address(consortium);
         if (
-            grants_.ledger() != address(ledger_) || address(grants_.nodes()) != n || address(algorithms_.nodes()) != n
+            address(grants_.ledger()) != address(ledger_) || address(grants_.nodes()) != n || address(algorithms_.nodes()) != n
                 || address(datasets_.nodes()) != n || address(evidence_.nodes()) != n
+                || nodes_.datasets() != address(datasets_) || nodes_.algorithms() != address(algorithms_)
                 || address(algorithms_.consortium()) != c || address(nodes_.consortium()) != c
                 || address(ledger_.consortium()) != c
         ) revert NotOneSet();

@@ -6,6 +6,7 @@ import {IAlgorithmRegistry} from "./interfaces/IAlgorithmRegistry.sol";
 import {IDatasetRegistry} from "./interfaces/IDatasetRegistry.sol";
 import {IGrantRegistry} from "./interfaces/IGrantRegistry.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {ITaskLedger} from "./interfaces/ITaskLedger.sol";
 import {Signatures} from "./Signatures.sol";
 import {DatasetStatus, Denial, GrantStatus, GrantTerms, Request, Signed} from "./Types.sol";
 
@@ -19,10 +20,8 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
         uint40 expiresAt;
         uint16 protections;
         uint48 epsilonLeft;
-        bool budgeted;
-        bool restricted;
-        bool approvalRequired;
-        bool revoked;
+        uint32 seen;
+        uint8 flags;
     }
 
     /// @dev What a start only hashes, kept for those who read a grant.
@@ -36,6 +35,10 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
     }
 
     uint8 private constant REQUESTER = 4;
+    uint8 private constant BUDGETED = 1;
+    uint8 private constant RESTRICTED = 2;
+    uint8 private constant APPROVAL_REQUIRED = 4;
+    uint8 private constant REVOKED = 8;
     uint256 private constant MAX_PARTICIPANTS = 16;
     bytes32 private constant GRANT_TYPE = keccak256(
         "Grant(bytes32 dataset,bytes32 algorithm,address requester,bytes32 purpose,uint32 uses,uint40 notBefore,uint40 expiresAt,uint16 protections,bool approvalRequired,uint48 epsilon,address[] participants,uint32 serial,uint40 validUntil)"
@@ -45,14 +48,14 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
     INodeRegistry public immutable nodes;
     IDatasetRegistry public immutable datasets;
     IAlgorithmRegistry public immutable algorithms;
-    address public immutable ledger;
+    ITaskLedger public immutable ledger;
 
     mapping(bytes32 => Meter) private _meters;
     mapping(bytes32 => Terms) private _terms;
     mapping(bytes32 => address[]) private _participants;
     mapping(address => uint32) private _serials;
 
-    constructor(INodeRegistry nodes_, IDatasetRegistry datasets_, IAlgorithmRegistry algorithms_, address ledger_)
+    constructor(INodeRegistry nodes_, IDatasetRegistry datasets_, IAlgorithmRegistry algorithms_, ITaskLedger ledger_)
         Signatures("Sealtrace GrantRegistry")
     {
         nodes = nodes_;
@@ -102,14 +105,19 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
     }
 
     /// @inheritdoc IGrantRegistry
-    function consume(bytes32 grant, Request calldata request, address[] calldata parties, bytes32 task) external {
-        if (msg.sender != ledger) revert OnlyTaskLedger(msg.sender);
+    function consume(bytes32 grant, Request calldata request, address[] calldata parties, bytes32 task, uint32 lapses)
+        external
+    {
+        if (msg.sender != address(ledger)) revert OnlyTaskLedger(msg.sender);
         Meter memory m = _meters[grant];
         Denial denial = _denial(grant, m, request, parties);
+        bool fresh = m.seen != 0 && m.seen == lapses;
+        if (denial == Denial.None && !fresh) denial = _standingDenial(request);
         if (denial != Denial.None) revert Denied(grant, denial);
 
         --m.usesLeft;
-        if (m.budgeted) m.epsilonLeft -= request.epsilon;
+        m.seen = lapses;
+        if (m.flags & BUDGETED != 0) m.epsilonLeft -= request.epsilon;
         _meters[grant] = m;
 
         emit GrantConsumed(grant, task, m.usesLeft, m.epsilonLeft);
@@ -121,20 +129,23 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
         view
         returns (Denial)
     {
-        return _denial(grant, _meters[grant], request, parties);
+        Denial denial = _denial(grant, _meters[grant], request, parties);
+        return denial == Denial.None ? _standingDenial(request) : denial;
     }
 
     /// @inheritdoc IGrantRegistry
-    function isStanding(bytes32 grant) external view returns (bool) {
-        Meter memory m = _meters[grant];
-        return m.usesLeft != 0 && !m.approvalRequired && !m.revoked;
+    function standing(bytes32[] calldata grants) external view returns (uint256 mask) {
+        for (uint256 i; i < grants.length; ++i) {
+            Meter memory m = _meters[grants[i]];
+            if (m.usesLeft != 0 && m.flags & (APPROVAL_REQUIRED | REVOKED) == 0) mask |= 1 << i;
+        }
     }
 
     /// @inheritdoc IGrantRegistry
     function statusOf(bytes32 grant) external view returns (GrantStatus) {
         Meter memory m = _meters[grant];
         if (m.expiresAt == 0) return GrantStatus.None;
-        if (m.revoked) return GrantStatus.Revoked;
+        if (m.flags & REVOKED != 0) return GrantStatus.Revoked;
         if (m.usesLeft == 0) return GrantStatus.Exhausted;
         if (block.timestamp >= m.expiresAt) return GrantStatus.Expired;
         if (block.timestamp < m.notBefore) return GrantStatus.Pending;
@@ -149,7 +160,7 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
         (g.owner,) = datasets.standingOf(t.dataset);
         (g.notBefore, g.expiresAt, g.protections) = (m.notBefore, m.expiresAt, m.protections);
         (g.requester, g.uses, g.usesLeft) = (t.requester, t.uses, m.usesLeft);
-        (g.approvalRequired, g.revoked) = (m.approvalRequired, m.revoked);
+        (g.approvalRequired, g.revoked) = (m.flags & APPROVAL_REQUIRED != 0, m.flags & REVOKED != 0);
         (g.epsilon, g.epsilonLeft) = (t.epsilon, m.epsilonLeft);
         (g.dataset, g.algorithm, g.purpose) = (t.dataset, t.algorithm, t.purpose);
         g.participants = _participants[grant];
@@ -190,9 +201,10 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
     function _revoke(bytes32 grant, address by) private {
         address owner = _ownerOf(grant);
         if (by != owner) revert NotGrantOwner(grant, by, owner);
-        if (_meters[grant].revoked) revert GrantAlreadyRevoked(grant);
+        uint8 flags = _meters[grant].flags;
+        if (flags & REVOKED != 0) revert GrantAlreadyRevoked(grant);
 
-        _meters[grant].revoked = true;
+        _meters[grant].flags = flags | REVOKED;
 
         emit GrantRevoked(grant, owner);
     }
@@ -208,14 +220,14 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
         if (grant != idOf(r.owner, m.serial, r.dataset, r.algorithm, r.requester, r.purpose)) {
             return _difference(grant, r);
         }
-        if (m.revoked) return Denial.GrantRevoked;
+        if (m.flags & REVOKED != 0) return Denial.GrantRevoked;
         if (block.timestamp < m.notBefore) return Denial.GrantNotYetValid;
         if (block.timestamp >= m.expiresAt) return Denial.GrantExpired;
         if (m.usesLeft == 0) return Denial.GrantExhausted;
         if (r.protections == 0 || r.protections & ~m.protections != 0) return Denial.ProtectionNotAllowed;
-        if (m.budgeted && (r.epsilon == 0 || r.epsilon > m.epsilonLeft)) return Denial.EpsilonNotCovered;
-        if (m.restricted && !_areAllowed(grant, r.owner, parties)) return Denial.ParticipantNotAllowed;
-        return _standingDenial(r);
+        if (m.flags & BUDGETED != 0 && (r.epsilon == 0 || r.epsilon > m.epsilonLeft)) return Denial.EpsilonNotCovered;
+        if (m.flags & RESTRICTED != 0 && !_areAllowed(grant, r.owner, parties)) return Denial.ParticipantNotAllowed;
+        return Denial.None;
     }
 
     function _difference(bytes32 grant, Request calldata r) private view returns (Denial) {
@@ -278,7 +290,10 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
         (owner,) = datasets.standingOf(_terms[grant].dataset);
     }
 
-    function _meterFor(GrantTerms calldata terms, uint32 serial) private pure returns (Meter memory) {
+    function _meterFor(GrantTerms calldata terms, uint32 serial) private view returns (Meter memory) {
+        uint8 flags = terms.approvalRequired ? APPROVAL_REQUIRED : 0;
+        if (terms.epsilon != 0) flags |= BUDGETED;
+        if (terms.participants.length != 0) flags |= RESTRICTED;
         return Meter({
             serial: serial,
             usesLeft: terms.uses,
@@ -286,10 +301,8 @@ contract GrantRegistry is IGrantRegistry, Signatures, Multicall {
             expiresAt: terms.expiresAt,
             protections: terms.protections,
             epsilonLeft: terms.epsilon,
-            budgeted: terms.epsilon != 0,
-            restricted: terms.participants.length != 0,
-            approvalRequired: terms.approvalRequired,
-            revoked: false
+            seen: ledger.lapses(),
+            flags: flags
         });
     }
 

@@ -4,6 +4,7 @@ pragma solidity ^0.8.37;
 import {Governed} from "./Governed.sol";
 import {IConsortium} from "./interfaces/IConsortium.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {ITaskLedger} from "./interfaces/ITaskLedger.sol";
 import {NodeStatus} from "./Types.sol";
 
 /// @title The implementation of `INodeRegistry`, which is its manual
@@ -12,10 +13,20 @@ contract NodeRegistry is INodeRegistry, Governed {
     uint8 private constant COMPUTE = 2;
     uint8 private constant ALL_ROLES = 31;
 
+    address public immutable datasets;
+    address public immutable algorithms;
+    ITaskLedger[] private _ledgers;
     mapping(address => Node) private _nodes;
     mapping(address => mapping(uint32 => FormerKeys)) private _former;
 
-    constructor(IConsortium consortium_) Governed(consortium_) {}
+    /// @param ledger the first one served; it need not be there yet
+    constructor(IConsortium consortium_, address datasets_, address algorithms_, ITaskLedger ledger)
+        Governed(consortium_)
+    {
+        datasets = datasets_;
+        algorithms = algorithms_;
+        _ledgers.push(ledger);
+    }
 
     /// @inheritdoc INodeRegistry
     function admit(address node, uint8 roles, bytes32 tlsFingerprint, bytes32 encryptionKey) external {
@@ -41,6 +52,7 @@ contract NodeRegistry is INodeRegistry, Governed {
         n.held = prevails;
 
         emit NodeSuspended(node, msg.sender, prevails, reason);
+        _tellLapse();
     }
 
     /// @inheritdoc INodeRegistry
@@ -66,6 +78,7 @@ contract NodeRegistry is INodeRegistry, Governed {
         _nodes[node].status = NodeStatus.Retired;
 
         emit NodeRetired(node, msg.sender);
+        _tellLapse();
     }
 
     /// @inheritdoc INodeRegistry
@@ -80,6 +93,30 @@ contract NodeRegistry is INodeRegistry, Governed {
         uint32 version = ++n.version;
 
         emit NodeKeysRotated(msg.sender, tlsFingerprint, encryptionKey, version);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function lapse() external {
+        if (msg.sender != datasets && msg.sender != algorithms) revert OnlyRegistry(msg.sender);
+
+        _tellLapse();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function serve(ITaskLedger ledger) external onlyConsortium {
+        _ledgers.push(ledger);
+
+        emit LedgerServed(address(ledger));
+        ledger.lapse(); // what it looked at before, it looks at again
+    }
+
+    /// @inheritdoc INodeRegistry
+    function tells(address ledger) external view returns (bool) {
+        uint256 n = _ledgers.length;
+        for (uint256 i; i < n; ++i) {
+            if (address(_ledgers[i]) == ledger) return true;
+        }
+        return false;
     }
 
     /// @inheritdoc INodeRegistry
@@ -111,6 +148,10 @@ contract NodeRegistry is INodeRegistry, Governed {
         if (status == NodeStatus.None) revert UnknownNode(node);
         if (status != NodeStatus.Active) revert NodeNotActive(node, status);
         if (_nodes[node].roles & role != role) revert MissingRole(node, role);
+    }
+
+    function _tellLapse() private {
+        for (uint256 i; i < _ledgers.length; ++i) _ledgers[i].lapse();
     }
 
     /// @dev Who opens no port to peers, a requester or an algorithm provider, needs no certificate.

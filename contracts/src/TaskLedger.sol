@@ -25,7 +25,7 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     uint8 private constant REQUESTER = 4;
     uint256 private constant MAX_PARTIES = 16;
     uint256 private constant MAX_USES = 64;
-    uint160 private constant CONFLICT = type(uint160).max;
+    uint128 private constant CONFLICT = type(uint128).max;
     bytes32 private constant APPROVAL_TYPE = keccak256("Approval(bytes32 task,uint40 validUntil)");
     bytes32 private constant START_TYPE = keccak256("Start(bytes32 task,bytes32 inputCommitment,uint40 validUntil)");
     bytes32 private constant REFUSAL_TYPE = keccak256("Refusal(bytes32 task,uint8 reason,uint40 validUntil)");
@@ -34,8 +34,9 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
 
     INodeRegistry public immutable nodes;
     IGrantRegistry public immutable grants;
+    uint32 public lapses;
     bool public closed;
-    mapping(bytes32 => Task) private _tasks;
+    mapping(bytes32 => uint256) private _tasks;
 
     constructor(IConsortium consortium_, INodeRegistry nodes_, IGrantRegistry grants_)
         Governed(consortium_)
@@ -43,23 +44,27 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     {
         nodes = nodes_;
         grants = grants_;
+        if (nodes_.tells(address(this))) lapses = 1;
     }
 
     /// @inheritdoc ITaskLedger
     function create(TaskTerms calldata terms) external returns (bytes32 task) {
         if (closed) revert ClosedForNewTasks();
         nodes.requireActive(msg.sender, REQUESTER);
-        _requireShape(terms);
-        task = idOf(terms);
+        address[] calldata parties = terms.parties;
+        Use[] calldata uses = terms.uses;
+        _requireShape(terms, parties, uses);
+        task = _idOf(terms, parties);
         if (msg.sender != terms.requester) revert NotTheRequester(task, msg.sender, terms.requester);
-        if (_tasks[task].status != TaskStatus.None) revert TaskAlreadyKnown(task, statusOf(task));
+        if (_tasks[task] != 0) revert TaskAlreadyKnown(task, statusOf(task));
 
-        uint16 approved = _standingParties(terms);
-        bool authorized = approved == _all(terms.parties);
+        uint16 approved = _standingParties(parties, uses);
+        bool authorized = approved == _all(parties);
         TaskStatus status = authorized ? TaskStatus.Authorized : TaskStatus.Created;
-        _tasks[task] = Task(0, terms.deadline, status, false, approved, 0, 0);
+        uint32 seen = nodes.areActive(parties) ? lapses : 0;
+        _store(task, Task(0, seen, terms.deadline, status, false, approved, 0, 0));
 
-        _emitCreated(task, terms, approved);
+        _emitCreated(task, terms, parties, uses, approved);
         if (authorized) emit TaskAuthorized(task);
     }
 
@@ -80,25 +85,27 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
 
     /// @inheritdoc ITaskLedger
     function start(TaskTerms calldata terms, bytes32 inputCommitment) external {
-        bytes32 task = idOf(terms);
-        uint256 index = _indexOf(task, terms.parties, msg.sender);
-        Task memory t = _startable(task, terms.parties);
+        address[] calldata parties = terms.parties;
+        bytes32 task = _idOf(terms, parties);
+        uint256 index = _indexOf(task, parties, msg.sender);
+        Task memory t = _startable(task, parties);
 
-        _start(task, t, terms, index, inputCommitment);
+        _start(task, t, terms, parties, index, inputCommitment);
     }
 
     /// @inheritdoc ITaskLedger
     function startSigned(TaskTerms calldata terms, SignedStart[] calldata starts) external {
-        bytes32 task = idOf(terms);
-        Task memory t = _startable(task, terms.parties);
+        address[] calldata parties = terms.parties;
+        bytes32 task = _idOf(terms, parties);
+        Task memory t = _startable(task, parties);
         if (starts.length == 0) revert NothingSigned();
         for (uint256 i; i < starts.length; ++i) {
             SignedStart calldata s = starts[i];
-            address signer = _partyAt(task, terms.parties, s.party);
+            address signer = _partyAt(task, parties, s.party);
             bytes32 said = keccak256(abi.encode(START_TYPE, task, s.inputCommitment, s.signed.validUntil));
             _requireSigned(signer, said, s.signed);
 
-            _start(task, t, terms, s.party, s.inputCommitment);
+            _start(task, t, terms, parties, s.party, s.inputCommitment);
         }
     }
 
@@ -131,10 +138,11 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     /// @inheritdoc ITaskLedger
     function finish(TaskKey calldata key, bytes32 receipt, bytes32 result) external {
         bytes32 task = _idOf(key);
-        uint256 index = _indexOf(task, key.parties, msg.sender);
-        Task memory t = _act(task, key.parties, index);
+        address[] calldata parties = key.parties;
+        uint256 index = _indexOf(task, parties, msg.sender);
+        Task memory t = _act(task, parties, index);
 
-        _finish(task, t, key.parties, index, receipt, result);
+        _finish(task, t, parties, index, receipt, result);
     }
 
     /// @inheritdoc ITaskLedger
@@ -147,7 +155,7 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
             address signer = _partyAt(task, key.parties, s.party);
             bytes32 said = keccak256(abi.encode(RECEIPT_TYPE, task, s.receipt, s.result, s.signed.validUntil));
             _requireSigned(signer, said, s.signed);
-            nodes.requireActive(signer, 0);
+            _requireActing(t, signer);
 
             _finish(task, t, key.parties, s.party, s.receipt, s.result);
         }
@@ -163,7 +171,8 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         if (reason == 0) revert ReasonMissing();
         _requireBlame(task, key.parties, blame, blamed);
 
-        _tasks[task].status = TaskStatus.Failed;
+        t.status = TaskStatus.Failed;
+        _store(task, t);
 
         emit TaskFailed(task, msg.sender, reason, blame, blamed);
     }
@@ -171,10 +180,11 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     /// @inheritdoc ITaskLedger
     function cancel(TaskKey calldata key) external {
         bytes32 task = _idOf(key);
-        _open(task, TaskStatus.Cancelled);
+        Task memory t = _open(task, TaskStatus.Cancelled);
         if (msg.sender != key.requester) revert NotTheRequester(task, msg.sender, key.requester);
 
-        _tasks[task].status = TaskStatus.Cancelled;
+        t.status = TaskStatus.Cancelled;
+        _store(task, t);
 
         emit TaskCancelled(task, msg.sender);
     }
@@ -187,7 +197,8 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         _indexOf(task, key.parties, msg.sender);
         _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Cancelled);
 
-        _tasks[task].status = TaskStatus.Cancelled;
+        t.status = TaskStatus.Cancelled;
+        _store(task, t);
 
         emit TaskCancelled(task, msg.sender);
     }
@@ -195,14 +206,15 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     /// @inheritdoc ITaskLedger
     function acknowledge(TaskKey calldata key, bytes32 result) external {
         bytes32 task = _idOf(key);
-        Task memory t = _tasks[task];
+        Task memory t = _load(task);
         if (t.status == TaskStatus.None) revert UnknownTask(task);
         if (msg.sender != key.requester) revert NotTheRequester(task, msg.sender, key.requester);
         _requireFrom(task, t.status, TaskStatus.Completed, TaskStatus.Completed);
         if (t.acknowledged) revert AlreadyAcknowledged(task);
         if (_mark(result) != t.agreed) revert ResultDiffers(task, result);
 
-        _tasks[task].acknowledged = true;
+        t.acknowledged = true;
+        _store(task, t);
 
         emit TaskAcknowledged(task, msg.sender, result);
     }
@@ -217,20 +229,26 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     }
 
     /// @inheritdoc ITaskLedger
+    function lapse() external {
+        if (msg.sender != address(nodes)) revert OnlyNodeRegistry(msg.sender);
+
+        ++lapses;
+    }
+
+    /// @inheritdoc ITaskLedger
     function statusOf(bytes32 task) public view returns (TaskStatus) {
-        Task memory t = _tasks[task];
+        Task memory t = _load(task);
         return _isOpen(t.status) && block.timestamp >= t.deadline ? TaskStatus.Expired : t.status;
     }
 
     /// @inheritdoc ITaskLedger
     function taskOf(bytes32 task) external view returns (Task memory) {
-        return _tasks[task];
+        return _load(task);
     }
 
     /// @inheritdoc ITaskLedger
     function idOf(TaskTerms calldata t) public view returns (bytes32) {
-        bytes32 uses = _hash(t.uses);
-        return _id(t.requester, keccak256(abi.encode(t.spec, t.purpose, t.protections, t.deadline, uses)), t.parties);
+        return _idOf(t, t.parties);
     }
 
     function _approve(bytes32 task, TaskKey calldata key, uint256 index) private {
@@ -242,7 +260,7 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         t.approved |= bit;
         bool authorized = t.approved == _all(key.parties);
         if (authorized) t.status = TaskStatus.Authorized;
-        _tasks[task] = t;
+        _store(task, t);
 
         emit TaskApproved(task, key.parties[index]);
         if (authorized) emit TaskAuthorized(task);
@@ -252,20 +270,21 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         bytes32 task,
         Task memory t,
         TaskTerms calldata terms,
+        address[] calldata parties,
         uint256 index,
         bytes32 inputCommitment
     ) private {
-        address party = terms.parties[index];
+        address party = parties[index];
         uint16 bit = _bit(index);
         if (t.started & bit != 0) revert AlreadyStarted(task, party);
         _requireFrom(task, t.status, TaskStatus.Authorized, TaskStatus.Running);
         if (inputCommitment == 0) revert EmptyTerms();
 
         t.started |= bit;
-        bool running = t.started == _all(terms.parties);
+        bool running = t.started == _all(parties);
         if (running) t.status = TaskStatus.Running;
-        _tasks[task] = t;
-        _consume(task, terms, index);
+        _store(task, t);
+        _consume(task, terms, parties, index);
 
         emit TaskStarted(task, party, inputCommitment);
         if (running) emit TaskRunning(task);
@@ -278,7 +297,8 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         }
         if (reason == 0) revert ReasonMissing();
 
-        _tasks[task].status = TaskStatus.Refused;
+        t.status = TaskStatus.Refused;
+        _store(task, t);
 
         emit TaskRefused(task, key.parties[index], reason);
     }
@@ -294,14 +314,14 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         uint16 bit = _bit(index);
         if (t.finished & bit != 0) revert AlreadyFinished(task, parties[index]);
         _requireFrom(task, t.status, TaskStatus.Running, TaskStatus.Completed);
-        uint160 mark = _mark(result);
+        uint128 mark = _mark(result);
         if (receipt == 0 || mark == 0 || mark == CONFLICT) revert EmptyTerms();
 
         t.agreed = t.agreed == 0 || t.agreed == mark ? mark : CONFLICT;
         t.finished |= bit;
         bool over = t.finished == _all(parties);
         if (over) t.status = t.agreed == CONFLICT ? TaskStatus.Disputed : TaskStatus.Completed;
-        _tasks[task] = t;
+        _store(task, t);
 
         emit TaskFinished(task, parties[index], receipt, result);
         if (t.status == TaskStatus.Disputed) emit TaskDisputed(task);
@@ -311,17 +331,47 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     /// @dev What every act of a party needs: an open task, and the party active.
     function _act(bytes32 task, address[] calldata parties, uint256 index) private view returns (Task memory t) {
         t = _onRecord(task);
-        nodes.requireActive(parties[index], 0);
+        _requireActing(t, parties[index]);
+    }
+
+    function _requireActing(Task memory t, address party) private view {
+        if (!_isFresh(t.seen)) nodes.requireActive(party, 0);
     }
 
     /// @dev A task that is not over, and all of its parties active.
     function _startable(bytes32 task, address[] calldata parties) private view returns (Task memory t) {
         t = _onRecord(task);
+        if (_isFresh(t.seen)) return t;
         if (!nodes.areActive(parties)) revert PartyNotActive(task);
+        t.seen = lapses;
+    }
+
+    /// @dev Whether nothing has lapsed since it was looked at. Zero: it never was, or nobody tells this ledger.
+    function _isFresh(uint32 seen) private view returns (bool) {
+        return seen != 0 && seen == lapses;
+    }
+
+    /// @dev By hand, because the compiler reads and writes a slot once for each field.
+    function _load(bytes32 task) private view returns (Task memory t) {
+        uint256 word = _tasks[task];
+        t.agreed = uint128(word);
+        t.seen = uint32(word >> 128);
+        t.deadline = uint32(word >> 160);
+        t.status = TaskStatus(uint8(word >> 192));
+        t.acknowledged = uint8(word >> 200) != 0;
+        t.approved = uint16(word >> 208);
+        t.started = uint16(word >> 224);
+        t.finished = uint16(word >> 240);
+    }
+
+    function _store(bytes32 task, Task memory t) private {
+        _tasks[task] = uint256(t.agreed) | uint256(t.seen) << 128 | uint256(t.deadline) << 160
+            | uint256(t.status) << 192 | uint256(t.acknowledged ? 1 : 0) << 200 | uint256(t.approved) << 208
+            | uint256(t.started) << 224 | uint256(t.finished) << 240;
     }
 
     function _onRecord(bytes32 task) private view returns (Task memory t) {
-        t = _tasks[task];
+        t = _load(task);
         if (t.status == TaskStatus.None) revert UnknownTask(task);
         if (_isOpen(t.status) && block.timestamp >= t.deadline) revert TaskExpired(task, t.deadline);
     }
@@ -335,9 +385,7 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
         if (status != from) revert IllegalTransition(task, status, to);
     }
 
-    function _requireShape(TaskTerms calldata terms) private view {
-        address[] calldata parties = terms.parties;
-        Use[] calldata uses = terms.uses;
+    function _requireShape(TaskTerms calldata terms, address[] calldata parties, Use[] calldata uses) private view {
         uint256 n = parties.length;
         if (terms.spec == 0 || terms.purpose == 0 || terms.protections == 0) revert EmptyTerms();
         if (terms.deadline <= block.timestamp) revert DeadlinePassed(terms.deadline);
@@ -368,16 +416,18 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     }
 
     /// @dev The parties none of whose grants asks for approval; a party with no data stands by itself.
-    function _standingParties(TaskTerms calldata terms) private view returns (uint16 approved) {
-        approved = _all(terms.parties);
-        Use[] calldata uses = terms.uses;
+    function _standingParties(address[] calldata parties, Use[] calldata uses) private view returns (uint16 approved) {
+        bytes32[] memory named = new bytes32[](uses.length);
+        for (uint256 i; i < uses.length; ++i) named[i] = uses[i].grant;
+        uint256 standing = grants.standing(named);
+        approved = _all(parties);
+        if (standing == (1 << uses.length) - 1) return approved;
         for (uint256 i; i < uses.length; ++i) {
-            if (!grants.isStanding(uses[i].grant)) approved &= ~_bit(uses[i].party);
+            if (standing >> i & 1 == 0) approved &= ~_bit(uses[i].party);
         }
     }
 
-    function _consume(bytes32 task, TaskTerms calldata terms, uint256 index) private {
-        address[] calldata parties = terms.parties;
+    function _consume(bytes32 task, TaskTerms calldata terms, address[] calldata parties, uint256 index) private {
         Use[] calldata uses = terms.uses;
         address party = parties[index];
         for (uint256 i; i < uses.length; ++i) {
@@ -386,13 +436,17 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
             Request memory request = Request(
                 party, u.dataset, u.algorithm, terms.requester, terms.purpose, terms.protections, u.epsilon
             );
-            grants.consume(u.grant, request, parties, task);
+            grants.consume(u.grant, request, parties, task, lapses);
         }
     }
 
-    function _emitCreated(bytes32 task, TaskTerms calldata terms, uint16 approved) private {
-        address[] calldata parties = terms.parties;
-        Use[] calldata uses = terms.uses;
+    function _emitCreated(
+        bytes32 task,
+        TaskTerms calldata terms,
+        address[] calldata parties,
+        Use[] calldata uses,
+        uint16 approved
+    ) private {
         emit TaskCreated(
             task,
             msg.sender,
@@ -404,10 +458,15 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
             uint8(uses.length),
             approved
         );
-        for (uint8 i; i < parties.length; ++i) emit TaskPartyNamed(task, parties[i], i);
-        for (uint8 i; i < uses.length; ++i) {
+        uint256 named;
+        for (uint256 i; i < uses.length; ++i) {
             Use calldata u = uses[i];
-            emit TaskUseNamed(task, i, u.party, u.epsilon, u.dataset, u.algorithm, u.grant);
+            named |= _bit(u.party);
+            emit TaskUseNamed(task, parties[u.party], u.epsilon, u.dataset, u.algorithm, u.grant);
+        }
+        if (named == _all(parties)) return;
+        for (uint256 i; i < parties.length; ++i) {
+            if (named & _bit(i) == 0) emit TaskPartyNamed(task, parties[i]);
         }
     }
 
@@ -421,6 +480,11 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
     function _partyAt(bytes32 task, address[] calldata parties, uint8 index) private pure returns (address) {
         if (index >= parties.length) revert NotAParty(task, address(0));
         return parties[index];
+    }
+
+    function _idOf(TaskTerms calldata t, address[] calldata parties) private view returns (bytes32) {
+        bytes32 uses = _hash(t.uses);
+        return _id(t.requester, keccak256(abi.encode(t.spec, t.purpose, t.protections, t.deadline, uses)), parties);
     }
 
     function _idOf(TaskKey calldata key) private view returns (bytes32) {
@@ -457,8 +521,8 @@ contract TaskLedger is ITaskLedger, Governed, Signatures, Multicall {
             status == TaskStatus.Created || status == TaskStatus.Authorized || status == TaskStatus.Running;
     }
 
-    function _mark(bytes32 result) private pure returns (uint160) {
-        return uint160(bytes20(result));
+    function _mark(bytes32 result) private pure returns (uint128) {
+        return uint128(bytes16(result));
     }
 
     function _bit(uint256 index) private pure returns (uint16) {

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from sealtrace.node.errors import InvalidRequest, Misuse, NodeError
+from sealtrace.protocol.faults import first_fault
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -96,9 +97,8 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
-    place = ".".join(str(part) for part in first["loc"])
-    return problem(InvalidRequest(f"{place}: {first['msg']}"))
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for these only
+    return problem(InvalidRequest(first_fault(error.errors(), "request")))
 
 
 async def _framework(_: Request, error: Exception) -> JSONResponse:

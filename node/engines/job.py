@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sealtrace.node.engines.errors import BadJob
 from sealtrace.protocol.canonical import NotCanonical, digest, parse
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field
 
 Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
@@ -111,9 +112,7 @@ def read_job(path: Path) -> Job:
     except (OSError, NotCanonical) as error:
         raise BadJob(f"job.json: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "job"
-        raise BadJob(f"{place}: {first['msg']}") from error
+        raise BadJob(first_fault(error.errors(), "job")) from error
 
 
 def own_inputs(job: Job) -> tuple[JobInput, ...]:

@@ -49,12 +49,12 @@ FOUNDED = {
     "provider": Role.PROVIDER,
 }
 OWNERS = ("alice", "bob", "carol")
-PAPER = [address("0x" + f"{n:02x}" * 20) for n in (0xA1, 0xA2, 0xA3, 0xA4, 0xA5)]
-"""Organisations that are there to be admitted, suspended and retired."""
+PAPER = [address("0x" + f"{n:02x}" * 20) for n in (0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6)]
+"""Organisations that are there to be admitted, suspended and retired; the first three are admitted."""
 VOTING = Rules(50, 3_000, 3_000, 0)
 PURPOSES = (h("purpose"), h("another purpose"))
 MPC, PSI = Protection.MPC_ABY3, Protection.PSI_RR22
-CONFLICT_WORD = (1 << 160) - 1
+CONFLICT_WORD = (1 << 128) - 1
 
 Key = tuple[str, Any]
 """A record: its kind and its id."""
@@ -123,7 +123,6 @@ TABLES: dict[str, tuple[tuple[str, ...], dict[str, set[str]]]] = {
 }
 """By kind of record: its states, and by act the states in which it may happen, from the manuals."""
 
-_ALGORITHM_ACTS = ("register", "propose", "review", "supersede", "suspend", "reinstate", "revoke")
 NEVER_ASKED = {("proposal", "STALE", "propose")}
 """The same words under another electorate are another proposal."""
 
@@ -235,21 +234,23 @@ class Start:
 class Walk:
     """One walk. ``step`` sends one transaction and compares; the draws decide which."""
 
-    def __init__(self, start: Start, tally: Tally) -> None:
+    def __init__(self, start: Start, tally: Tally, luck: Random) -> None:
         self.world, self.engine = start.world, start.engine
         self.engine.revert_to_snapshot(start.snapshot)
         self.reference = start.reference.copy()
         self.seen = dict(start.seen)
         self.tally = tally
         self.last: Step | None = None
-        self.luck = Random(0)
+        self.luck = luck
         self.count = 0
+        self.sought = {kind: luck.choice(states) for kind, (states, _) in TABLES.items()}
         self.tried: Counter[tuple[str, str, str]] = Counter()
         self._grant_states: dict[Key, str] = {}
         self.terms: dict[Hex32, TaskTerms] = {}
         self.commitments = {
             dataset_id(self.of(n), h(f"commitment {n}")): h(f"commitment {n}") for n in OWNERS
         }
+        self.doomed: set[Hex32] = set()
         self.ballots: list[Ballot] = []
         self.signed: list[tuple[Call, list[tuple[str, tuple[Any, ...]]], list[Key]]] = []
         self.addresses = self.world.chain.addresses
@@ -300,6 +301,7 @@ class Walk:
             self.tally.reached[told[0], state] += 1
             if reasons <= STATE_ALONE:
                 self.tally.acts[told[0], state, told[1], not reasons] += 1
+                self.tried[told[0], state, told[1]] += 1
 
     def _seconds(self) -> int:
         return self.luck.choice((*(1,) * 15, 7, 60, 60, 300, 1_200))
@@ -326,14 +328,14 @@ class Walk:
         return getattr(self, f"_expected_{kind}")(id)
 
     def _found_task(self, id: Hex32) -> Any:
-        agreed, _, status, acknowledged, *masks = self.view("TaskLedger", "taskOf", raw(id))
+        agreed, _, _, status, acknowledged, *masks = self.view("TaskLedger", "taskOf", raw(id))
         return TaskSeen(status, acknowledged, agreed, *masks)
 
     def _expected_task(self, id: Hex32) -> Any:
         found = self.reference.tasks.get(id)
         if found is None:
             return 0, False, 0, 0, 0, 0
-        digests = {int(result[:42], 16) for result in found.results.values()}
+        digests = {int(result[:34], 16) for result in found.results.values()}
         agreed = 0 if not digests else digests.pop() if len(digests) == 1 else CONFLICT_WORD
         groups = (found.approved, found.started, set(found.results))
         masks = (sum(1 << i for i, p in enumerate(found.terms.parties) if p in group) for group in groups)
@@ -469,22 +471,37 @@ class Walk:
     def officer(self, office: Office) -> Address:
         return self.someone(self.luck.choice(sorted(self.reference.offices[office]) or [NOBODY]), 90)
 
+    def supervisor(self, act: str) -> tuple[Address, str]:
+        """Who would do ``act`` as its office says, mostly, and as what the act is told."""
+        office = Office.REGULATOR if act.endswith("regulator") else Office.REGISTRAR
+        by = self.officer(office)
+        return by, "regulator" if self.reference.prevails(by) else "registrar"
+
     def member(self) -> Address:
         return self.someone(self.luck.choice(sorted(self.reference.members)), 90)
 
     def by_state(self, kind: str, known: Sequence[Any], percent_none: int = 6) -> Any:
-        """A record, rare states as often as common ones; now and then one that is not there."""
+        """A record, rare states as often as common ones, the one that this walk seeks more often; now and
+        then one that is not there.
+        """
         if not known or self.chance(percent_none):
             return None
         self.reference.at = self.engine.now + 1
         states: dict[str, list[Any]] = {}
         for id in known:
             states.setdefault(self.state((kind, id)), []).append(id)
-        return self.luck.choice(states[self.luck.choice(sorted(states))])
+        sought = self.sought[kind] in states and self.chance(50)
+        return self.luck.choice(states[self.sought[kind] if sought else self.luck.choice(sorted(states))])
 
-    def seldom(self, kind: str, id: Any, acts: Sequence[str]) -> str:
-        """One of the acts that this walk tried least in the record's state."""
+    def seldom(self, kind: str, id: Any) -> str:
+        """One of the acts on a record that this walk tried least in its state; what ends it comes later.
+
+        What was refused for another reason than the state counts half.
+        """
         state = self.state((kind, id)) if id else "NONE"
+        acts = [act for act in TABLES[kind][1] if act != "create"]
+        if self.chance(50):
+            acts = [act for act in acts if act not in ("retire", "revoke")]
         least = min(self.tried[kind, state, act] for act in acts)
         act = self.luck.choice([act for act in acts if self.tried[kind, state, act] == least])
         self.tried[kind, state, act] += 1
@@ -506,7 +523,7 @@ class Walk:
         keys = (self.fresh("tls"), self.fresh("key"))
         reason = h("a vote")
         choices: list[tuple[int, Call, str, tuple[Any, ...], list[Key]]] = [
-            (9, calls.add_member(account), "add_member", (account,), [("consortium", None)]),
+            (6, calls.add_member(account), "add_member", (account,), [("consortium", None)]),
             (5, calls.remove_member(account), "remove_member", (account,), [("consortium", None)]),
             (3, calls.set_rules(rules), "set_rules", (rules,), [("consortium", None)]),
             (3, calls.appoint(office, account), "appoint", (office, account), [("office", office)]),
@@ -532,7 +549,7 @@ class Walk:
         """Propose, vote, execute, hand over; or try what only the consortium may."""
         act = self.luck.choices(
             ("propose", "vote", "execute", "direct", "offer", "accept", "seize", "renounce"),
-            (12, 22, 16, 4, 3, 4, 2, 1),
+            (12, 26, 16, 4, 3, 4, 2, 1),
         )[0]
         getattr(self, f"_{act}")()
 
@@ -540,11 +557,15 @@ class Walk:
         return proposal_id(ballot.actions, ballot.description, self.reference.electorate)
 
     def _known_ballot(self) -> Ballot | None:
-        """One of a random state under the present or a former electorate."""
-        return self.luck.choice(self.ballots[-12:]) if self.ballots else None
+        """One of the last, or of any state under the present electorate."""
+        if not self.ballots or self.chance(30):
+            return self.luck.choice(self.ballots[-12:]) if self.ballots else None
+        known = {self._ballot_id(each): each for each in self.ballots[-30:]}
+        rare = [id for id in known if self.state(("proposal", id)) == "REJECTED"]
+        return known[self.by_state("proposal", rare if rare and self.chance(30) else list(known), 0)]
 
     def _propose(self) -> None:
-        ballot = self._known_ballot() if self.chance(20) else None
+        ballot = self._known_ballot() if self.chance(50) else None
         if ballot is None:
             drawn = [self._of_consortium() for _ in range(self.luck.choice((1, 1, 1, 2)))]
             actions = [(self.addresses[call.contract], call.data()) for call, *_ in drawn]
@@ -559,11 +580,14 @@ class Walk:
             self.ballots.append(ballot)
 
     def _vote(self) -> None:
-        id = self.by_state("proposal", list(self.reference.proposals)[-30:]) or self.fresh("no proposal")
+        known = list(self.reference.proposals)[-30:]
+        if (votable := [id for id in known if self.state(("proposal", id)) == "OPEN"]) and self.chance(70):
+            known = votable
+        id = self.by_state("proposal", known) or self.fresh("no proposal")
         found = self.reference.proposals.get(id)
         waiting = self._not_yet(found)
-        by = self.someone(self.luck.choice(waiting), 90) if waiting else self.member()
-        yes = self.chance(60)
+        by = self.luck.choice(waiting) if waiting and self.chance(80) else self.member()
+        yes = self.chance(10 if self.sought["proposal"] == "REJECTED" else 50)
         call = calls.vote(id, yes=yes)
         key = ("proposal", id)
         self.step(call, by, [self.reference.vote(by, id, yes)], [key], ("proposal", "vote", key))
@@ -635,24 +659,22 @@ class Walk:
         """Admit, suspend, reinstate, retire, rotate."""
         r = self.reference
         node = self.by_state("node", PAPER, 0) if self.chance(94) else self.of(self.luck.choice([*FOUNDED]))
-        act = self.seldom("node", node, ("admit", "suspend", "reinstate", "retire", "rotate"))
+        act = self.seldom("node", node)
         if node not in r.nodes and self.chance(50):
             act = "admit"
         key = ("node", node)
         reason = NOTHING if self.chance(4) else h("why")
         tls, secret = (NOTHING if self.chance(5) else self.fresh(each) for each in ("tls", "key"))
-        office = self.luck.choice(list(Office))
-        by = self.officer(office)
-        side = "regulator" if r.prevails(by) else "registrar"
+        by, side = self.supervisor(act)
         if act == "admit":
             roles = self.luck.choice((1, 2, 3, 4, 8, 16, 31, 0, 32))
             by = self.officer(Office.REGISTRAR)
             call = Call("NodeRegistry", "admit", (node, roles, raw(tls), raw(secret)))
             self.step(call, by, [r.admit(by, node, roles, tls, secret)], [key], ("node", "admit", key))
-        elif act == "suspend":
+        elif act.startswith("suspend"):
             call, acts = calls.suspend_node(node, reason), [r.suspend_node(by, node, reason)]
             self.step(call, by, acts, [key], ("node", f"suspend, {side}", key))
-        elif act == "reinstate":
+        elif act.startswith("reinstate"):
             told = ("node", f"reinstate, {side}", key)
             self.step(calls.reinstate_node(node), by, [r.reinstate_node(by, node)], [key], told)
         elif act == "retire":
@@ -701,15 +723,16 @@ class Walk:
     def offers(self) -> None:
         """Register, propose, review, supersede, suspend, reinstate, revoke an algorithm."""
         r, of = self.reference, self.luck.choice
-        digest = self.some_algorithm()
-        act = self.seldom("algorithm", digest, _ALGORITHM_ACTS)
-        if act in ("register", "propose") and self.chance(60):
-            digest = self.fresh("algorithm")
+        digest = self.fresh("algorithm") if self.chance(15) else self.some_algorithm()
+        act = self.seldom("algorithm", digest)
+        if digest not in r.algorithms and self.chance(75):
+            act = of(("register", "propose"))
+        elif self.state(("algorithm", digest)) == "PROPOSED" and self.chance(30):
+            act = "review"
         key = ("algorithm", digest)
         found = r.algorithms.get(digest)
         by = self.someone(found.provider if found else self.of("provider"), 92)
-        officer = self.officer(of(list(Office)))
-        side = "regulator" if r.prevails(officer) else "registrar"
+        officer, side = self.supervisor(act)
         report = NOTHING if self.chance(4) else self.fresh("report")
         if act == "register":
             call, acts = calls.register_algorithm(digest), [r.register_algorithm(by, digest)]
@@ -717,13 +740,15 @@ class Walk:
             names = self.luck.sample(["alice", "bob", "carol", "lab"], self.luck.choice((0, 1, 1, 2, 2, 3)))
             chosen = sorted(map(self.of, names))
             if self.chance(6):
-                chosen = of(([*chosen[::-1]], [*chosen, by], [*chosen, NOBODY], chosen * 2))
+                chosen = of(
+                    ([*chosen[::-1]], [*chosen, by], sorted({*chosen, by}), [*chosen, NOBODY], chosen * 2)
+                )
             call = Call("AlgorithmRegistry", "propose", (raw(digest), chosen))
             acts = [r.propose_algorithm(by, digest, chosen)]
         elif act == "review":
             waiting = [a for a in found.asked if a not in found.agreed | found.declined] if found else []
             by = self.someone(of(waiting), 90) if waiting else of(self.everybody)
-            agreed = self.chance(80)
+            agreed = self.chance(10 if self.sought["algorithm"] == "REJECTED" else 70)
             call = calls.review_algorithm(digest, report, agreed=agreed)
             acts = [r.review_algorithm(by, digest, agreed, report)]
         elif act == "supersede":
@@ -731,10 +756,10 @@ class Walk:
             other = of(mine[-4:]) if mine and self.chance(80) else self.some_algorithm()
             call = calls.supersede_algorithm(digest, other)
             acts = [r.supersede_algorithm(by, digest, other)]
-        elif act == "suspend":
+        elif act.startswith("suspend"):
             by, act = officer, f"suspend, {side}"
             call, acts = calls.suspend_algorithm(digest, report), [r.suspend_algorithm(by, digest, report)]
-        elif act == "reinstate":
+        elif act.startswith("reinstate"):
             by, act = officer, f"reinstate, {side}"
             call, acts = calls.reinstate_algorithm(digest), [r.reinstate_algorithm(by, digest)]
         else:
@@ -841,6 +866,11 @@ class Walk:
         self.step(calls.pass_serial(), by, [self.reference.pass_serial(by)], [("serial", by)])
 
     def _consume(self) -> None:
+        by = self.luck.choice(self.everybody)
+        if self.chance(40):
+            registry = self.luck.choice(("NodeRegistry", "TaskLedger"))
+            self.step(Call(registry, "lapse", ()), by, [self.reference.lapse(registry)], [])
+            return
         id, owner = self._known_grant()
         found = self.reference.grants.get(id)
         terms = found.terms if found else self.grant_terms(owner)
@@ -853,8 +883,7 @@ class Walk:
             int(terms.protections),
             terms.epsilon_millionths,
         )
-        call = Call("GrantRegistry", "consume", (raw(id), request, [owner], raw(h("task"))))
-        by = self.luck.choice(self.everybody)
+        call = Call("GrantRegistry", "consume", (raw(id), request, [owner], raw(h("task")), 1))
         self.step(call, by, [self.reference.consume(by)], [("grant", id)])
 
     # what others signed
@@ -903,11 +932,12 @@ class Walk:
         purpose = self.luck.choice([g.terms.purpose for _, g in good] or [*PURPOSES])
         good = [(id, g) for id, g in good if g.terms.purpose == purpose]
         drawn = self.luck.sample(good, min(len(good), self.luck.choice((1, 2, 3, 3)))) if good else []
-        if every and (not drawn or self.chance(15)):
+        if every and (not drawn or self.chance(30)):
             odd = self.by_state("grant", list(r.grants), 0)
             drawn = [*(drawn if self.chance(40) else ()), (odd, r.grants[odd])]
+            purpose = r.grants[odd].terms.purpose
         parties = tuple(sorted({g.owner for _, g in drawn} | ({self.of("alice")} if not drawn else set())))
-        if self.chance(15):
+        if self.chance(50):
             parties = tuple(sorted({*parties, self.of(self.luck.choice(OWNERS))}))
         uses = [self._use(parties, id, g.owner, g.terms) for id, g in drawn]
         if not uses or self.chance(2):
@@ -948,11 +978,9 @@ class Walk:
         """Put a new task on record, or one that is there."""
         if not self._usable() and self.chance(85):
             return self._issue()
-        if len(self._now_in(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)) > 2 and self.chance(
-            80
-        ):
+        if len(self._open()) > 2 and self.chance(80):
             return self.drives()
-        old = self.by_state("task", list(self.terms), 0) if self.chance(20) and self.terms else None
+        old = self.by_state("task", list(self.terms), 0) if self.chance(35) and self.terms else None
         terms = self.terms[old] if old else self.task_terms()
         by = self.someone(terms.requester, 96)
         id = self.reference.task_id(terms)
@@ -967,6 +995,11 @@ class Walk:
         """The tasks that will be in one of these states in the next block."""
         self.reference.at = at = self.engine.now + 1
         return [id for id in self.terms if self.reference.tasks[id].now(at) in states]
+
+    def _open(self) -> list[Hex32]:
+        """The tasks that may still come to something: of which no start was refused."""
+        ways = self._now_in(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)
+        return [id for id in ways if id not in self.doomed]
 
     def _usable(self) -> list[tuple[Hex32, Any]]:
         """The grants in force that a new task can rest on."""
@@ -983,7 +1016,11 @@ class Walk:
     def drives(self) -> None:
         """What a task needs next, by who owes it."""
         r = self.reference
-        ways = self._now_in(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)
+        ways = self._open()
+        if (halfway := [id for id in ways if r.tasks[id].results]) and self.chance(50):
+            ways = halfway
+        elif not ways or self.chance(20):
+            ways = self._now_in(TaskState.CREATED, TaskState.AUTHORIZED, TaskState.RUNNING)
         if not ways:
             return self.creates()
         id = self.luck.choice(ways[-4:])
@@ -1004,15 +1041,18 @@ class Walk:
 
     def meddles(self) -> None:
         """Any act on any task; those that few tasks come to are sought out."""
-        rare = self._now_in(TaskState.FAILED, TaskState.DISPUTED)
+        if not self.terms and self.chance(75):
+            return self.creates()
+        rare = self._now_in(TaskState.DISPUTED) if self.chance(60) else []
+        rare = rare or self._now_in(TaskState.RUNNING, TaskState.FAILED, TaskState.DISPUTED)
         id = self.by_state("task", rare if rare and self.chance(60) else list(self.terms))
-        act = self.seldom("task", id, tuple(TABLES["task"][1])[1:])
+        act = self.seldom("task", id)
         terms = self.terms[id] if id else self.task_terms()
         id = id or self.reference.task_id(terms)
         party = self.someone(self.luck.choice(terms.parties or (NOBODY,)), 92)
         if act in ("cancel", "acknowledge"):
             party = self.someone(terms.requester, 92)
-        self._on_task(act, id, terms, party)
+        return self._on_task(act, id, terms, party)
 
     def _on_task(self, act: str, id: Hex32, terms: TaskTerms, by: Address) -> None:
         r, key = self.reference, ("task", id)
@@ -1036,7 +1076,7 @@ class Walk:
             call, acts = calls.progress(terms, 1, permille), [r.progress(by, terms, permille)]
         elif act == "finish":
             receipt, result = self._receipt()
-            if id in r.tasks and r.tasks[id].results and self.chance(45):
+            if id in r.tasks and r.tasks[id].results and self.chance(75):
                 result = h("another")
             call, acts = calls.finish(terms, receipt, result), [r.finish(by, terms, receipt, result)]
         elif act == "fail":
@@ -1055,6 +1095,8 @@ class Walk:
         before = dict(self._grant_states)
         self._grant_states.clear()
         reasons = self.step(call, by, acts, touched, told)
+        if act == "start" and reasons:
+            self.doomed.add(id)
         self._count_grants(before, reasons)
         return None
 
@@ -1072,7 +1114,7 @@ class Walk:
 
     def _receipt(self) -> tuple[Hex32, Hex32]:
         receipt = NOTHING if self.chance(2) else self.fresh("receipt")
-        odd = (*(h("another"),) * 8, NOTHING, hex32("0x" + "ff" * 32), hex32("0x" + "ff" * 20 + "00" * 12))
+        odd = (*(h("another"),) * 8, NOTHING, hex32("0x" + "ff" * 32), hex32("0x" + "ff" * 16 + "00" * 16))
         return receipt, RESULT if self.chance(80) else self.luck.choice(odd)
 
     def _on_task_signed(self, act: str, terms: TaskTerms, by: Address, touched: list[Key]) -> None:
@@ -1128,10 +1170,10 @@ class Walk:
                 words.append((index, said, signed))
                 acts.append(("start", (until, True, party, terms, said)))
             else:
-                receipt = self.fresh("receipt")
-                signed = signing.receipt(place, terms, receipt, RESULT, until).sign(key)
-                words.append((index, receipt, RESULT, signed))
-                acts.append(("finish", (until, True, party, terms, receipt, RESULT)))
+                receipt, result = self.fresh("receipt"), RESULT if self.chance(60) else h("another")
+                signed = signing.receipt(place, terms, receipt, result, until).sign(key)
+                words.append((index, receipt, result, signed))
+                acts.append(("finish", (until, True, party, terms, receipt, result)))
         call = calls.start_signed(terms, words) if starting else calls.finish_signed(terms, words)
         touched: list[Key] = [("task", id), *(("grant", use.grant) for use in terms.uses)]
         if not acts:
@@ -1145,7 +1187,7 @@ class Walk:
         """Anchor a log that grew, or did not."""
         by = self.luck.choice(self.everybody)
         size = self.reference.checkpoints.get(by, (0, NOTHING))[0] + self.luck.choice((1, 2, 50, 0, -1))
-        root = NOTHING if self.chance(4) else self.fresh("root")
+        root = NOTHING if self.chance(10) else self.fresh("root")
         call = calls.anchor(max(size, 0), root)
         self.step(call, by, [self.reference.anchor(by, max(size, 0), root)], [("checkpoint", by)])
 
@@ -1162,7 +1204,9 @@ def begin(members: Sequence[str] = ()) -> Start:
     deployed = deploy_over(engine.link, engine.chain_id, keys["deployer"], *officers, rules=VOTING)
     settings = ChainSettings("in process", engine.chain_id, deployed.directory)
     world = World(engine, Chain.over(engine.link.w3, settings), keys)
-    walk = Walk(Start(world, engine, _empty(world, officers), engine.take_snapshot(), {}), Tally())
+    walk = Walk(
+        Start(world, engine, _empty(world, officers), engine.take_snapshot(), {}), Tally(), Random("founding")
+    )
     for key in (("consortium", None), ("closed", None), *(("office", office) for office in Office)):
         walk.seen[key] = walk.found(key)
         assert walk.seen[key] == walk.expected(key)
@@ -1177,6 +1221,10 @@ def _founding(walk: Walk) -> Iterator[Reasons]:
         node, tls, key = walk.of(name), h(f"tls {name}"), h(f"key {name}")
         call = calls.admit(node, role, tls, key)
         yield walk.step(call, registrar, [r.admit(registrar, node, int(role), tls, key)], [("node", node)])
+    for node in PAPER[:3]:
+        tls, key = h(f"tls {node}"), h(f"key {node}")
+        call = calls.admit(node, Role(3), tls, key)
+        yield walk.step(call, registrar, [r.admit(registrar, node, 3, tls, key)], [("node", node)])
     for name in OWNERS:
         by, commitment, schema = walk.of(name), h(f"commitment {name}"), h("schema")
         call = calls.register_dataset(commitment, schema, DataClass.GENERAL)

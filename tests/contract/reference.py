@@ -499,6 +499,10 @@ class Reference:
         """Only the ledger spends, and it is none of those who act here."""
         yield "OnlyTaskLedger", True
 
+    def lapse(self, registry: str) -> Act:
+        """Only the registries tell of a lapse, and they are none of those who act here."""
+        yield {"NodeRegistry": "OnlyRegistry", "TaskLedger": "OnlyNodeRegistry"}[registry], True
+
     def denials(self, terms: TaskTerms, party: Address) -> Act:
         """Every reason why the party's grants do not cover the task at this block."""
         for use in terms.uses:
@@ -628,7 +632,7 @@ class Reference:
         yield from self.active(party)
         yield "AlreadyFinished", found is not None and party in found.results
         yield "IllegalTransition", found is not None and found.state is not TaskState.RUNNING
-        yield "EmptyTerms", receipt == NOTHING or result[:42] in (NOTHING[:42], "0x" + "ff" * 20)
+        yield "EmptyTerms", receipt == NOTHING or result[:34] in (NOTHING[:34], "0x" + "ff" * 16)
         yield CHANGE
         assert found is not None
         found.results[party] = result

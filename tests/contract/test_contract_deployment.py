@@ -11,7 +11,8 @@ from eth_account import Account
 from eth_hash.auto import keccak
 
 from sealtrace.contracts import abi, compiler
-from sealtrace.contracts.client import GENERATION, Chain, ChainSettings
+from sealtrace.contracts.abi import GENERATION
+from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import ORDER, Founding, created, deploy_over
 from sealtrace.contracts.errors import DeploymentFailed, UnknownBlock, WrongChain, WrongContracts
 from sealtrace.contracts.governance import Rules

@@ -482,6 +482,8 @@ ONE_WRONG: dict[str, dict[str, dict[int, Address]]] = {
     "the evidence asks other nodes": {"EvidenceAnchor": {0: STRAY}},
     "the algorithms obey another consortium": {"AlgorithmRegistry": {0: STRAY}},
     "the nodes obey another consortium": {"NodeRegistry": {0: STRAY}},
+    "the nodes hear of no dataset": {"NodeRegistry": {1: STRAY}},
+    "the nodes hear of no algorithm": {"NodeRegistry": {2: STRAY}},
     "the ledger obeys another consortium": {"TaskLedger": {0: STRAY}},
 }
 SIX = (
@@ -501,7 +503,7 @@ def whole_set(world: World, wrong: Mapping[str, Mapping[int, Address]]) -> tuple
     at = {name: created(outsider, first + i) for i, name in enumerate(SIX)}
     consortium, nodes = world.chain.addresses["Consortium"], at["NodeRegistry"]
     right: dict[str, list[Address]] = {
-        "NodeRegistry": [consortium],
+        "NodeRegistry": [consortium, at["DatasetRegistry"], at["AlgorithmRegistry"], at["TaskLedger"]],
         "DatasetRegistry": [nodes],
         "AlgorithmRegistry": [consortium, nodes],
         "GrantRegistry": [nodes, at["DatasetRegistry"], at["AlgorithmRegistry"], at["TaskLedger"]],

@@ -42,8 +42,8 @@ class Model:
     finished: dict[int, Hex32] = field(default_factory=dict)
 
     def agreed(self) -> str:
-        said = {result[:42] for result in self.finished.values()}
-        return "0x" + "00" * 20 if not said else said.pop() if len(said) == 1 else CONFLICT
+        said = {result[:34] for result in self.finished.values()}
+        return "0x" + "00" * 16 if not said else said.pop() if len(said) == 1 else CONFLICT
 
 
 _worlds: list[World] = []

@@ -97,7 +97,7 @@ def test_one_relayer_carries_a_task_through_in_three_transactions(world: World) 
     assert finished.names == ["TaskFinished"] * 3 + ["TaskCompleted"]
     found = world.task(task)
     assert found is not None
-    assert (found.agreed, found.finished) == (RESULT[:42], 0b111)
+    assert (found.agreed, found.finished) == (RESULT[:34], 0b111)
     assert world.refused(calls.start_signed(terms, starts), "outsider").name == "AlreadyStarted"
     assert world.refused(calls.finish_signed(terms, receipts), "outsider").name == "AlreadyFinished"
 

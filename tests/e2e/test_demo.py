@@ -94,16 +94,18 @@ def test_no_share_and_no_result_lies_open_on_any_disk(told):
 
 
 def test_ctrl_c_stops_everything_that_was_started(tmp_path):
-    with (tmp_path / "out").open("wb") as out:
+    with (tmp_path / "out").open("wb") as said:
         demo = subprocess.Popen(
             command("demo", "--dir", str(tmp_path / "net")),
-            stdout=out,
-            stderr=out,
+            stdout=said,
+            stderr=said,
             start_new_session=True,
             # A shell that runs the tests in the background has its children ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-    wait_for(lambda: b"starting three nodes" in (tmp_path / "out").read_bytes(), 60, "the start of the nodes")
+    wait_for(
+        lambda: b"starting three nodes" in (tmp_path / "out").read_bytes(), 120, "the start of the nodes"
+    )
     assert interrupted(demo, 60) != 0
     assert left_behind(tmp_path) == []
 
@@ -113,7 +115,7 @@ def test_a_demo_without_its_table_says_so_and_starts_nothing(tmp_path):
     demo = subprocess.run(
         command("demo", "--dir", str(tmp_path / "net"), "--data", missing, "--json"),
         capture_output=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert demo.returncode == 1
@@ -128,7 +130,7 @@ def test_a_port_that_another_program_holds_is_named(tmp_path):
         up = subprocess.run(
             command("net", "up", "--dir", str(tmp_path), "--json"),
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
     assert up.returncode == 1
@@ -143,7 +145,7 @@ def test_a_directory_without_a_network_is_no_network(tmp_path):
         done = subprocess.run(
             command("net", verb, "--dir", str(tmp_path), "--json"),
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert json.loads(done.stdout.splitlines()[-1])["error"] == "NotANetwork"
@@ -151,7 +153,7 @@ def test_a_directory_without_a_network_is_no_network(tmp_path):
 
 
 def test_what_is_left_behind_would_be_seen(tmp_path):
-    sleeper = subprocess.Popen(["/bin/sh", "-c", "sleep 30", str(tmp_path)])
+    sleeper = subprocess.Popen(["/bin/sh", "-c", "sleep 30; :", str(tmp_path)])
     try:
         assert len(left_behind(tmp_path)) == 1
     finally:
@@ -163,7 +165,7 @@ def test_a_process_that_dies_at_once_is_shown_with_the_end_of_its_log(tmp_path):
     Plan.fresh(None).save(tmp_path)
     network = Network(tmp_path)
     network.processes.start(Program("chain", ("/bin/sh", "-c", "echo no such chain; exit 3"), {}))
-    wait_for(lambda: not any(each.alive for each in network.statuses()), 10, "the death")
+    wait_for(lambda: not any(each.alive for each in network.statuses()), 60, "the death")
     assert "no such chain" in Processes(tmp_path).tail("chain")
 
 

@@ -40,7 +40,8 @@ def starts(world: story.Story, task: Hex32) -> int:
 
 
 def running(world: story.Story, task: Hex32) -> None:
-    wait_for(lambda: state(world, task) is not TaskState.AUTHORIZED, 60, "the start of all parties")
+    before = (TaskState.NONE, TaskState.CREATED, TaskState.AUTHORIZED)
+    wait_for(lambda: state(world, task) not in before, 120, "the start of all parties")
 
 
 def test_a_killed_worker_fails_its_task_openly_and_never_runs_it_twice(world):

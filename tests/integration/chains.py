@@ -236,7 +236,7 @@ def send_nothing(link: Link, chain_id: int, key: bytes, nonce: int = 0, fee: int
     return str(link.request("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until, "it did not happen in time"

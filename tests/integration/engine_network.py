@@ -111,7 +111,7 @@ def network(folder: Path, count: int = 3, **limits: float) -> Iterator[Network]:
     by_address = {n.address: n for n in nodes}
     try:
         for _ in nodes:
-            address, peer_port, local_port = queue.get(timeout=20)
+            address, peer_port, local_port = queue.get(timeout=60)
             by_address[address].peer_port, by_address[address].local_port = peer_port, local_port
         yield Network(folder, nodes)
     finally:

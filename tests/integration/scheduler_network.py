@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import select
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import deploy
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.contracts.sender import Sender
+from sealtrace.deploy.ports import free_ports
 from sealtrace.node.gateway.certificates import create_certificate, fingerprint, pem_to_der
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
@@ -43,7 +43,7 @@ CHAIN_ID = 77
 PURPOSE = "credit risk statistics"
 
 
-def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+def eventually(check: Callable[[], Any], what: str, timeout_s: float = 90) -> Any:
     """What ``check`` returns once it is true; fails after ``timeout_s``."""
     until = time.monotonic() + timeout_s
     while not (found := check()):
@@ -70,7 +70,7 @@ class Programs:
     def sealtrace(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         return self.start(name, sys.executable, "-m", "sealtrace", *arguments)
 
-    def line(self, name: str, timeout_s: float = 30) -> str:
+    def line(self, name: str, timeout_s: float = 90) -> str:
         """The first line ``name`` prints."""
         stdout = self.running[name].stdout
         assert stdout is not None
@@ -252,7 +252,7 @@ def _founded(folder: Path, programs: Programs) -> Network:
     where = str(folder / "chain")
     options = ("--port", "0", "--chain-id", str(CHAIN_ID), "--heartbeat", "2")
     programs.sealtrace("chain", "chain", "serve", "--dir", where, *options)
-    rpc_url = programs.line("chain", 60).split(" at ")[1].split(",")[0]
+    rpc_url = programs.line("chain").split(" at ")[1].split(",")[0]
     registrar = KeyFile.create(folder / "registrar.json")
     deployment = deploy(rpc_url, CHAIN_ID, registrar.private_key, registrar.address, registrar.address)
     chain = Chain.connect(ChainSettings(rpc_url, CHAIN_ID, deployment.directory))
@@ -267,7 +267,7 @@ def _founded(folder: Path, programs: Programs) -> Network:
     algorithm = hex32(json.loads(added.stdout)["digest"])
     parties = [_party(folder, chain, office, lab.address, algorithm, name) for name in ("a", "b", "c")]
     parties.sort(key=lambda each: each.address)
-    redis_port = _free_port()
+    (redis_port,) = free_ports(1)  # none that an outgoing connection takes while Redis is away
     made = run(
         "scheduler", "init", "--dir", str(folder / "scheduler"), "--rpc", rpc_url, "--chain-id",
         str(CHAIN_ID), "--contracts", deployment.directory, "--port", "0", "--redis",
@@ -275,7 +275,8 @@ def _founded(folder: Path, programs: Programs) -> Network:
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     path = folder / "scheduler" / "scheduler.toml"
-    path.write_text(path.read_text().replace("chase_every_s = 5.0", "chase_every_s = 0.5"))
+    text = path.read_text().replace("chase_every_s = 5.0", "chase_every_s = 0.5")
+    path.write_text(text.replace("presence_s = 30.0", "presence_s = 300.0"))  # a command may start slowly
     return Network(
         folder, programs, rpc_url, deployment.directory, chain, parties, keys, algorithm, redis_port
     )
@@ -321,12 +322,6 @@ def _psi() -> Path:
     from sealtrace.algorithms.bundles import shipped
 
     return shipped()["psi"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(client: redis.Redis) -> bool:

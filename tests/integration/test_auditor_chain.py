@@ -19,7 +19,8 @@ from sealtrace.auditor.inquiry import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
 from sealtrace.contracts import calls, deployment, signing
-from sealtrace.contracts.client import GENERATION, Chain, ChainSettings
+from sealtrace.contracts.abi import GENERATION
+from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import Founding, constructor_arguments, created, deploy
 from sealtrace.contracts.events import NAMES
 from sealtrace.contracts.governance import Office, Rules, proposal_id
@@ -200,7 +201,7 @@ def network(tmp_path_factory):
 def run(network, out, *more):
     arguments = ["run", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
     result = CliRunner().invoke(app, [*arguments, "--contracts", network.deployed.directory, *more])
-    return result.exit_code, json.loads(result.output)
+    return result.exit_code, json.loads(result.stdout)
 
 
 def test_an_honest_network_is_clean_at_level_two_and_twice_the_same(network, tmp_path):
@@ -248,6 +249,12 @@ def test_a_finding_is_looked_at_again_by_its_command(network, tmp_path):
     code, told = run(network, tmp_path / "out", "--rule", "ST-G02")
     assert (code, told["result"]) == (0, "clean")
     assert told["counts"]["verdicts"]["satisfied"] == 4
+
+
+def test_an_endpoint_that_is_down_is_passed_over_by_a_whole_audit(network, tmp_path):
+    several = f"http://127.0.0.1:1, {network.url}"
+    code, told = run(network, tmp_path / "out", "--rule", "ST-G02", "--rpc", several)
+    assert (code, told["result"]) == (0, "clean")
 
 
 def test_our_reader_says_what_the_chains_client_says(network):

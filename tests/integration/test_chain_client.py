@@ -394,14 +394,14 @@ def say(status: int, body: bytes) -> Answer:
 
 
 def silence(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(4)
+    time.sleep(60)
 
 
 def drip(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
-    for _ in range(40):
+    for _ in range(600):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.1)
@@ -462,7 +462,7 @@ def test_an_endpoint_that_is_no_chain_is_named_in_time(network: Network, kind: s
         started = time.monotonic()
         with pytest.raises(ChainError, match=url):
             Chain.connect(replace(network.settings, rpc_url=url, timeout_s=1))
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 20  # a minute would be waiting for it
 
 
 # the command lines

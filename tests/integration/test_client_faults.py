@@ -305,7 +305,7 @@ def test_processes_that_are_killed_before_endpoints_that_fail_do_each_act_once(
             workers[victim] = started()
         for each in before:
             each.fault = Fault.NONE
-        assert [worker.wait(60) for worker in workers] == [0, 0]
+        assert [worker.wait(180) for worker in workers] == [0, 0]
     record = anvil.record(begins)
     assert [len(record.get(calldata_of(intent), [])) for intent in intents] == [1] * 30
     assert {status for data in record.values() for _, status in data} == {1}
@@ -426,5 +426,5 @@ def test_an_outage_of_the_only_endpoint_is_waited_for(on: Ground, tmp_path: Path
 
         timer = threading.Timer(1.5, well)
         timer.start()
-        assert sender.wait("act", timeout_s=20).events
+        assert sender.wait("act", timeout_s=90).events
         timer.join()

@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chains import ACT, NAMES, REFUSAL, TWICE, Between, Ground, act, calldata_of, ground, impossible, is_done
+from chains import (
+    ACT,
+    NAMES,
+    REFUSAL,
+    TWICE,
+    Between,
+    Ground,
+    act,
+    calldata_of,
+    ground,
+    impossible,
+    is_done,
+    wait_until,
+)
 
 from sealtrace.contracts.client import ENDPOINT_FINALIZED
 from sealtrace.contracts.errors import (
@@ -23,7 +36,7 @@ from sealtrace.contracts.errors import (
 )
 from sealtrace.contracts.link import Failure
 from sealtrace.contracts.outbox import State
-from sealtrace.contracts.sender import Sender
+from sealtrace.contracts.sender import Progress, Sender
 from sealtrace.contracts.verification import examine
 from sealtrace.protocol.identifiers import UnixSeconds
 from sealtrace.protocol.records import BlockRef
@@ -49,6 +62,21 @@ def sender(on: Ground, between: Between, tmp_path: Path) -> Sender:
 def name(request: pytest.FixtureRequest) -> str:
     """Something that no other test does."""
     return request.node.name
+
+
+def included(sender: Sender) -> Progress:
+    """Once it is in a block, however long that takes; it must not be final."""
+
+    def there() -> bool:
+        with pytest.raises(NotMined):
+            sender.wait("act", timeout_s=0.5)
+        progress = sender.progress("act")
+        return progress is not None and progress.state is State.INCLUDED
+
+    wait_until(there)
+    progress = sender.progress("act")
+    assert progress is not None
+    return progress
 
 
 def unreachable(*_: Any) -> Any:
@@ -267,11 +295,8 @@ def test_a_transaction_is_final_once_it_is_buried_as_deep_as_was_agreed(
     sender = on.sender(tmp_path, on.chain(confirmations=confirmations))
     hash = sender.submit("act", act(name))
     for _ in range(confirmations if on.name != "external" else 0):  # there, others make the blocks
-        with pytest.raises(NotMined):
-            sender.wait("act", timeout_s=1.5)
-        progress = sender.progress("act")
-        assert progress is not None
-        assert (progress.state, progress.transactions) == (State.INCLUDED, (hash,))
+        progress = included(sender)
+        assert progress.transactions == (hash,)
         on.mine()
     mined = sender.wait("act")
     assert sender.chain.finalized().number >= mined.block.number

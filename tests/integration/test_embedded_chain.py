@@ -187,9 +187,11 @@ def test_an_invalid_opcode_is_no_revert(chain, probe):
 def test_a_call_at_latest_sees_the_clock_and_one_at_a_block_sees_the_block(chain, probe):
     head = chain.web3.eth.get_block("latest")
     time.sleep(max(0.0, head["timestamp"] + 2.1 - time.time()))
+    asked = int(time.time())
     at_latest = chain.web3.eth.call({"to": probe, "data": "0x02"})
+    answered = time.time()
     at_block = chain.web3.eth.call({"to": probe, "data": "0x02"}, head["number"])
-    assert abs(int.from_bytes(at_latest[:32]) - time.time()) <= 2
+    assert asked <= int.from_bytes(at_latest[:32]) <= answered + 1
     assert at_block == words(head["timestamp"], head["number"], int(head["mixHash"].hex(), 16), CHAIN_ID)
 
 
@@ -474,13 +476,14 @@ def test_kill_9_loses_no_acknowledged_transaction(tmp_path):
     with serving(tmp_path) as chain:
         probe = deploy(chain, Account.create())
         killer = threading.Timer(1.2, chain.kill)
-        killer.start()
-        raws = [signed(a, n, to=probe) for n in range(10) for a in accounts]
+        raws = [signed(a, n, to=probe) for n in range(60) for a in accounts]
         for raw in raws:
             try:
                 acknowledged.append(chain.web3.eth.send_raw_transaction(raw))
             except Exception:  # whatever a killed server makes of the connection
                 break
+            if len(acknowledged) == 1:
+                killer.start()
             time.sleep(0.05)
         killer.join()
     assert 0 < len(acknowledged) < len(raws)
@@ -519,7 +522,7 @@ def test_a_second_producer_is_refused_the_directory_and_a_taken_port(tmp_path):
 
 def test_a_heartbeat_lets_time_pass_on_chain(tmp_path):
     with serving(tmp_path, "--heartbeat", "1") as chain:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + STARTUP_SECONDS
         while chain.web3.eth.block_number < 2:
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -15,7 +15,7 @@ from sealtrace.contracts.embedded.rpc import METHODS, NOT_HERE
 from sealtrace.contracts.embedded.verify import verify_directory
 
 FOR_EVER = {"data": "0x5b" + "5a50" * 200 + "600056", "gas": hex(30_000_000)}
-WAIT_SECONDS = 30
+WAIT_SECONDS = 90
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def engine(
     request = urllib.request.Request(
         f"http://127.0.0.1:{net.nodes[me].local_port}{path}", data=body, headers=headers, method="POST"
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=45) as response:
         return decode(response.read())
 
 
@@ -90,7 +90,7 @@ def test_an_empty_pop_is_held_for_its_timeout(net):
     start = time.monotonic()
     got = engine(net, 0, task, here, wire.POP + "?timeout=1")
     assert got == Reply(Code.OK)
-    assert 0.8 < time.monotonic() - start < 3
+    assert 0.8 < time.monotonic() - start < 15
 
 
 def test_a_certificate_that_nobody_pins_does_not_get_past_the_handshake(net, tmp_path):
@@ -186,9 +186,8 @@ def test_a_revoked_session_is_cut_while_an_engine_waits(net):
     task, here, _ = both_open(net)
     net.write(task, running=False)
     start = time.monotonic()
-    codes = [engine(net, 0, task, here, wire.POP + "?timeout=20").code]
-    assert codes == [Code.FORBIDDEN]
-    assert time.monotonic() - start < 3
+    assert engine(net, 0, task, here, wire.POP + "?timeout=40").code == Code.FORBIDDEN
+    assert time.monotonic() - start < 15
     assert invoke(net, 1, task).code == Code.FORBIDDEN
     assert net.nodes[0].control.report(task)["state"] == "cut"
 
@@ -202,7 +201,7 @@ def test_a_peer_that_is_down_is_an_answer_within_the_connect_timeout(net):
     start = time.monotonic()
     reply = engine(net, 0, task, token, wire.PUSH, b"x")
     assert reply.code == Code.UNREACHABLE
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 15
     down = {p["address"]: p["down"] for p in net.nodes[0].control.report(task)["peers"]}
     assert down[net.nodes[1].address] is not None
 
@@ -291,7 +290,7 @@ def test_a_gateway_that_is_down_is_named(net):
 def test_a_peer_learns_that_the_other_left_early(net):
     task, here, _ = both_open(net)
     net.nodes[1].control.close(task, left="bad_input")
-    assert engine(net, 0, task, here, wire.POP + "?timeout=5").code == Code.NOT_CONNECTED
+    assert engine(net, 0, task, here, wire.POP + "?timeout=40").code == Code.NOT_CONNECTED
     left = {p["address"]: p["left"] for p in net.nodes[0].control.report(task)["peers"]}
     assert left[net.nodes[1].address] == "bad_input"
 

@@ -141,7 +141,7 @@ def test_the_api_answers_while_redis_is_away(net):
     finally:
         net.start_redis()
     Requester.open(net.lab).cancel(task)
-    eventually(lambda: seen_by_worker(net, task).over_at, "the worker to come back", 60)
+    eventually(lambda: seen_by_worker(net, task).over_at, "the worker to come back")
 
 
 def test_the_processes_stop_when_told(net):

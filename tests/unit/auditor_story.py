@@ -14,7 +14,7 @@ from sealtrace.auditor.evidence import Held, read_log
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.world import Key
 from sealtrace.contracts import abi
-from sealtrace.contracts.client import GENERATION
+from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.canonical import digest
@@ -269,19 +269,19 @@ class Story:
             uses=len(terms.uses),
             approved=approved,
         )
-        for index, owner in enumerate(OWNERS):
-            self.emit("TaskPartyNamed", task=task, party=owner, index=index)
-        for index, use in enumerate(terms.uses):
+        for use in terms.uses:
             self.emit(
                 "TaskUseNamed",
                 task=task,
-                index=index,
-                party=use.party,
+                party=OWNERS[use.party],
                 epsilon=use.epsilon_millionths,
                 dataset=use.dataset,
                 algorithm=use.algorithm,
                 grant=use.grant,
             )
+        for index, owner in enumerate(OWNERS):
+            if all(use.party != index for use in terms.uses):
+                self.emit("TaskPartyNamed", task=task, party=owner)
         if approved == 7:
             self.emit("TaskAuthorized", task=task)
         return task

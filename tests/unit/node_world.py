@@ -32,7 +32,7 @@ from sealtrace.node.ports import (
 )
 from sealtrace.node.preparing import BundleDiffers, BundleGone, Holdings
 from sealtrace.node.settings import Limits
-from sealtrace.node.store import DatasetRow, Store, open_engine
+from sealtrace.node.store import DatasetRow, Sighting, Store, open_engine
 from sealtrace.node.vault import Vault
 from sealtrace.protocol.authorization import Facts, why_denied
 from sealtrace.protocol.canonical import sha256
@@ -114,6 +114,7 @@ class Ledger:
     down: bool = False
     acts: list[str] = field(default_factory=list)
     intents: dict[str, Done] = field(default_factory=dict)
+    told: list[tuple[int, float]] = field(default_factory=list)  # steps, and when they were told
     on_start: Any = None  # what the other party does when we have started
 
     def finalized(self) -> BlockRef:
@@ -170,6 +171,11 @@ class Ledger:
 
     def stop(self, task: Hex32, terms: TaskTerms) -> Done:
         return self._act("stop", lambda: self._end({TaskState.RUNNING}, TaskState.CANCELLED), terms)
+
+    def progress(self, task: Hex32, terms: TaskTerms, step: int) -> None:
+        if self.down:
+            raise ChainUnavailable("no answer")
+        self.told.append((step, self.world.now - NOW))
 
     def _act(self, name: str, effect: Any, terms: TaskTerms) -> Done:
         if self.down:
@@ -237,6 +243,8 @@ class FakeEngine:
         self.bad_table: str | None = None
         self.outcome: Exception | None = None
         self.during: Any = None
+        self.before: Any = None
+        self.steps: list[float] = []  # how long each lasts, with a beat at its end
 
     def why_unable(self, spec: TaskSpec) -> Denial | None:
         return self.unable
@@ -244,9 +252,15 @@ class FakeEngine:
     def check(self, own: Any) -> str | None:
         return self.bad_table
 
-    def run(self, plan: Any, stop: threading.Event) -> Ran:
+    def run(self, plan: Any, stop: threading.Event, on_step: Any) -> Ran:
         self.world.runs.append(plan)
         plan.folder.mkdir(parents=True)
+        if self.before is not None:
+            self.before()
+        for index, seconds in enumerate(self.steps):
+            on_step(index)
+            self.world.now += seconds
+            self.world.beat()
         if self.during is not None:
             self.during()
         if stop.is_set():
@@ -321,6 +335,7 @@ class World:
         self.folder, self.now, self.runs = folder, float(NOW), []
         self.full_at: str | None = None  # the kind of record for which there is no room
         self.mine = 0b01
+        self.limits = Limits(wait_for_others_s=5, poll_s=1)
         self.table = folder / "table.csv"
         self.table.write_text("id,age\n1,30\n2,40\n")
         self.vault = Vault(folder / "vault")
@@ -353,7 +368,7 @@ class World:
                 added_at=0,
             )
         )
-        self.store.see(self.task, LAB, stored_terms.to_text(self.terms), self.terms.deadline)
+        self.store.take_in([Sighting(self.task, LAB, stored_terms.to_text(self.terms), self.terms.deadline)])
         self.introduce()
 
     def introduce(self) -> None:
@@ -405,11 +420,12 @@ class World:
             evidence=Mortal(self.log(), fuse),
             holdings=Holdings(self.store, self.vault, self.bundles, Mortal(self.engine, fuse)),
             jobs=lambda task: self.folder / "jobs" / task[2:],
-            limits=Limits(wait_for_others_s=5, poll_s=1),
+            limits=self.limits,
             longest_run_s=600,
             clock=lambda: self.now,
             sleep=self._sleep,
             pulse=self._pulse,
+            aside=lambda act: act(),
         )
 
     def spend(self) -> None:

@@ -113,7 +113,7 @@ class Record:
     approved: int = 0
     started: int = 0
     finished: int = 0
-    agreed: str = "0x" + "00" * 20
+    agreed: str = "0x" + "00" * 16
     deadline: UnixSeconds = LATEST
     requester: Address = NOBODY
 

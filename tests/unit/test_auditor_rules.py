@@ -567,24 +567,23 @@ def participant_missing(story):
 
 def party_added_later(story):
     task = story.create("it")
-    story.mine().emit("TaskPartyNamed", task=task, party=OUTSIDER, index=3)
+    story.mine().emit("TaskPartyNamed", task=task, party=OUTSIDER)
 
 
 def party_missing(story):
-    story.bend = lambda name, args: None if name == "TaskPartyNamed" and args["index"] == 2 else args
-    story.create("it")
+    story.bend = lambda name, args: None if name == "TaskPartyNamed" else args
+    story.create("it", uses=usual_uses()[:2])
 
 
 def named_twice(story, name):
-    story.create("it")
+    story.create("it", uses=usual_uses()[:2])
     args = next(each.args for each in reversed(story.events) if each.name == name)
     story.emit(name, **args)
 
 
-def parties_out_of_order(story):
-    turn = {A: B, B: A, C: C}
+def a_use_answered_for_by_another(story):
     story.bend = lambda name, args: (
-        args | {"party": turn[args["party"]]} if name == "TaskPartyNamed" else args
+        args | {"party": B} if name == "TaskUseNamed" and args["party"] == A else args
     )
     story.create("it")
 
@@ -679,6 +678,7 @@ NOT_ALLOWED = {
     # generations
     "ST-V04 announced without a vote": founded(lambda s: s.mine().announce(1)),
     "ST-V04 announced out of turn": founded(lambda s: s.decide("it").announce(2)),
+    "ST-V04 served without a vote": then("LedgerServed", ledger=OUTSIDER),
     "ST-V04 closed by somebody": then_voted("LedgerClosed", by=OUTSIDER),
     "ST-V04 closed twice": founded(
         lambda s: s.decide("it").emit("LedgerClosed", by=CONSORTIUM).emit("LedgerClosed", by=CONSORTIUM)
@@ -852,7 +852,7 @@ NOT_ALLOWED = {
     "ST-I01+ST-T07 a party not named": founded(party_missing),
     "ST-T07 a party named twice": founded(lambda s: named_twice(s, "TaskPartyNamed")),
     "ST-T07 a use named twice": founded(lambda s: named_twice(s, "TaskUseNamed")),
-    "ST-I01+ST-T07 parties out of order": founded(parties_out_of_order),
+    "ST-I01+ST-T07 a use answered for by another": founded(a_use_answered_for_by_another),
     "ST-T07 one grant twice": founded(one_grant_twice),
     "ST-T01+ST-T07 no time left": founded(no_time_left),
     "ST-T06 acknowledged by a party": founded(lambda s: s.acknowledge(s.complete(), by=A)),

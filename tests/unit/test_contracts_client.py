@@ -216,6 +216,7 @@ EVERY_CALL = {
     "stop": calls.stop(TERMS),
     "acknowledge": calls.acknowledge(TERMS, TASK),
     "close_ledger": calls.close_ledger(),
+    "serve_ledger": calls.serve_ledger(PARTY),
     "together": calls.together([calls.stop(TERMS), calls.cancel(TERMS)]),
     "register_dataset": calls.register_dataset(TASK, TASK, DataClass.CORE),
     "supersede_dataset": calls.supersede_dataset(TASK, TASK, TASK, DataClass.CORE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sealtrace.contracts.outbox import Outbox, State, Stored
+from sealtrace.node.store import Store as NodeStore
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.records import BlockRef
 
@@ -34,6 +35,33 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     made = sa.create_engine(f"sqlite:///{tmp_path / 'outbox.db'}")
     yield made
     made.dispose()
+
+
+@pytest.mark.parametrize("opened", [lambda engine: Outbox(engine, 1, ME), NodeStore])
+def test_every_table_may_be_created_by_another_process_between_our_look_and_our_act(
+    engine: sa.Engine, opened: Callable[[sa.Engine], object]
+) -> None:
+    other = sa.create_engine(engine.url)
+    taken: list[str] = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def first(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip().startswith("CREATE TABLE"):
+            taken.append(statement)
+            with other.begin() as db:
+                db.exec_driver_sql(statement)
+
+    opened(engine)
+    assert sorted(sa.inspect(other).get_table_names()) == sorted(each.split()[2] for each in taken)
+    assert len(taken) > 2
+    other.dispose()
+
+
+def test_a_database_that_takes_no_tables_is_not_asked_for_ever(engine: sa.Engine) -> None:
+    with engine.begin() as db:
+        db.exec_driver_sql("CREATE VIEW outbox AS SELECT 1")
+    with pytest.raises(sa.exc.DBAPIError):
+        Outbox(engine, 1, ME)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ EVERY_ACTION = {
     "dismiss": ({"office": "registrar", "account": WHO}, calls.dismiss(Office.REGISTRAR, WHO)),
     "announce": ({"ledger": WHO, "evidence": WHO}, calls.announce(WHO, WHO)),
     "close-ledger": (None, calls.close_ledger()),
+    "serve-ledger": (WHO, calls.serve_ledger(WHO)),
 }  # fmt: skip
 
 

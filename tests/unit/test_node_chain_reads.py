@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
+from sealtrace.contracts import calls
+from sealtrace.contracts.calls import Call
 from sealtrace.contracts.errors import ChainUnreachable, FinalBlockReplaced
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.terms import task_id
-from sealtrace.node.chain import ChainReader, TermsNotFound
+from sealtrace.node.chain import ChainActs, ChainReader, TermsNotFound
 from sealtrace.node.errors import ChainRewritten, ChainUnavailable
+from sealtrace.node.wiring import aside
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
 from sealtrace.protocol.records import BlockRef, Protection, TaskTerms, Use
 
@@ -61,6 +66,7 @@ def test_a_question_that_was_not_answered_is_asked_again():
 
 
 CHAIN_ID = 5
+OTHER_PARTY = Address("0x" + "f" * 40)
 TERMS = [
     TaskTerms(
         NODE,
@@ -68,7 +74,7 @@ TERMS = [
         TASK,
         Protection.MPC_ABY3,
         UnixSeconds(2_000),
-        (NODE,),
+        (NODE, OTHER_PARTY),
         (Use(0, *[TASK] * 3),),
     )
     for n in range(1, 4)
@@ -80,11 +86,11 @@ def creation(task):
     terms = TASKS[task]
     said = {"spec": terms.spec, "purpose": terms.purpose, "protections": 1, "deadline": 2_000}
     (use,) = terms.uses
-    spent = {"party": 0, "epsilon": 0, "dataset": use.dataset, "algorithm": use.algorithm, "grant": use.grant}
+    hashes = {"dataset": use.dataset, "algorithm": use.algorithm, "grant": use.grant}
     return [
         event("TaskCreated", task, requester=NODE, **said),
-        event("TaskPartyNamed", task, index=0, party=NODE),
-        event("TaskUseNamed", task, index=0, **spent),
+        event("TaskUseNamed", task, party=NODE, epsilon=0, **hashes),
+        event("TaskPartyNamed", task, party=OTHER_PARTY),
     ]
 
 
@@ -110,27 +116,36 @@ class Ledger(Client):
         return task_id(CHAIN_ID, NODE, terms)
 
 
-def test_the_tasks_of_one_block_are_read_together():
+def named(*tasks, block=BLOCK.number):
+    return [replace(event("TaskPartyNamed", task), block_number=block) for task in tasks]
+
+
+def test_the_terms_of_many_tasks_are_read_with_one_question():
     ledger = Ledger()
     reader = ChainReader(ledger)  # type: ignore[arg-type]
-    for task, terms in TASKS.items():
-        assert reader.terms(event("TaskPartyNamed", task)) == terms
-    assert ledger.asked == [(BLOCK.number, BLOCK.number)]
+    first, *others = TASKS
+    assert reader.terms([*named(first, block=3), *named(*others)]) == TASKS
+    assert ledger.asked == [(3, BLOCK.number)]
+
+
+def test_nothing_is_asked_where_no_task_is_named():
+    ledger = Ledger()
+    assert ChainReader(ledger).terms([]) == {}  # type: ignore[arg-type]
+    assert ledger.asked == []
 
 
 @pytest.mark.parametrize("hidden", [1, 9])
-def test_a_block_whose_logs_were_not_all_there_is_read_again(hidden):
+def test_blocks_whose_logs_were_not_all_there_are_read_again(hidden):
     reader = ChainReader(Ledger(hidden))  # type: ignore[arg-type]
-    task, terms = list(TASKS.items())[-1]
     with pytest.raises(TermsNotFound):
-        reader.terms(event("TaskPartyNamed", task))
-    assert reader.terms(event("TaskPartyNamed", task)) == terms
+        reader.terms(named(*TASKS))
+    assert reader.terms(named(*TASKS)) == TASKS
 
 
 def test_an_event_that_names_a_task_by_another_id_is_not_believed():
     reader = ChainReader(Ledger())  # type: ignore[arg-type]
     with pytest.raises(TermsNotFound):
-        reader.terms(event("TaskPartyNamed", TASK))
+        reader.terms(named(TASK))
 
 
 def test_a_final_block_that_was_replaced_stops_the_node_and_is_not_tried_again():
@@ -140,3 +155,22 @@ def test_a_final_block_that_was_replaced_stops_the_node_and_is_not_tried_again()
 
     with pytest.raises(ChainRewritten, match=OTHER.hash):
         ChainReader(Rewritten()).finalized()  # type: ignore[arg-type]
+
+
+def test_progress_is_handed_over_once_for_a_step_and_not_waited_for():
+    class Sender:
+        submitted: ClassVar[list[Any]] = []
+
+        def submit(self, intent: str, call: Call) -> None:
+            self.submitted.append((intent, call))
+
+    ChainActs(Sender(), timeout_s=1).progress(TASK, TERMS[0], 2)  # type: ignore[arg-type]
+    assert Sender.submitted == [(f"{TASK}:progress:2", calls.progress(TERMS[0], 2, 0))]
+
+
+def test_what_is_done_aside_is_not_waited_for():
+    go_on, done = threading.Event(), threading.Event()
+    aside(lambda: go_on.wait(30) and done.set())
+    assert not done.is_set()
+    go_on.set()
+    assert done.wait(30)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
+from collections import OrderedDict
+from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sealtrace.node.errors import DiskFull, EvidenceTampered, RecordNotFound
 from sealtrace.node.evidence import EvidenceLog
-from sealtrace.node.lines import Entry, line
+from sealtrace.node.lines import Entry, lines
 from sealtrace.protocol.canonical import NotCanonical
 from sealtrace.protocol.evidence import Kind, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, raw
@@ -41,6 +44,14 @@ def test_a_kind_of_record_is_written_once_for_a_task_and_for_each_task(tmp_path)
     first = log.append_once(Kind.TASK_RAN, {"n": 1}, TASK)
     assert log.append_once(Kind.TASK_RAN, {"n": 2}, TASK) == first
     assert log.append_once(Kind.TASK_RAN, {"n": 2}, OTHER).index == first.index + 1
+
+
+@pytest.mark.parametrize("text", ["[" * 500, "\\[{" * 100])
+def test_a_record_of_a_text_full_of_brackets_is_read_back(tmp_path, text):
+    log = opened(tmp_path)
+    log.append(Kind.TASK_FAILED, {"detail": text}, TASK)
+    log.append_all([Entry(Kind.TASK_REFUSED, {"detail": text}, TASK)])
+    assert [record.body["detail"] for record in opened(tmp_path).of_task(TASK)] == [text, text]
 
 
 def test_two_open_logs_see_each_others_records(tmp_path):
@@ -180,31 +191,113 @@ def test_the_log_is_for_the_nodes_user_only(tmp_path):
     assert os.stat(tmp_path / "evidence").st_mode & 0o077 == 0
 
 
-JSON = st.recursive(
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # surrogates and control characters too
+NUMBERS = st.integers() | st.sampled_from([2**53 - 1, -(2**53) + 1, 2**53, -(2**53)]) | st.floats()
+ODD = st.sampled_from([Kind.TASK_RAN, (1, "a"), b"a", b"\xff", {2}, OrderedDict(b=1, a=2), 1j, object()])
+KEYS = ANY_TEXT | NUMBERS | st.none() | st.booleans() | st.sampled_from([Kind.TASK_RAN, (1, "a")])
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | NUMBERS | ANY_TEXT | ODD,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+PLAIN = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53) + 1, 2**53 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    | st.text(st.characters(max_codepoint=127)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(max_codepoint=127)), inner),
     max_leaves=12,
 )
+BODIES = st.dictionaries(st.text(), PLAIN, max_size=5) | st.dictionaries(KEYS, ANY_VALUE, max_size=5)
 
 
-@given(
-    st.dictionaries(st.text(), JSON, max_size=5),
-    st.sampled_from(list(Kind)),
-    st.none() | st.just(TASK),
+def nested(levels, *, within=dict):
+    value = 0
+    for _ in range(levels):
+        value = {"a": value} if within is dict else [value]
+    return {"a": value}
+
+
+def endless():
+    value = {}
+    value["a"] = value
+    return value
+
+
+def outcome(make):
+    """What ``make`` returns, or the refusal it raises, as a value."""
+    try:
+        return make()
+    except Exception as refusal:
+        return type(refusal), str(refusal)
+
+
+def strictly(entry, *, index=7, at=1000):
+    return Record(index=index, at=at, node=ME, kind=entry.kind.value, task=entry.task, body=entry.body).line()
+
+
+def quickly(entry, *, index=7, at=1000):
+    (made,) = lines([entry], first=index, at=at, node=ME)
+    return made
+
+
+@given(BODIES, st.sampled_from(list(Kind)), st.none() | st.just(TASK))
+@example({}, Kind.TASK_RAN, Hex32("0x12"))
+@example({}, Kind.TASK_RAN, Hex32(TASK + "\n"))
+@example({}, Kind.TASK_RAN, Hex32(TASK.replace("1", "A")))
+@example({"n": {1: 2, "1": 3, False: 4, 1.5: 5, None: 6}}, Kind.TASK_RAN, None)
+@example({"\U0001f600": 1, "\ufb33": 2, "%s": "%s", 'a"\\': "\x00\x7f\x1f\x85"}, Kind.TASK_RAN, TASK)
+@example({"a": [2**53]}, Kind.TASK_RAN, None)
+@example({"a": [-(2**53)]}, Kind.TASK_RAN, None)
+@example({"a": float("nan")}, Kind.TASK_RAN, None)
+@example({"a": "\ud800"}, Kind.TASK_RAN, None)
+@example({"\ud800": "a"}, Kind.TASK_RAN, None)
+@example(OrderedDict(b=1, a=2), Kind.TASK_RAN, None)
+@example(["a"], Kind.TASK_RAN, None)
+@example({"a": "[" * 65}, Kind.TASK_RAN, None)
+def test_a_line_made_quickly_is_the_records_own_and_so_is_every_refusal(body, kind, task):
+    entry = Entry(kind, body, task)
+    assert outcome(lambda: quickly(entry)) == outcome(lambda: strictly(entry))
+
+
+@pytest.mark.parametrize("levels", [60, 61, 62, 63, 64, 65, 200, 300, 5000])
+@pytest.mark.parametrize("within", [dict, list])
+def test_a_body_nested_too_deep_is_treated_like_a_records_own(levels, within):
+    entry = Entry(Kind.TASK_RAN, nested(levels, within=within))
+    assert outcome(lambda: quickly(entry)) == outcome(lambda: strictly(entry))
+
+
+def test_a_body_that_holds_itself_is_refused_like_a_records_own():
+    refused = outcome(lambda: quickly(Entry(Kind.TASK_RAN, endless())))
+    assert refused == outcome(lambda: strictly(Entry(Kind.TASK_RAN, endless())))
+    assert issubclass(refused[0], ValueError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"block": 2**53 - 1, "denial": None, "grants": ["0x12", "0x34"], "spec": "0x56", "done": True},
+        {"b%": {"n\n": [], "a": {}}, "a": 'a "quoted" \\ text\x00\x7f'},
+    ],
 )
-def test_a_line_made_quickly_is_the_records_own(body, kind, task):
-    own = Record(index=7, at=1000, node=ME, kind=kind.value, task=task, body=body).line()
-    assert line(Entry(kind, body, task), index=7, at=1000, node=ME) == own
+def test_plain_bodies_go_the_quick_way(body):
+    with mock.patch("sealtrace.node.lines._strictly", side_effect=AssertionError("the long way")):
+        assert json.loads(quickly(Entry(Kind.TASK_RAN, body)))["body"] == body
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), 2**53])
-def test_a_line_made_quickly_refuses_what_a_record_refuses(number):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**53, "\ud800"])
+def test_a_line_made_quickly_refuses_what_has_no_canonical_form(value):
     with pytest.raises(NotCanonical):
-        line(Entry(Kind.TASK_RAN, {"n": [number]}), index=7, at=1000, node=ME)
+        quickly(Entry(Kind.TASK_RAN, {"n": [value]}))
+
+
+@pytest.mark.parametrize("place", [{"index": -1}, {"at": 1.5}, {"index": 2**53}])
+def test_lines_made_quickly_are_of_a_place_and_time_that_a_record_could_have(place):
+    entry = Entry(Kind.TASK_RAN, {})
+    refused = outcome(lambda: strictly(entry, **place))
+    assert issubclass(refused[0], ValueError)
+    assert outcome(lambda: quickly(entry, **place))[0] is refused[0]
 
 
 def test_many_records_at_once_are_the_log_that_one_by_one_would_be(tmp_path):

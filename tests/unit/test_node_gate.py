@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from node_world import ALGORITHM, GRANT, KEY, LAB, ME, OTHER, Fuse, Killed, World
+from node_world import ALGORITHM, GRANT, KEY, LAB, ME, NOW, OTHER, Fuse, Killed, World
 
 from sealtrace.node.errors import ChainUnavailable, DiskFull, SchedulerUnavailable
 from sealtrace.node.ports import Reverted, RunFailed, Undeliverable
@@ -48,6 +48,44 @@ def test_a_task_runs_is_delivered_finished_and_wiped(world):
     assert world.scheduler.outputs == {world.task: b"sealed share"}
     assert list(world.kinds()) == ["task.judged", "task.started", "task.ran", "task.finished", "task.wiped"]
     assert not (world.folder / "jobs" / world.task[2:]).exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([10, 40], []),
+        ([70, 5], [(0, 70)]),
+        ([10, 70, 5, 5, 60], [(1, 80), (4, 150)]),
+        ([70, 100], [(0, 70), (1, 170)]),
+        ([200], [(0, 200)]),
+    ],
+)
+def test_a_long_run_tells_which_step_has_begun_and_at_most_once_a_minute(world, steps, told):
+    began = []
+    world.engine.steps, world.engine.before = steps, lambda: began.append(world.now - NOW)
+    world.deliver_until_over()
+    assert [(step, at - began[0]) for step, at in world.ledger.told] == told
+    assert world.ledger.state is TaskState.COMPLETED
+
+
+def test_a_node_that_is_told_to_tell_no_progress_tells_none(world):
+    world.limits = world.limits.model_copy(update={"progress_every_s": 0})
+    world.engine.steps = [500, 500]
+    world.deliver_until_over()
+    assert world.ledger.told == []
+
+
+def test_a_run_whose_progress_the_chain_does_not_take_goes_on(world):
+    def down():
+        world.ledger.down = True
+
+    def up():
+        world.ledger.down = False
+
+    world.engine.steps, world.engine.before, world.engine.during = [70, 70], down, up
+    world.deliver_until_over()
+    assert world.ledger.told == []
+    assert world.ledger.acts == ["start", "finish"]
 
 
 def test_the_receipt_binds_the_block_of_the_judgement_the_input_and_the_transcript(world):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import event
 
-from sealtrace.node.errors import DatasetNotFound, TaskNotFound
-from sealtrace.node.store import Store, open_engine
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
+from sealtrace.node.errors import DatasetNotFound, StoreBusy, TaskNotFound
+from sealtrace.node.store import IDS_AT_ONCE, Sighting, Store, open_engine
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
 
 TASK = Hex32("0x" + "1" * 64)
 LAB = Address("0x" + "c" * 40)
+SEEN = Sighting(TASK, LAB, "{}", UnixSeconds(2000))
 
 
 class Clock:
@@ -29,7 +32,7 @@ def clock():
 @pytest.fixture
 def store(tmp_path, clock):
     found = Store(open_engine(f"sqlite:///{tmp_path}/node.db"), clock)
-    found.see(TASK, LAB, "{}", UnixSeconds(2000))
+    found.take_in([SEEN])
     return found
 
 
@@ -82,7 +85,7 @@ def test_open_tasks_that_nobody_holds_are_due_and_wait_longer_each_time(store, c
         waits.append(store.task(TASK).next_at - clock.now)
         clock.now += 61
     assert waits == [10, 20, 40, 60, 60]
-    store.wake(TASK)
+    store.take_in([], [TASK])
     assert len(store.due()) == 1
 
 
@@ -95,8 +98,36 @@ def test_a_leased_or_ended_task_is_not_due(store):
 
 
 def test_a_task_is_seen_once(store):
-    assert not store.see(TASK, LAB, "{}", UnixSeconds(1))
+    assert store.take_in([replace(SEEN, deadline=UnixSeconds(1))]) == []
     assert store.task(TASK).deadline == 2000
+
+
+def test_many_tasks_are_taken_in_at_once_and_only_the_new_ones_returned(store):
+    many = [replace(SEEN, id=hex32(n.to_bytes(32, "big"))) for n in range(2 * IDS_AT_ONCE + 1)]
+    assert store.take_in(many[:3]) == [each.id for each in many[:3]]
+    assert store.take_in([*many, many[7]]) == [each.id for each in many[3:]]
+    for each in store.tasks():
+        store.queued(each.id, 10)
+    assert store.due() == []
+    store.end(many[0].id, "completed")
+    store.take_in([], [each.id for each in many])
+    assert {each.id for each in store.due()} == {each.id for each in many[1:]}
+
+
+def test_a_task_that_another_process_took_in_meanwhile_is_busy_and_changes_nothing(store):
+    other = replace(SEEN, id=Hex32("0x" + "3" * 64))
+    faster = [other]
+
+    def overtaken(connection, cursor, statement, *rest):
+        if statement.startswith("INSERT INTO tasks") and faster:
+            store.take_in([faster.pop()])
+
+    event.listen(store.engine, "before_cursor_execute", overtaken)
+    with pytest.raises(StoreBusy, match="same blocks"):
+        store.take_in([other], marks={"cursor": "9"})
+    assert store.mark("cursor") is None
+    assert store.take_in([other], marks={"cursor": "9"}) == []
+    assert store.mark("cursor") == "9"
 
 
 def test_what_is_not_there_is_named(store):

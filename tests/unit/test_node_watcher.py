@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field, replace
 
 import pytest
 from node_world import LAB, ME, NOW, OTHER, World
+from sqlalchemy.event import listen, remove
 
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.node.checkpoints import MARK, Anchorer, signed_checkpoint
@@ -59,7 +61,7 @@ class FakeChain:
         return replace(self.world.facts.nodes[node], tls_fingerprint=pin)
 
     def terms(self, named):
-        return self.world.terms
+        return {e.args["task"]: self.world.terms for e in named}
 
     def events(self, first, last, *, names, party=None, task=None):
         self.asked.append((first, last))
@@ -113,8 +115,8 @@ class Story:
         task = self.world.task
         self.chain.happened += [
             event("TaskCreated", block, task=task, requester=LAB),
-            event("TaskPartyNamed", block, task=task, party=ME, index=0),
-            event("TaskPartyNamed", block, task=task, party=OTHER, index=1),
+            *[event("TaskUseNamed", block, task=task, party=ME)] * 2,
+            event("TaskPartyNamed", block, task=task, party=OTHER),
         ]
         self.chain.head = max(self.chain.head, block)
 
@@ -172,6 +174,80 @@ def test_a_watcher_killed_before_its_cursor_was_kept_sees_the_task_once(story):
     story.watcher = story.restarted()
     story.round()
     assert len(story.world.store.tasks()) == 1
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after this line happens."""
+
+
+def kill(*_):
+    raise Killed
+
+
+def just_before_the_commit(story):
+    listen(story.world.store.engine, "commit", kill, once=True)
+
+
+def just_after_the_commit(story):
+    keep = story.watcher.store.take_in
+
+    def keep_and_die(*args):
+        keep(*args)
+        kill()
+
+    story.watcher.store = replace_attributes(story.watcher.store, take_in=keep_and_die)
+
+
+def while_the_cursor_is_written(story):
+    def at_the_mark(connection, cursor, statement, *rest):
+        if "marks" in statement and not statement.startswith("SELECT"):
+            remove(story.world.store.engine, "before_cursor_execute", at_the_mark)
+            kill()
+
+    listen(story.world.store.engine, "before_cursor_execute", at_the_mark)
+
+
+def replace_attributes(store, **attributes):
+    found = copy.copy(store)
+    for name, value in attributes.items():
+        setattr(found, name, value)
+    return found
+
+
+@pytest.mark.parametrize("dies", [just_before_the_commit, while_the_cursor_is_written, just_after_the_commit])
+def test_a_watcher_killed_while_it_takes_in_many_tasks_loses_none_and_doubles_none(story, dies):
+    story.world.store.set_mark(CURSOR, json.dumps({"number": 2, "hash": story.chain.block(2).hash}))
+    tasks = [hex32(bytes([n]) * 32) for n in range(1, 6)]
+    for block, task in enumerate(tasks, 4):
+        story.chain.happened.append(event("TaskPartyNamed", block, task=task, party=ME))
+    story.chain.head = 9
+    dies(story)
+    with pytest.raises(Killed):
+        story.watcher.follow()
+    left, cursor = story.world.store.tasks(), json.loads(story.world.store.mark(CURSOR))["number"]
+    assert (len(left), cursor) in {(0, 2), (5, 9)}  # together, or not at all
+    story.watcher = story.restarted()
+    story.round()
+    assert sorted(row.id for row in story.world.store.tasks()) == tasks
+    assert sorted(story.queued) == tasks
+    assert json.loads(story.world.store.mark(CURSOR))["number"] == 9
+
+
+def test_what_a_killed_watcher_had_taken_in_before_stays(story, monkeypatch):
+    monkeypatch.setattr("sealtrace.node.watcher.BLOCKS_AT_ONCE", 2)
+    story.named(block=3)
+    story.chain.head = 6
+    first = story.world.store.take_in
+
+    def once(*args):
+        story.watcher.store = replace_attributes(story.world.store, take_in=kill)
+        return first(*args)
+
+    story.watcher.store = replace_attributes(story.world.store, take_in=once)
+    with pytest.raises(Killed):
+        story.watcher.follow()
+    assert [row.id for row in story.world.store.tasks()] == [story.world.task]
+    assert json.loads(story.world.store.mark(CURSOR))["number"] == 4
 
 
 def test_a_final_block_that_was_replaced_stops_the_watcher(story):

@@ -100,6 +100,40 @@ def test_a_text_that_readers_could_take_differently_is_refused(text, why):
         parse(text)
 
 
+@pytest.mark.parametrize("value", ["[" * 200, '"[{' * 200, "\\" * 3 + "[" * 99, {"[" * 99: ["]" * 99]}])
+def test_brackets_within_texts_nest_nothing(value):
+    assert parse_canonical(canonical(value)) == value
+
+
+@pytest.mark.parametrize("text", ['{"a":"\\\\",' + '"b":[' * 70, '["\\"",' + "[" * 70, '["",' + "[" * 70])
+def test_a_text_does_not_hide_how_deep_what_follows_it_is_nested(text):
+    with pytest.raises(NotCanonical, match="deeper"):
+        parse(text.encode())
+
+
+@given(st.text(st.sampled_from('[]{}"\\a,:'), max_size=300))
+def test_no_document_is_read_that_is_nested_too_deep(text):
+    document = "[" * 60 + text + "]" * 60
+    try:
+        value = parse(document.encode())
+    except NotCanonical:
+        return
+    assert levels(value) <= 64
+
+
+def levels(value):
+    if not isinstance(value, list | dict):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(levels, inner), default=0)
+
+
+@pytest.mark.parametrize("text", ['"' + "[" * 400_000, '"' + '\\"[' * 200_000, '["\\' + "[" * 100])
+def test_a_text_that_does_not_end_is_refused_soon(text):
+    with pytest.raises(NotCanonical):
+        parse(text.encode())  # in time that grows with its length; a square of it would outlast the test
+
+
 def test_a_text_over_the_limit_is_refused_before_it_is_read():
     with pytest.raises(NotCanonical, match="more than the 10 allowed"):
         parse(b"[" + b"0," * 50 + b"0]", limit_bytes=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from eth_account import Account
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from sealtrace.protocol import evidence, fingerprint, receipt, schema, statements
 from sealtrace.protocol.canonical import NotCanonical, canonical
+from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import MalformedIdentifier, UnixSeconds, address, hex32, raw
 from sealtrace.protocol.merkle import leaf_hash, node_hash
-from sealtrace.protocol.records import Protection
+from sealtrace.protocol.records import NoSuchProtection, PartyNotNamed, Protection, protections_of
 from sealtrace.protocol.spec import InvalidSpec, TaskSpec, purpose_hash, read_spec
 
 BANK, CARRIER, LAB = (address("0x" + digit * 40) for digit in "123")
@@ -85,6 +87,28 @@ def test_a_specification_says_all_that_the_chain_is_told():
         (1, h(4), h(8), h(10)),
     ]
     assert terms.uses_of(CARRIER) == (terms.uses[1], terms.uses[3])
+
+
+@pytest.mark.parametrize("party", [2, -1])
+def test_a_use_of_a_party_that_the_terms_do_not_name_is_refused_by_name(party):
+    terms = read_spec(canonical(SPEC)).terms()
+    odd = replace(terms, uses=(*terms.uses, replace(terms.uses[0], party=party)))
+    with pytest.raises(PartyNotNamed, match=rf"use 4 is of party {party}, but the terms name 2 parties"):
+        odd.uses_of(BANK)
+
+
+def test_protections_are_read_by_name_in_any_letter_case():
+    assert protections_of(["mpc_aby3", "PSI_RR22"]) == Protection.MPC_ABY3 | Protection.PSI_RR22
+    assert protections_of([]) == Protection(0)
+    with pytest.raises(NoSuchProtection, match="'MAGIC' is no protection: give MPC_ABY3, "):
+        protections_of(["MPC_ABY3", "MAGIC"])
+
+
+def test_the_first_fault_of_a_document_is_told_with_its_place():
+    faults = [{"loc": ("steps", 0, "id"), "msg": "too long"}, {"loc": ("parties",), "msg": "missing"}]
+    assert first_fault(faults) == "steps.0.id: too long"
+    assert first_fault(faults, "action", "actions", 3) == "actions.3.steps.0.id: too long"
+    assert first_fault([{"loc": (), "msg": "no object"}], "file") == "file: no object"
 
 
 def test_the_digest_is_that_of_the_text_that_is_passed_around():

@@ -125,7 +125,7 @@ class World:
         assert answer.status_code == 200, answer.text
 
     def end(self, task, state, result=NOTHING, event=None, **args):
-        self.chain.tasks[task] = Record(state, 7, 7, 7, result[:42])
+        self.chain.tasks[task] = Record(state, 7, 7, 7, result[:34])
         if state is TaskState.COMPLETED:
             event, args = "TaskCompleted", {"result": result}
         if event:

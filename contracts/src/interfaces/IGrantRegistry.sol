@@ -89,7 +89,15 @@ interface IGrantRegistry {
     /// @notice Spends one use of `grant` and the epsilon asked for, or reverts with `Denied` and the first
     /// reason. Only the ledger.
     /// @dev Warning: a spent use is not given back, even if the task later fails off chain.
-    function consume(bytes32 grant, Request calldata request, address[] calldata parties, bytes32 task) external;
+    /// @param lapses how often the ledger has heard of a lapse; where it has heard of none since the grant was
+    /// issued or last spent, the requester, the dataset and the algorithm stand as they stood then
+    function consume(
+        bytes32 grant,
+        Request calldata request,
+        address[] calldata parties,
+        bytes32 task,
+        uint32 lapses
+    ) external;
 
     /// @notice The first reason why `request`, with these parties, may not run under `grant` now, or `None`.
     function denialOf(bytes32 grant, Request calldata request, address[] calldata parties)
@@ -97,9 +105,10 @@ interface IGrantRegistry {
         view
         returns (Denial);
 
-    /// @notice Whether `grant` asks for no approval of each task, and has a use left.
-    /// @dev A light look at creation, whoever's grant it is; the whole check is `consume`, at the start.
-    function isStanding(bytes32 grant) external view returns (bool);
+    /// @notice Which of `grants` (256 at most; one bit each, the first lowest) ask for no approval of each
+    /// task, and have a use left.
+    /// @dev A light look at creation, whoever's grants they are; the whole check is `consume`, at the start.
+    function standing(bytes32[] calldata grants) external view returns (uint256 mask);
 
     /// @notice The state of `grant` at this block's time.
     function statusOf(bytes32 grant) external view returns (GrantStatus);

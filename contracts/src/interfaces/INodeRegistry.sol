@@ -2,6 +2,7 @@
 pragma solidity ^0.8.37;
 
 import {NodeStatus} from "../Types.sol";
+import {ITaskLedger} from "./ITaskLedger.sol";
 
 /// @title The organisations of the network, one key each
 /// @notice A node's address signs its transactions and its statements off chain; its TLS certificate
@@ -30,6 +31,7 @@ interface INodeRegistry {
     event NodeReinstated(address indexed node, address by);
     event NodeRetired(address indexed node, address by);
     event NodeKeysRotated(address indexed node, bytes32 tlsFingerprint, bytes32 encryptionKey, uint32 version);
+    event LedgerServed(address indexed ledger);
 
     error UnknownNode(address node);
     error NodeAlreadyKnown(address node, NodeStatus status);
@@ -41,6 +43,7 @@ interface INodeRegistry {
     error EmptyKey(address node);
     error InvalidRoles(uint8 roles);
     error ReasonMissing(address node);
+    error OnlyRegistry(address caller);
 
     /// @notice Admits an organisation, once and for ever. The consortium by vote, or the registrar while
     /// there is a single member.
@@ -61,6 +64,16 @@ interface INodeRegistry {
     /// @notice Replaces the caller's TLS fingerprint and encryption key; those it had stay readable.
     /// @dev Warning: tasks running under the old certificate lose their connections.
     function rotateKeys(bytes32 tlsFingerprint, bytes32 encryptionKey) external;
+
+    /// @notice Tells every ledger served that something lapsed: a node, a dataset or an algorithm that was
+    /// active is so no more. Only the registries of datasets and of algorithms; this one does so by itself.
+    function lapse() external;
+
+    /// @notice Tells `ledger` too of every lapse from now on. Only the consortium, by vote.
+    function serve(ITaskLedger ledger) external;
+
+    /// @notice Whether `ledger` is told of every lapse.
+    function tells(address ledger) external view returns (bool);
 
     /// @notice The record of `node`; status `None` when it was never admitted.
     function nodeOf(address node) external view returns (Node memory);

@@ -14,10 +14,12 @@ import {Blame, Signed, SignedReceipt, SignedStart, TaskKey, TaskStatus, TaskTerm
 /// version "1") what anybody may then submit, with the same effect. No signature works twice: each act
 /// leaves the state it needs. `multicall` takes many acts in one transaction.
 interface ITaskLedger {
-    /// @dev One slot. The masks carry one bit for each party, by its index. `agreed` is the first 160 bits
+    /// @dev One slot. The masks carry one bit for each party, by its index. `agreed` is the first 128 bits
     /// of the result digest that the parties agree on so far: zero before the first, all ones once two differ.
+    /// `seen` is what `lapses` was when all parties were last looked at and found active; zero: never.
     struct Task {
-        uint160 agreed;
+        uint128 agreed;
+        uint32 seen;
         uint32 deadline;
         TaskStatus status;
         bool acknowledged;
@@ -37,16 +39,15 @@ interface ITaskLedger {
         uint8 uses,
         uint16 approved
     );
-    event TaskPartyNamed(bytes32 indexed task, address indexed party, uint8 index);
     event TaskUseNamed(
         bytes32 indexed task,
-        uint8 index,
-        uint8 party,
+        address indexed party,
         uint48 epsilon,
         bytes32 dataset,
         bytes32 algorithm,
         bytes32 grant
     );
+    event TaskPartyNamed(bytes32 indexed task, address indexed party);
     event TaskApproved(bytes32 indexed task, address indexed party);
     event TaskAuthorized(bytes32 indexed task);
     event TaskStarted(bytes32 indexed task, address indexed party, bytes32 inputCommitment);
@@ -85,6 +86,7 @@ interface ITaskLedger {
     error InvalidProgress(uint16 permille);
     error BlameMismatch(Blame blame, address blamed);
     error ClosedForNewTasks();
+    error OnlyNodeRegistry(address caller);
 
     /// @notice Puts a task on record. Only its requester; the same terms are taken once, and a
     /// task names a grant once: it spends one use of it, however many steps share that use.
@@ -141,6 +143,13 @@ interface ITaskLedger {
 
     /// @notice Takes no new task from now on; those on record go on to their end. By vote of the consortium.
     function close() external;
+
+    /// @notice Counts one lapse: something that was allowed is so no more. Only the node registry tells it.
+    function lapse() external;
+
+    /// @notice How many lapses this ledger has heard of, counted from one. What was looked at and found active
+    /// is not looked at again before the next. Zero: nobody tells this ledger, and it looks at everything.
+    function lapses() external view returns (uint32);
 
     /// @notice The state of `task` at this block's time. `Expired` is derived here and nowhere else.
     function statusOf(bytes32 task) external view returns (TaskStatus);
