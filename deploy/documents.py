@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from starlette.routing import BaseRoute
 
 import sealtrace
+from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.auditor import api as auditor_api
 from sealtrace.auditor import settings as auditor_settings
 from sealtrace.auditor.archive import Archive
@@ -186,7 +187,36 @@ def _endpoints(service: str, routes: Sequence[BaseRoute]) -> Iterator[str]:
             yield f"| `{request}` | {_cell(operation['description'])} | {answers} |"
 
 
-DOCUMENTS: Mapping[str, Callable[[], str]] = {"errors.md": errors, "settings.md": settings, "api.md": api}
+def disclosures() -> str:
+    """``docs/disclosures.md``: what each role learns from every algorithm that ships with us."""
+    lines = [
+        "# Who learns what",
+        "",
+        "Every algorithm says in its manifest what each role learns from it, under its digest.",
+        "`sealtrace algorithm show`, `sealtrace task plan` and an owner's `sealtrace node task show` say it.",
+        "These are the algorithms that ship with us.",
+    ]
+    for name, folder in shipped().items():
+        manifest = load(folder).manifest
+        lines += [
+            "",
+            f"## {name} {manifest.version}",
+            "",
+            f"{manifest.title}.",
+            "",
+            "| who | learns |",
+            "|---|---|",
+        ]
+        lines += [f"| {_cell(role)} | {_cell(what)} |" for role, what in manifest.learns.items()]
+    return "\n".join(lines) + "\n"
+
+
+DOCUMENTS: Mapping[str, Callable[[], str]] = {
+    "errors.md": errors,
+    "settings.md": settings,
+    "api.md": api,
+    "disclosures.md": disclosures,
+}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
+from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, Manifest, load
 from sealtrace.node.errors import BundleInvalid
 from sealtrace.node.preparing import BundleDiffers, BundleGone
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle
@@ -67,6 +67,13 @@ class BundleStore:
                 shutil.rmtree(target)  # what is there may have been altered: this copy was just digested
             os.rename(place, target)
         return _held(bundle)
+
+    def manifest(self, algorithm: Hex32) -> Manifest | None:
+        """The manifest of a bundle that is here and intact."""
+        try:
+            return load(self._path(algorithm), expected=algorithm).manifest
+        except (BundleAltered, BundleMissing, BadBundle, OSError):
+            return None
 
     def list(self) -> list[Held]:
         """All bundles here, by digest."""

@@ -362,12 +362,15 @@ def task_list(
 
 @task_app.command("show")
 def task_show(task: TaskId, directory: Dir = HERE, as_json: Json = False) -> None:
-    """Show one task and what this node recorded of it; with --json all that the records hold."""
+    """Show one task, who learns what from it, and what this node recorded; with --json all of it."""
     found = _operations(directory).task(hex32(task))
     if as_json:
         _show(found, as_json)
         return
-    _fields({key: value for key, value in found.items() if key not in ("spec", "evidence")})
+    _fields({key: value for key, value in found.items() if key not in ("spec", "learns", "evidence")})
+    typer.echo()
+    for each in found["learns"]:
+        typer.echo(f"{each['step']}: {each['role']} learns: {each['what']}")
     typer.echo()
     _rows(found["evidence"], ("index", "at", "kind"))
 

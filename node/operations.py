@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from sealtrace.algorithms.disclosure import disclosure
 from sealtrace.contracts import calls
 from sealtrace.node import terms as stored_terms
 from sealtrace.node.bundles import Held
@@ -36,7 +37,7 @@ from sealtrace.protocol.records import (
     Protection,
     protections_of,
 )
-from sealtrace.protocol.spec import purpose_hash
+from sealtrace.protocol.spec import purpose_hash, read_spec
 from sealtrace.protocol.statements import Signed
 
 
@@ -192,12 +193,18 @@ class Operations:
     def task(self, task: Hex32) -> dict[str, Any]:
         """One task: where it stands here and on the chain, and every record of it in the evidence log.
 
+        ``learns`` is what each role learns from it, in the words of its algorithms.
+
         Raises:
             TaskNotFound: this node knows no such task.
         """
         row = self.node.store.task(task)
         records = [record.model_dump(mode="json") for record in self.node.evidence.of_task(task)]
-        known = {"spec": json.loads(row.spec) if row.spec else None, "evidence": records}
+        known = {
+            "spec": json.loads(row.spec) if row.spec else None,
+            "learns": self._learns(row.spec),
+            "evidence": records,
+        }
         return {**_task(row), "on_chain": self._standing(task), **known}
 
     def approve(self, task: Hex32) -> dict[str, Any]:
@@ -364,6 +371,12 @@ class Operations:
             "status": found.status(at.timestamp).name.lower(),
         }
         return {"id": row.id, "issued_at": int(row.issued_at), **row.terms, **standing}
+
+    def _learns(self, spec: str | None) -> list[dict[str, Any]]:
+        """Empty as long as the specification is not here."""
+        if spec is None:
+            return []
+        return [asdict(each) for each in disclosure(read_spec(spec.encode()), self.node.bundles.manifest)]
 
     def _standing(self, task: Hex32) -> dict[str, Any] | None:
         at = self.node.chain.finalized()

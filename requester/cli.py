@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from sealtrace.algorithms.bundles import Bundle, load, located
+from sealtrace.algorithms.disclosure import Learns
+from sealtrace.algorithms.template import create
+from sealtrace.algorithms.trial import Trial, attempt, read_tables
 from sealtrace.contracts import calls
 from sealtrace.contracts.options import ChainId, Contracts, Rpc, Scheduler
 from sealtrace.protocol.canonical import canonical, sha256
@@ -28,11 +31,11 @@ from sealtrace.requester.directory import (
     checked,
     default_directory,
 )
-from sealtrace.requester.disclosure import Learns
 from sealtrace.requester.errors import SettingsInvalid, TaskUnknown
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.results import Result
+from sealtrace.requester.task_files import read_file
 from sealtrace.requester.whole_files import write_whole
 
 task_app = typer.Typer(no_args_is_help=True, help="Ask for computations and open their results.")
@@ -212,6 +215,48 @@ def add(
 
 
 @algorithm_app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
+    into: Annotated[Path, typer.Option(help="The folder to make it in.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make a bundle to start from, one JAX function over declared columns, and tables to try it on."""
+    folder = create(name, into)
+    trial = folder.with_name(f"{name}-trial")
+    if as_json:
+        _print_json({"bundle": str(folder), "trial": str(trial)})
+        return
+    _say(f"made {folder} and {trial}; try it:")
+    tables = " ".join(f"--table {each}={trial}/{each}.csv" for each in ("bank", "employer"))
+    _say(f"  sealtrace algorithm test {folder} --params {trial}/params.yaml {tables} --id id")
+
+
+@algorithm_app.command(name="test")
+def try_out(
+    source: Annotated[Path, typer.Argument(help="A bundle's folder, or the name of one that ships with us.")],
+    params: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="The step's params, YAML or JSON.")
+    ],
+    table: Annotated[list[str], typer.Option(help="INPUT=FILE.csv for each input. Repeatable.")],
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Align the tables by this column; else rows belong together.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="By default the first that the bundle names.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate an algorithm on tables that you may see, all parties in this process, and show the result.
+
+    Nothing is secret here. Of a bundle that is one function, the same in the clear stands beside it, and how
+    far the largest number inside is from overflowing, over the tables and over the declared bounds.
+    """
+    bundle = load(located(source))
+    words = read_file(params).value
+    tables = read_tables(bundle.program, words, _tables(table), id_column)
+    tried = attempt(bundle, words, tables, protocol or bundle.manifest.protocols[0])
+    _print_json(_trial_json(tried)) if as_json else _print_trial(tried)
+
+
+@algorithm_app.command()
 def show(
     which: Annotated[str, typer.Argument(help="A digest, a name, or a bundle's folder.")],
     directory: Dir,
@@ -298,6 +343,44 @@ def revoke(
     requester = Requester.open(directory)
     requester.send(f"algorithm.revoke:{digest}", calls.revoke_algorithm(hex32(digest)))
     _tell(requester, hex32(digest), as_json=as_json)
+
+
+def _tables(given: list[str]) -> dict[str, Path]:
+    found = {}
+    for each in given:
+        name, said, file = each.partition("=")
+        if not said or not name or not file:
+            raise SettingsInvalid(f"--table {each}: give INPUT=FILE.csv")
+        found[name] = Path(file)
+    return found
+
+
+def _trial_json(tried: Trial) -> dict[str, Any]:
+    room = tried.room
+    return {
+        **tried.simulated.computation.model_dump(mode="json"),
+        "result": tried.simulated.result,
+        "plain": tried.plain,
+        "largest_number": room and {"is": room.largest, "by": room.operation, "fits": room.limit},
+    }
+
+
+def _print_trial(tried: Trial) -> None:
+    how = tried.simulated.computation
+    _say(f"{how.protocol}, {how.field} with {how.fraction_bits} fraction bits; {tried.simulated.rows} rows")
+    if tried.plain is None:
+        for name, value in tried.simulated.result.items():
+            for shown in _shown(name, value):
+                Console().print(shown)
+        return
+    rows = [
+        {"output": name, "joint": value, "in the clear": tried.plain[name]}
+        for name, value in tried.simulated.result.items()
+    ]
+    Console().print(_rows_table("simulated", rows))
+    if (room := tried.room) is not None:
+        left = f"{room.largest:.3g} ({room.operation}); up to {room.limit:.3g} fits"
+        _say(f"largest number inside, here and at the declared bounds: {left}")
 
 
 def _digest(directory: Path, which: str) -> Hex32:
@@ -476,25 +559,32 @@ def _result_json(found: Result) -> dict[str, Any]:
 
 def _print_result(found: Result) -> None:
     for name, value in found.value.items():
-        Console().print(_shown(name, value))
+        for shown in _shown(name, value):
+            Console().print(shown)
     _say(f"every output matches the chain: {found.digest}")
 
 
-def _shown(name: str, value: Any) -> Table | str:
-    """A list of alike objects as a table, a matrix as one, the rest as a line."""
+def _shown(name: str, value: Any) -> Iterator[Table | str]:
+    """A list of alike objects as a table, a matrix as one, other objects part by part, the rest as a line."""
     if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-        return _rows_table(name, [_flat(each) for each in value])
-    if isinstance(value, dict) and {"columns", "matrix"} <= set(value):
+        yield _rows_table(name, [_flat(each) for each in value])
+    elif isinstance(value, dict) and {"columns", "matrix"} <= set(value):
         rows = [
             {"": column, **dict(zip(value["columns"], row, strict=True))}
             for column, row in zip(value["columns"], value["matrix"], strict=True)
         ]
-        return _rows_table(name, rows)
-    return f"{escape(name)}: {escape(json.dumps(value))}"
+        yield _rows_table(name, rows)
+    elif isinstance(value, dict):
+        for part, each in value.items():
+            yield from _shown(f"{name} {part}", each)
+    else:
+        yield f"{escape(name)}: {escape(json.dumps(value))}"
 
 
 def _rows_table(name: str, rows: list[dict[str, Any]]) -> Table:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    # what is suppressed in one row has parts in others: it needs no column of its own
+    columns = [key for key in keys if not any(each.startswith(f"{key} ") for each in keys)]
     table = Table(*(escape(each) for each in columns), title=escape(name))
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))

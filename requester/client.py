@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import create_engine
 
+from sealtrace.algorithms.disclosure import Learns, disclosure
 from sealtrace.algorithms.opening import EngineMissing, open_result
 from sealtrace.algorithms.shares import BadShare
 from sealtrace.contracts import calls
@@ -34,7 +35,6 @@ from sealtrace.protocol.spec import TaskSpec, purpose_hash
 from sealtrace.protocol.statements import Signed, Statement, sign
 from sealtrace.requester import drafts, results, task_files
 from sealtrace.requester.directory import Directory, Keys, Settings
-from sealtrace.requester.disclosure import Learns, disclosure
 from sealtrace.requester.errors import (
     ResultMissing,
     ResultTampered,
@@ -48,6 +48,7 @@ from sealtrace.requester.ports import Accepted, Chain, Delivered, Scheduler, Sen
 from sealtrace.requester.progress import Progress, ending_of, progress, why_no_result
 from sealtrace.requester.results import Result
 from sealtrace.requester.scheduler_api import HttpScheduler
+from sealtrace.requester.step_checks import check_steps
 from sealtrace.requester.task_files import Located
 
 __all__ = ["EngineMissing", "Plan", "Progress", "Requester", "Result", "Waiting"]
@@ -134,7 +135,8 @@ class Requester:
     def plan(self, task: Path | Mapping[str, Any]) -> Plan:
         """Everything about a task before it is submitted. Nothing is kept and nothing sent to the chain.
 
-        Protocols that the task leaves open are chosen by the scheduler.
+        Protocols that the task leaves open are chosen by the scheduler. Steps' parameters are held to what
+        their algorithms take.
 
         Raises:
             SpecInvalid, GrantNotFound: the task is wrong, or nobody allows it.
@@ -146,7 +148,8 @@ class Requester:
         if _is_draft(draft) and not drafts.settled(draft):
             draft, warnings = self._planned(draft)
         spec = drafts.specification(draft, located)
-        learns = tuple(disclosure(spec, self.algorithms.bundle))
+        warnings = (*warnings, *check_steps(spec, located, self.algorithms))
+        learns = tuple(disclosure(spec, self.algorithms.manifest))
         return Plan(spec, self.chain.task_id(spec.terms()), warnings, learns)
 
     def grants(self) -> list[Grant]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load, shipped
+from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, Manifest, load, shipped
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.requester.drafts import KnownAlgorithm, is_hex32
@@ -39,6 +39,11 @@ class KnownAlgorithms:
         if digest not in self.bundles:
             raise AlgorithmUnknownHere(digest)
         return self.bundles[digest]
+
+    def manifest(self, digest: Hex32) -> Manifest | None:
+        """The manifest of the bundle with ``digest``, if it is on this machine."""
+        found = self.bundles.get(digest)
+        return found.manifest if found else None
 
     def find(self, name: str) -> KnownAlgorithm:
         """The bundle called ``name``, or with that digest; of several called so, the one added last.

@@ -120,11 +120,22 @@ class Task(BaseModel):
     seen_at: int
 
 
+class Learns(BaseModel):
+    """What one role learns from one step, in the words of the algorithm's manifest."""
+
+    step: str
+    algorithm: str
+    protocol: str
+    role: str
+    what: str
+
+
 class TaskWhole(Task):
-    """A task with its standing on the chain, its specification, and its records: the timeline."""
+    """A task with its standing on the chain, its specification, who learns what, and its records."""
 
     on_chain: dict[str, Any] | None
     spec: dict[str, Any] | None
+    learns: list[Learns]
     evidence: list[dict[str, Any]]
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from sealtrace.node.engines.errors import BadInput
 
-Kind = Literal["category", "number"]
+Kind = Literal["category", "number", "nullable_category", "nullable_number"]
 MAX_CELL = 64 << 10
 MAX_COLUMNS = 16_384
 
@@ -70,13 +70,18 @@ def check_table(path: Path, columns: Sequence[str], id_column: str) -> TableFact
 def load_table(path: Path, columns: Sequence[tuple[str, Kind]], id_column: str) -> Table:
     """Read the ids and ``columns`` (name and kind) of a CSV file into memory.
 
+    An empty cell of a nullable column is NaN, or an empty text.
+
     Raises:
         BadInput: as :func:`check_table`, and ``not_a_number``, ``not_finite``, ``empty_cell``.
     """
     kinds = dict(columns)
     if len(kinds) != len(set(columns)):
-        raise BadInput("column_kind", "a column is asked for both as number and as category")
-    table = Table([], {n: array("d") if k == "number" else [] for n, k in kinds.items()})
+        raise BadInput(
+            "column_kind",
+            "a column is asked for in two ways: as number and as category, or with nulls and without",
+        )
+    table = Table([], {n: array("d") if k.endswith("number") else [] for n, k in kinds.items()})
     with _rows(path) as (header, rows):
         id_at, *places = _places(header, [id_column, *kinds])
         readers = [
@@ -142,7 +147,7 @@ def _places(header: list[str], names: Sequence[str]) -> list[int]:
 def _reader(
     kind: Kind, column: list[str] | array[float]
 ) -> tuple[Callable[[str, str, int], Any], Callable[[Any], None]]:
-    return (_number if kind == "number" else _text), column.append
+    return _READERS[kind], column.append
 
 
 def _id(cell: str, number: int) -> str:
@@ -165,6 +170,22 @@ def _number(cell: str, name: str, number: int) -> float:
     if not math.isfinite(value):
         raise BadInput("not_finite", f"column {name!r}, row {number}")
     return value
+
+
+def _text_or_null(cell: str, _name: str, _number: int) -> str:
+    return cell
+
+
+def _number_or_null(cell: str, name: str, number: int) -> float:
+    return _number(cell, name, number) if cell else math.nan
+
+
+_READERS: dict[Kind, Callable[[str, str, int], Any]] = {
+    "category": _text,
+    "number": _number,
+    "nullable_category": _text_or_null,
+    "nullable_number": _number_or_null,
+}
 
 
 def _take(column: list[str] | array[float], order: Sequence[int]) -> list[str] | array[float]:

@@ -36,7 +36,7 @@ def test_the_joint_result_is_the_plain_result(told):
     (opened,) = (line for line in lines if "difference" in line)
     assert opened["difference"] < 1e-6
     assert opened["joint"]["rows"] == opened["plain"]["rows"] > 600
-    assert len(opened["joint"]["correlation"]["columns"]) == 5
+    assert len(opened["joint"]["linked"]["columns"]) == 5
 
 
 def test_each_refusal_is_recorded_on_chain_with_its_reason(told):
@@ -86,7 +86,7 @@ def test_no_share_and_no_result_lies_open_on_any_disk(told):
     """A mean that only the opened result holds must not be found outside what the lab was shown."""
     lines, directory = told
     (opened,) = (line for line in lines if "difference" in line)
-    mean = opened["joint"]["groups"][0]["means"]["bank.credit_amount"]
+    mean = opened["joint"]["by_employment"][0]["amount"]["mean"]
     for path in directory.rglob("*"):
         if path.is_file() and path.stat().st_size < 64 << 20:
             assert str(mean).encode() not in path.read_bytes(), path

@@ -24,7 +24,7 @@ from sealtrace.node.operations import Operations, TokenRole
 from sealtrace.node.ports import Done, Reverted
 from sealtrace.node.settings import ChainSection, Settings
 from sealtrace.node.wiring import Node
-from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import Address, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import BlockRef, Checkpoint, GrantStatus
@@ -296,11 +296,27 @@ def test_tasks_are_listed_shown_approved_and_stopped(client, operator, reader, w
     whole = client.get(f"/v1/tasks/{world.task}", headers=reader).json()
     assert whole["on_chain"]["state"] == "authorized"
     assert whole["spec"]["purpose"] == "credit study"
+    assert [each["role"] for each in whole["learns"]] == [
+        "anybody"
+    ]  # the bundle is not here, and that is said
+    assert "unknown" in whole["learns"][0]["what"]
     assert client.post(f"/v1/tasks/{world.task}/approve", headers=operator).json()["approval"] == "given"
     world.ledger.state = TaskState.RUNNING
     assert client.post(f"/v1/tasks/{world.task}/stop", headers=operator).status_code == 202
     assert node.acts.sent == ["stop"]
     assert world.store.task(world.task).stop_wanted
+
+
+def test_an_owner_sees_who_learns_what_in_the_words_of_the_bundle_it_holds(client, operator, reader, world):
+    bundle = load(shipped()["psi"])
+    client.post("/v1/algorithms", json={"path": str(bundle.folder)}, headers=operator)
+    spec = json.loads(world.store.task(world.task).spec)
+    for step in spec["steps"]:
+        step |= {"algorithm": bundle.digest, "engine": "psi", "protocol": "RR22"}
+    world.store.introduce(world.task, canonical(spec).decode(), "[]")
+    said = client.get(f"/v1/tasks/{world.task}", headers=reader).json()["learns"]
+    assert {each["role"]: each["what"] for each in said}["requester"] == bundle.manifest.learns["requester"]
+    assert not any("ECDH" in each["role"] for each in said)
 
 
 def test_a_task_that_is_unknown_or_over_is_named(client, operator, world):

@@ -139,6 +139,15 @@ def bundles(tmp_path):
     return BundleStore(tmp_path / "bundles")
 
 
+def test_what_a_bundle_discloses_is_read_from_intact_bytes_only(bundles):
+    held = bundles.add(shipped()["psi"])
+    assert "party" in bundles.manifest(held.digest).learns
+    manifest = bundles.verified(held.digest) / "manifest.json"
+    manifest.chmod(0o600)
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    assert bundles.manifest(held.digest) is None
+
+
 def test_a_bundle_is_held_under_its_digest_and_hashed_again_for_every_run(bundles):
     held = bundles.add(shipped()["psi"])
     folder = bundles.verified(held.digest)

@@ -42,6 +42,25 @@ def test_who_runs_no_engine_needs_none():
     assert done.returncode == 0, done.stderr
 
 
+CHECKED = """
+from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.algorithms.checking import check_params
+params = {
+    "min_group": 2,
+    "columns": {"x": {"input": "a", "kind": "number"}},
+    "requests": {"s": {"measure": "summary", "of": "x", "statistics": ["mean"]}},
+}
+check_params(load(shipped()["statistics"]), params, {"a": ["x"]})
+"""
+
+
+def test_who_only_asks_for_statistics_checks_them_without_an_engine():
+    script = WITHOUT + CHECKED
+    arguments = [sys.executable, "-c", script, ",".join(ENGINES)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_missing_engine_would_be_noticed():
     done = imported_without(["httpx"], "auditor.cli")
     assert "No module named 'httpx'" in done.stderr

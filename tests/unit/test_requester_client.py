@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import sys
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from sealtrace.requester.errors import (
     SchedulerMisbehaved,
     SchedulerRefused,
     SchedulerUnreachable,
+    SpecInvalid,
     TaskCancelled,
     TaskExpired,
     TaskFailed,
@@ -249,6 +251,58 @@ def test_a_plan_says_who_learns_what(world):
     assert all(each.step == "align" and each.protocol == "ECDH" for each in learns)
     assert any("ECDH" in each.role for each in learns)
     assert not any("RR22" in each.role for each in learns)
+
+
+def statistics_words(**requests):
+    """A task file over one step of joint statistics, with the columns that its inputs name."""
+    task = words()
+    task["inputs"]["p0"]["columns"] = ["amount"]
+    task["steps"]["align"]["protocol"] = "ECDH"
+    task["steps"]["stats"] = {
+        "algorithm": "statistics",
+        "protocol": "ABY3",
+        "grants": {f"p{i}": h(2000 + i) for i in range(3)},
+        "params": {
+            "min_group": 5,
+            "columns": {"amount": {"input": "p0", "kind": "number"}},
+            "requests": {"means": {"measure": "summary", "of": "amount", "statistics": ["mean"]}, **requests},
+        },
+    }
+    return task
+
+
+def planned_from_file(world, task):
+    file = world.folder / "task.yaml"
+    file.write_text(json.dumps(task, indent=1))
+    return world.requester.plan(file)
+
+
+def test_parameters_that_the_algorithm_takes_pass(world):
+    assert "not checked" not in str(planned_from_file(world, statistics_words()).warnings)
+
+
+def test_parameters_that_the_algorithm_does_not_take_are_refused_with_their_line(world):
+    wrong = {"measure": "summary", "of": "amuont", "statistics": ["mean"]}
+    with pytest.raises(SpecInvalid) as refused:
+        planned_from_file(world, statistics_words(more=wrong))
+    line = (world.folder / "task.yaml").read_text().splitlines()[refused.value.line - 1]
+    assert '"of": "amuont"' in line
+    assert "steps.stats.params.requests.more.of: there is no column 'amuont'" in str(refused.value)
+    assert world.chain.tasks == {}
+
+
+def test_a_column_that_the_input_does_not_name_is_refused(world):
+    task = statistics_words()
+    task["inputs"]["p0"]["columns"] = ["age"]
+    with pytest.raises(SpecInvalid, match="input p0 does not name the column 'amount'"):
+        planned_from_file(world, task)
+
+
+def test_parameters_of_an_algorithm_that_is_not_here_are_said_to_be_unchecked(world):
+    task = statistics_words()
+    task["steps"]["stats"] |= {"algorithm": h(77), "engine": "mpc"}
+    warned = planned_from_file(world, task).warnings
+    assert any("step stats: its parameters were not checked here" in each for each in warned)
 
 
 def test_a_plan_that_changes_what_was_asked_is_not_believed(world):

@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sealtrace.algorithms.bundles import Bundle
+from sealtrace.algorithms.bundles import Manifest
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.spec import TaskSpec
-from sealtrace.requester.errors import AlgorithmUnknownHere
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,11 @@ class Learns:
     what: str
 
 
-def disclosure(spec: TaskSpec, find: Callable[[Hex32], Bundle]) -> Iterator[Learns]:
+def disclosure(spec: TaskSpec, find: Callable[[Hex32], Manifest | None]) -> Iterator[Learns]:
     """Who learns what in each step; a bundle that is not here is said to be unknown, never passed over."""
     for step in spec.steps:
-        try:
-            manifest = find(step.algorithm).manifest
-        except AlgorithmUnknownHere:
+        manifest = find(step.algorithm)
+        if manifest is None:
             unknown = "unknown: the bundle is not on this machine, ask its provider"
             yield Learns(step.id, step.algorithm, step.protocol, "anybody", unknown)
             continue

@@ -1,0 +1,46 @@
+"""Steps held to what their algorithms take, before anything is asked of anybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sealtrace.algorithms.checking import ParamsRefused, check_params
+from sealtrace.protocol.bundle import BadBundle
+from sealtrace.protocol.spec import TaskSpec
+from sealtrace.requester.errors import AlgorithmUnknownHere, SpecInvalid
+from sealtrace.requester.known_algorithms import KnownAlgorithms
+from sealtrace.requester.task_files import Located, Place
+
+_LED_BY_PLACE = re.compile(r"([a-z_][\w-]*(?:\.[\w-]+)*): (.*)", re.DOTALL)
+
+
+def check_steps(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> list[str]:
+    """Return a warning for each step whose parameters could not be checked here.
+
+    Raises:
+        SpecInvalid: an algorithm does not take a step's parameters; with the line.
+    """
+    return list(_checked(spec, located, algorithms))
+
+
+def _checked(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> Iterator[str]:
+    columns = {each.name: each.columns for each in spec.inputs}
+    for step in spec.steps:
+        if step.engine != "mpc":
+            continue
+        try:
+            bundle = algorithms.bundle(step.algorithm)
+            check_params(bundle, step.params, {name: columns[name] for name in step.inputs})
+        except ParamsRefused as refused:
+            raise _pointing(located, step.id, str(refused)) from refused
+        except (AlgorithmUnknownHere, BadBundle) as error:
+            yield f"step {step.id}: its parameters were not checked here: {error}"
+
+
+def _pointing(located: Located, step: str, why: str) -> SpecInvalid:
+    """Where an algorithm's words begin with a place in its parameters, the error points there."""
+    place: Place = ("steps", step, "params")
+    if led := _LED_BY_PLACE.fullmatch(why):
+        return located.wrong((*place, *led[1].split(".")), led[2])
+    return located.wrong(place, why)
