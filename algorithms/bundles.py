@@ -65,6 +65,12 @@ class Manifest(_Document):
     outputs: dict[str, Any]
     learns: dict[str, str]
 
+    @property
+    def results(self) -> tuple[str, ...]:
+        """What a PSI bundle gives the requester: a grant for the bundle allows these and nothing else."""
+        found = self.params.get("properties", {}).get("result", {}).get("enum", [])
+        return tuple(each for each in found if isinstance(each, str))
+
 
 @dataclass(frozen=True)
 class ColumnUse:

@@ -241,7 +241,7 @@ class FakeEngine:
     def why_unable(self, spec: TaskSpec) -> Denial | None:
         return self.unable
 
-    def check(self, own: Any) -> str | None:
+    def check(self, own: Any, spec: Any) -> str | None:
         return self.bad_table
 
     def run(self, plan: Any, stop: threading.Event) -> Ran:
@@ -405,6 +405,7 @@ class World:
             evidence=Mortal(self.log(), fuse),
             holdings=Holdings(self.store, self.vault, self.bundles, Mortal(self.engine, fuse)),
             jobs=lambda task: self.folder / "jobs" / task[2:],
+            received=lambda task: self.folder / "received" / f"{task[2:]}.csv",
             limits=Limits(wait_for_others_s=5, poll_s=1),
             longest_run_s=600,
             clock=lambda: self.now,
