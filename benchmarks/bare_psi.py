@@ -1,8 +1,8 @@
 """One party of an alignment on SPU alone: ``python bare_psi.py RANK PORTS PROTOCOL TABLE FOLDER``.
 
 Prints the number of common rows, and how long the link took to connect: a direct link that finds its peer
-not listening yet loses seconds, at random, and a baseline should be the best there could be. The parties therefore
-wait for each other before they connect. Nothing but SPU is imported, and nothing is checked.
+not listening yet loses seconds, at random, and a baseline should be the best there could be. The parties wait
+for each other before they connect. Nothing but SPU is imported, and nothing is checked.
 """
 
 from __future__ import annotations

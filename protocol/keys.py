@@ -135,10 +135,18 @@ def encode_key(parts: Sequence[str]) -> bytes:
 
     So ("ab", "c") and ("a", "bc") differ.
     """
+    if len(parts) == 1:
+        only = parts[0].encode()
+        return len(only).to_bytes(4, "big") + only
     encoded = [part.encode() for part in parts]
     return b"".join([piece for each in encoded for piece in (len(each).to_bytes(4, "big"), each)])
 
 
-def token(task: str, key: bytes) -> bytes:
-    """Return what stands for an encoded key in this task's alignment: 128 bits of SHA-256."""
-    return hashlib.sha256(b"sealtrace.psi.key.2\0" + task.encode() + b"\0" + key).digest()[:TOKEN_BYTES]
+def tokens_of(task: str) -> Callable[[bytes], bytes]:
+    """Return the function that gives what stands for an encoded key in this task: 128 bits of SHA-256."""
+    prefix, sha256 = b"sealtrace.psi.key.1\0" + task.encode() + b"\0", hashlib.sha256
+
+    def token(key: bytes) -> bytes:
+        return sha256(prefix + key).digest()[:TOKEN_BYTES]
+
+    return token

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sealtrace.node.engines.errors import BadInput
 from sealtrace.node.engines.tables import places, table_rows
 from sealtrace.protocol.alignment import Alignment, read_alignment
-from sealtrace.protocol.keys import TOKEN_BYTES, UnfitKey, encode_key, rewriter, token
+from sealtrace.protocol.keys import TOKEN_BYTES, UnfitKey, encode_key, rewriter, tokens_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,9 +144,9 @@ def read_keys(path: Path, rule: KeyRule, task: str, columns: Sequence[str] = ())
     found = bytearray()
     with table_rows(path) as (header, rows):
         places(header, columns)
-        read = key_reader(rule, header)
+        read, token = key_reader(rule, header), tokens_of(task)
         for number, row in rows:
-            found += token(task, encode_key(read(row, number)))
+            found += token(encode_key(read(row, number)))
     if not found:
         raise BadInput("empty_file", f"{path.name} has no rows below its header")
     tokens = np.frombuffer(found, dtype=TOKENS)
@@ -169,7 +169,11 @@ def key_reader(rule: KeyRule, header: list[str]) -> Callable[[list[str], int], K
     def read(row: list[str], number: int) -> Key:
         return tuple([_cell(row[at], name, number, rewrite) for at, name, rewrite in parts])
 
-    return read
+    def read_one(row: list[str], number: int) -> Key:
+        return (row[at] if row[at] and rewrite is None else _cell(row[at], name, number, rewrite),)
+
+    at, name, rewrite = parts[0]
+    return read_one if len(parts) == 1 else read
 
 
 def _cell(cell: str, name: str, number: int, rewrite: Callable[[str], str] | None) -> str:

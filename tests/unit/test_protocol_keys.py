@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealtrace.protocol.alignment import BadAlignment, contradictions, read_alignment
-from sealtrace.protocol.keys import RULES, UnfitKey, UnknownRule, encode_key, rewriter, token
+from sealtrace.protocol.keys import RULES, UnfitKey, UnknownRule, encode_key, rewriter, tokens_of
 
 ALIKE = [
     ("trim", ["  a b ", "a b"], "a b"),
@@ -78,8 +78,8 @@ def test_a_boundary_between_columns_is_part_of_the_key():
 
 
 def test_a_key_stands_under_another_name_in_every_task():
-    assert token("0x1", b"x") != token("0x2", b"x")
-    assert len(token("0x1", b"x")) == 16
+    assert tokens_of("0x1")(b"x") != tokens_of("0x2")(b"x")
+    assert len(tokens_of("0x1")(b"x")) == 16
 
 
 MALFORMED = [
