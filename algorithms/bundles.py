@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sealtrace.algorithms.importing import import_member
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle, Member, PackedBundle, pack
 from sealtrace.protocol.canonical import NotCanonical, parse
 from sealtrace.protocol.identifiers import Hex32
@@ -44,7 +44,7 @@ class _Document(BaseModel):
 
 
 class Arithmetic(_Document):
-    """How an MPC program's numbers are held: ring and fraction bits."""
+    """How an MPC program's numbers are held, where the program does not choose: ring and fraction bits."""
 
     field: Literal["FM64", "FM128"]
     fraction_bits: Annotated[int, Field(ge=8, le=60)]
@@ -72,39 +72,45 @@ class Manifest(_Document):
         return tuple(each for each in found if isinstance(each, str))
 
 
-@dataclass(frozen=True)
-class ColumnUse:
-    """One column that a program reads of one input."""
-
-    name: str
-    kind: Literal["category", "number"]
-
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """One secret array: its name, the input whose owner makes it, and its shape (public)."""
-
-    name: str
-    input: str
-    shape: tuple[int, ...]
-
-
 class Program(Protocol):
-    """What an MPC bundle's entry module defines. All but ``prepare``'s table is public."""
+    """What an MPC bundle's entry module defines. All but ``prepare``'s table is public.
+
+    ``held`` is the number of rows of each of the step's inputs, ``rows`` what they make jointly.
+    """
 
     def check(self, params: Mapping[str, Any], inputs: Sequence[str]) -> None:
         """Refuse parameters that make no sense, by ``ValueError`` in words."""
 
     def columns(self, params: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:
-        """Return (column, "category" or "number") of what is read of input ``name``."""
+        """Return (column, kind) of what is read of input ``name``.
 
-    def arrays(self, params: Mapping[str, Any], rows: int) -> Sequence[tuple[str, str, tuple[int, ...]]]:
-        """Return (array, input, shape) of every secret array, in the order of the arguments."""
+        Kinds are ``category`` and ``number``, and with ``nullable_`` before them where cells may be empty:
+        such a number is NaN then, such a category an empty text.
+        """
 
-    def prepare(self, params: Mapping[str, Any], name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn one owner's columns into its arrays, locally and in the clear."""
+    def rows(self, params: Mapping[str, Any], held: Mapping[str, int]) -> int:
+        """Return the joint number of rows; refuse inputs that do not fit together by ``ValueError``."""
 
-    def program(self, params: Mapping[str, Any], rows: int) -> Callable[..., Any]:
+    def arithmetic(self, params: Mapping[str, Any], rows: int) -> tuple[str, int]:
+        """Return field and fraction bits for so many rows; refuse by ``ValueError`` what would not fit."""
+
+    def arrays(
+        self, params: Mapping[str, Any], held: Mapping[str, int]
+    ) -> Sequence[tuple[str, str, tuple[int, ...], str]]:
+        """Return (array, input, shape, type) of every secret array, in the order of the arguments.
+
+        Types are ``int64`` and ``float64``.
+        """
+
+    def prepare(
+        self, params: Mapping[str, Any], name: str, table: Mapping[str, Any], held: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Turn one owner's columns into its arrays, locally and in the clear.
+
+        Refuses values by ``ValueError``; an attribute ``reason`` is the rule's name.
+        """
+
+    def program(self, params: Mapping[str, Any], held: Mapping[str, int]) -> Callable[..., Any]:
         """Return the joint function of all arrays, to be compiled."""
 
     def outputs(self, params: Mapping[str, Any]) -> Sequence[str]:
@@ -112,9 +118,6 @@ class Program(Protocol):
 
     def finish(self, params: Mapping[str, Any], rows: int, opened: Mapping[str, Any]) -> dict[str, Any]:
         """Name and scale the opened outputs for the requester."""
-
-    def plaintext(self, frame: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-        """Compute the same in the clear, for comparison."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class Bundle:
 
     @cached_property
     def program(self) -> Program:
-        """The entry module, executed from the digested bytes.
+        """The entry module, executed from the digested bytes, as are the modules that it imports.
 
         Raises:
             BadBundle: the bundle has no entry, or it does not load.
@@ -141,14 +144,10 @@ class Bundle:
         entry = self.manifest.entry
         if entry is None or entry not in self.members:
             raise BadBundle(f"bundle {self.manifest.name} has no program to run")
-        module = ModuleType(f"sealtrace_bundle_{self.manifest.name.replace('-', '_')}")
-        module.__dict__["__file__"] = f"{self.manifest.name}/{entry}"
         try:
-            code = compile(self.members[entry], module.__dict__["__file__"], "exec")
-            exec(code, module.__dict__)  # noqa: S102 - the digest of these bytes was checked
+            return cast(Program, import_member(self.digest, self.manifest.name, self.members, entry))
         except Exception as error:
             raise BadBundle(f"bundle {self.manifest.name} does not load: {error}") from error
-        return cast(Program, module)
 
 
 def load(folder: Path, *, expected: Hex32 | None = None) -> Bundle:

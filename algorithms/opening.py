@@ -7,6 +7,7 @@ from typing import Any
 
 from sealtrace.algorithms.alignments import aligned
 from sealtrace.algorithms.bundles import Bundle
+from sealtrace.algorithms.compiling import engine_config
 from sealtrace.algorithms.shares import BadShare, Header, ResultShare, SecretValue, decode_share
 
 
@@ -60,12 +61,7 @@ def _reconstruct(parts: Sequence[ResultShare]) -> dict[str, Any]:
     how = header.computation
     if how is None:
         raise BadShare("the shares do not say how they were made")
-    config = spu.RuntimeConfig(
-        protocol=spu.parse_protocol_kind(how.protocol),
-        field=spu.parse_field_type(how.field),
-        fxp_fraction_bits=how.fraction_bits,
-    )
-    io = spu.Io(header.world, config)
+    io = spu.Io(header.world, engine_config(how))
 
     def share(value: SecretValue) -> Any:
         made = libspu.Share()

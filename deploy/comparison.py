@@ -37,29 +37,43 @@ def numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def pooled(rows: Sequence[Mapping[str, str]], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The statistics of the bundle ``statistics`` over one plain table, by the standard library alone.
+    """Means by one key, and correlations, over one plain table, by the standard library alone.
 
     Nothing of the bundle's own code is used: what agrees was computed twice.
     """
-    group = params["group"]
-    held = {category: [r for r in rows if r[group["column"]] == category] for category in group["categories"]}
-    groups = [_group(category, held[category], params) for category in group["categories"]]
-    columns = params.get("correlation", [])
-    values = [[float(row[each["column"]]) for row in rows] for each in columns]
-    matrix = [[statistics.correlation(one, other) for other in values] for one in values]
-    correlation = {"columns": [_name(each) for each in columns], "matrix": matrix}
-    return {"rows": len(rows), "groups": groups, "correlation": correlation}
+    columns, least = params["columns"], params["min_group"]
+    values = {name: [_value(row, each) for row in rows] for name, each in columns.items()}
+    found: dict[str, Any] = {"rows": len(rows)}
+    for name, request in params["requests"].items():
+        found[name] = (
+            _correlation(values, request) if "by" not in request else _means(values, columns, request, least)
+        )
+    return found
 
 
-def _group(category: str, rows: Sequence[Mapping[str, str]], params: Mapping[str, Any]) -> dict[str, Any]:
-    if len(rows) < params["min_group"]:
-        return {"category": category, "count": 0, "suppressed": True}
-    means = {_name(c): statistics.fmean(float(r[c["column"]]) for r in rows) for c in params["means"]}
-    rates = {
-        _name(c): statistics.fmean(r[c["column"]] == c["positive"] for r in rows) for c in params["rates"]
-    }
-    return {"category": category, "count": len(rows), "suppressed": False, "means": means, "rates": rates}
+def _value(row: Mapping[str, str], column: Mapping[str, Any]) -> Any:
+    cell = row[column["column"]]
+    if column["kind"] == "indicator":
+        return float(cell == column["positive"])
+    return float(cell) if column["kind"] == "number" else cell
 
 
-def _name(column: Mapping[str, Any]) -> str:
-    return f"{column['input']}.{column['column']}"
+def _correlation(values: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    names = request["of"]
+    matrix = [[statistics.correlation(values[one], values[other]) for other in names] for one in names]
+    return {"columns": names, "matrix": matrix}
+
+
+def _means(
+    values: Mapping[str, Any], columns: Mapping[str, Any], request: Mapping[str, Any], least: int
+) -> list[dict[str, Any]]:
+    (key,) = request["by"]
+    found = []
+    for category in columns[key]["categories"]:
+        places = [at for at, value in enumerate(values[key]) if value == category]
+        shown = len(places) >= least
+        group: dict[str, Any] = {"by": {key: category}, "count": len(places) if shown else None}
+        for name in request["of"]:
+            group[name] = {"mean": statistics.fmean(values[name][at] for at in places)} if shown else None
+        found.append({**group, "suppressed": not shown})
+    return found

@@ -38,16 +38,16 @@ from sealtrace.requester.progress import Progress
 PURPOSE, REHEARSAL = "credit risk study", "rehearsal of refusals"
 USES, DAYS, MIN_GROUP = 3, 1, 30
 TASK_SECONDS = 300.0
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 ALGORITHMS = ("psi", "statistics")
 PROTECTIONS = ("PSI_RR22", "MPC_ABY3")
-NUMERIC = (
-    ("bank", "credit_amount"),
-    ("bank", "duration_in_month"),
-    ("registry", "age_in_years"),
-    ("registry", "present_residence_since"),
-    ("carrier", "number_of_existing_credits_at_this_bank"),
-)
+NUMERIC = {
+    "amount": ("bank", "credit_amount"),
+    "months": ("bank", "duration_in_month"),
+    "age": ("registry", "age_in_years"),
+    "residence": ("registry", "present_residence_since"),
+    "credits": ("carrier", "number_of_existing_credits_at_this_bank"),
+}
 
 
 class StoryFailed(RuntimeError):
@@ -322,14 +322,28 @@ def words(story: Story, purpose: str, *, statistics: bool = False) -> dict[str, 
 
 
 def _parameters(story: Story) -> dict[str, Any]:
-    group = "present_employment_since"
-    return {
-        "group": {"input": "registry", "column": group, "categories": samples.categories(story.rows, group)},
-        "means": [{"input": "bank", "column": "credit_amount", "scale": 4096}],
-        "rates": [{"input": "bank", "column": "creditability", "positive": "bad"}],
-        "correlation": [{"input": name, "column": column} for name, column in NUMERIC],
-        "min_group": MIN_GROUP,
+    employed = {"input": "registry", "column": "present_employment_since", "kind": "category"}
+    categories = samples.categories(story.rows, employed["column"])
+    columns: dict[str, Any] = {
+        "employed": {**employed, "categories": categories},
+        "defaulted": {"input": "bank", "column": "creditability", "kind": "indicator", "positive": "bad"},
     }
+    for name, (owner, column) in NUMERIC.items():
+        columns[name] = {"input": owner, "column": column, "kind": "number"}
+    columns["amount"] |= {
+        "low": 0,
+        "high": 20_000,
+    }  # the others' owners choose a scale and tell the lab alone
+    requests = {
+        "by_employment": {
+            "measure": "summary",
+            "of": ["amount", "defaulted"],
+            "by": ["employed"],
+            "statistics": ["mean"],
+        },
+        "linked": {"measure": "correlation", "of": list(NUMERIC)},
+    }
+    return {"min_group": MIN_GROUP, "columns": columns, "requests": requests}
 
 
 def submit(story: Story, requester: Requester, what: str | None, task: Mapping[str, Any]) -> Hex32:
@@ -360,8 +374,8 @@ def _show(story: Story, joint: Mapping[str, Any], plain: Mapping[str, Any]) -> N
     table = Table(title="by employment class: joint | plain", title_justify="left", box=None)
     for column in ("employed", "applicants", "default rate", "mean credit amount"):
         table.add_column(column, justify="left" if column == "employed" else "right")
-    for one, other in zip(joint["groups"], plain["groups"], strict=True):
-        table.add_row(one["category"], *_cells(one, other))
+    for one, other in zip(joint["by_employment"], plain["by_employment"], strict=True):
+        table.add_row(one["by"]["employed"], *_cells(one, other))
     story.narrator.show(table)
     story.narrator.show(_correlations(joint, plain))
 
@@ -369,11 +383,10 @@ def _show(story: Story, joint: Mapping[str, Any], plain: Mapping[str, Any]) -> N
 def _cells(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     if one["suppressed"]:
         return ["too few", "", ""]
-    rate, mean = "bank.creditability", "bank.credit_amount"
     return [
         f"{one['count']} | {other['count']}",
-        f"{one['rates'][rate]:.4f} | {other['rates'][rate]:.4f}",
-        f"{one['means'][mean]:.2f} | {other['means'][mean]:.2f}",
+        f"{one['defaulted']['mean']:.4f} | {other['defaulted']['mean']:.4f}",
+        f"{one['amount']['mean']:.2f} | {other['amount']['mean']:.2f}",
     ]
 
 
@@ -381,14 +394,11 @@ def _correlations(joint: Mapping[str, Any], plain: Mapping[str, Any]) -> Table:
     table = Table(title="correlation: joint | plain", title_justify="left", box=None)
     table.add_column("columns, each pair at the parties named")
     table.add_column("coefficient", justify="right")
-    names, one, other = (
-        joint["correlation"]["columns"],
-        joint["correlation"]["matrix"],
-        plain["correlation"]["matrix"],
-    )
-    for i, j in combinations(range(len(names)), 2):
-        if names[i].split(".")[0] != names[j].split(".")[0]:
-            table.add_row(f"{names[i]} × {names[j]}", f"{one[i][j]:+.4f} | {other[i][j]:+.4f}")
+    one, other = joint["linked"]["matrix"], plain["linked"]["matrix"]
+    for (i, first), (j, second) in combinations(enumerate(NUMERIC.values()), 2):
+        if first[0] != second[0]:
+            pair = f"{'.'.join(first)} × {'.'.join(second)}"
+            table.add_row(pair, f"{one[i][j]:+.4f} | {other[i][j]:+.4f}")
     return table
 
 

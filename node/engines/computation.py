@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle, Program
+from sealtrace.algorithms.compiling import arithmetic, compiled, engine_config
 from sealtrace.algorithms.shares import BadShare, Computation, SecretValue, decode_value, encode_value
 from sealtrace.node.engines.errors import BadInput, BadJob, ProgramMismatch, ProtocolViolated
 from sealtrace.node.engines.job import Job, JobStep
@@ -30,25 +31,25 @@ def compute(job: Job, step: JobStep, bundle: Bundle, control: Link, tables: Mapp
 
     Raises:
         BadInput: this party's columns do not fit the program.
+        BadJob: what is asked for does not fit so many rows.
         ProgramMismatch: the parties would run different programs.
         PeerUnreachable: a peer was silent.
     """
-    arithmetic = bundle.manifest.arithmetic
-    if arithmetic is None or step.protocol not in bundle.manifest.protocols:
+    if step.protocol not in bundle.manifest.protocols:
         raise BadJob(f"step {step.id}: the bundle does not run under {step.protocol}")
-    how = Computation(
-        protocol=step.protocol,  # type: ignore[arg-type]
-        field=arithmetic.field,
-        fraction_bits=arithmetic.fraction_bits,
-    )
-    rows = _common_rows(control, tables)
-    own = _prepare(step, bundle.program, tables)
-    executable = _compile(step, bundle.program, rows)
+    held = _row_counts(job, step, control, tables)
+    rows = _joint_rows(step, bundle.program, held)
+    try:
+        how = arithmetic(bundle, step.params, rows, step.protocol)
+        executable = compiled(bundle.program, step.params, held)
+    except ValueError as error:
+        raise BadJob(f"step {step.id}: {error}") from error
+    own = _prepare(step, bundle.program, tables, held)
     program = hashlib.sha256(executable.code).hexdigest()
     _agree(job, control, {"step": step.id, "program": program, "how": how.model_dump(mode="json")})
     link = connect(job, step.id, range(len(job.parties)), receive_ms=job.timeouts.receive_ms)
     with translated(link.parties):
-        values = _run(job, step, bundle.program, link, executable, own, rows, how)
+        values = _run(job, step, bundle.program, link, executable, own, held, how)
     link.finish()
     return Computed(values, how, program, rows)
 
@@ -71,49 +72,39 @@ def check_params(job: Job, step: JobStep, bundle: Bundle) -> None:
         raise BadJob(f"step {step.id}: {error}") from error
 
 
-def _common_rows(control: Link, tables: Mapping[str, Table]) -> int:
-    """Return how many rows all inputs have; a party without input follows the others."""
-    said = control.gather(sorted({table.rows for table in tables.values()}))
-    counts = {count for each in said for count in each}
-    if len(counts) != 1:
-        raise ProgramMismatch("the inputs do not have equally many rows; align them first")
-    return int(counts.pop())
+def _row_counts(job: Job, step: JobStep, control: Link, tables: Mapping[str, Table]) -> dict[str, int]:
+    """Return how many rows each of the step's inputs has, as its owner says, in the step's order."""
+    said = control.gather({name: table.rows for name, table in tables.items()})
+    for rank, counts in enumerate(said):
+        owned = {name for name in step.inputs if job.rank_of(name) == rank}
+        if not isinstance(counts, dict) or set(counts) != owned or not all(map(_is_count, counts.values())):
+            raise ProtocolViolated(
+                f"step {step.id}: not the row counts of its inputs", peer=job.parties[rank]
+            )
+    return {name: said[job.rank_of(name)][name] for name in step.inputs}
 
 
-def _prepare(step: JobStep, program: Program, tables: Mapping[str, Table]) -> dict[str, Any]:
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _joint_rows(step: JobStep, program: Program, held: Mapping[str, int]) -> int:
+    try:
+        return program.rows(step.params, held)
+    except ValueError as error:
+        raise ProgramMismatch(f"step {step.id}: {error}") from error
+
+
+def _prepare(
+    step: JobStep, program: Program, tables: Mapping[str, Table], held: Mapping[str, int]
+) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, table in tables.items():
         try:
-            made |= program.prepare(step.params, name, table.columns)
+            made |= program.prepare(step.params, name, table.columns, held)
         except ValueError as error:
-            raise BadInput("unfit_column", f"input {name}: {error}") from error
+            raise BadInput(getattr(error, "reason", "unfit_column"), f"input {name}: {error}") from error
     return made
-
-
-def _compile(step: JobStep, program: Program, rows: int) -> Any:
-    import jax
-    import numpy as np
-    import spu
-    from spu.utils import frontend
-
-    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-    specs = program.arrays(step.params, rows)
-    make: Any = jax.ShapeDtypeStruct
-    shapes = [make(shape, np.float64) for _, _, shape in specs]
-    try:
-        function = program.program(step.params, rows)
-    except ValueError as error:
-        raise BadJob(f"step {step.id}: {error}") from error
-    executable, _ = frontend.compile(
-        frontend.Kind.JAX,
-        function,
-        shapes,
-        {},
-        [name for name, _, _ in specs],
-        [spu.Visibility.VIS_SECRET] * len(specs),
-        lambda _outputs: list(program.outputs(step.params)),
-    )
-    return executable
 
 
 def _agree(job: Job, control: Link, mine: Mapping[str, Any]) -> None:
@@ -134,19 +125,15 @@ def _run(
     link: Link,
     executable: Any,
     own: Mapping[str, Any],
-    rows: int,
+    held: Mapping[str, int],
     how: Computation,
 ) -> tuple[SecretValue, ...]:
     import spu
 
-    config = spu.RuntimeConfig(
-        protocol=spu.parse_protocol_kind(how.protocol),
-        field=spu.parse_field_type(how.field),
-        fxp_fraction_bits=how.fraction_bits,
-    )
+    config = engine_config(how)
     runtime = spu.Runtime(link.context, config)
     io = spu.Io(len(job.parties), config)
-    owners = [(name, job.rank_of(owner)) for name, owner, _ in program.arrays(step.params, rows)]
+    owners = [(name, job.rank_of(owner)) for name, owner, *_ in program.arrays(step.params, held)]
     mine = {name: _share_out(link, io, name, own[name]) for name, rank in owners if rank == job.rank}
     for name, rank in owners:
         runtime.set_var(name, mine.pop(name) if rank == job.rank else _share_in(link, rank, name))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # where there is an engine it brings numpy along; a node with
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["category", "number"]
+Kind = Literal["category", "number", "nullable_category", "nullable_number"]
 MAX_CELL = 64 << 10
 MAX_COLUMNS = 16_384
 MAX_ROWS = 2**31 - 1
@@ -55,6 +55,8 @@ class Table:
 def load_table(path: Path, columns: Sequence[tuple[str, Kind]], rows: int) -> Table:
     """Read ``columns`` (name and kind) of a CSV file of ``rows`` rows into memory.
 
+    An empty cell of a nullable column is NaN, or an empty text.
+
     Raises:
         BadInput: as :func:`table_rows`, and ``missing_column``, ``column_kind``, ``empty_cell``,
             ``not_a_number``, ``not_finite``, ``altered`` where there are more or fewer rows.
@@ -63,10 +65,14 @@ def load_table(path: Path, columns: Sequence[tuple[str, Kind]], rows: int) -> Ta
 
     kinds = dict(columns)
     if len(kinds) != len(set(columns)):
-        raise BadInput("column_kind", "a column is asked for both as number and as category")
-    table = Table(
-        np.arange(rows, dtype=np.uint32), {n: array("d") if k == "number" else [] for n, k in kinds.items()}
-    )
+        raise BadInput(
+            "column_kind",
+            "a column is asked for in two ways: as number and as category, or with nulls and without",
+        )
+    made: dict[str, list[str] | array[float]] = {
+        n: array("d") if k.endswith("number") else [] for n, k in kinds.items()
+    }
+    table = Table(np.arange(rows, dtype=np.uint32), made)
     if not kinds:
         return table
     found = 0
@@ -143,7 +149,7 @@ def _numbered(reader: Iterator[list[str]], width: int) -> Iterator[tuple[int, li
 def _reader(
     kind: Kind, column: list[str] | array[float]
 ) -> tuple[Callable[[str, str, int], Any], Callable[[Any], None]]:
-    return (_number if kind == "number" else _text), column.append
+    return _READERS[kind], column.append
 
 
 def _text(cell: str, name: str, number: int) -> str:
@@ -160,6 +166,22 @@ def _number(cell: str, name: str, number: int) -> float:
     if not math.isfinite(value):
         raise BadInput("not_finite", f"column {name!r}, row {number}")
     return value
+
+
+def _text_or_null(cell: str, _name: str, _number: int) -> str:
+    return cell
+
+
+def _number_or_null(cell: str, name: str, number: int) -> float:
+    return _number(cell, name, number) if cell else math.nan
+
+
+_READERS: dict[Kind, Callable[[str, str, int], Any]] = {
+    "category": _text,
+    "number": _number,
+    "nullable_category": _text_or_null,
+    "nullable_number": _number_or_null,
+}
 
 
 def _take(column: list[str] | array[float], order: NDArray[np.uint32]) -> list[str] | array[float]:

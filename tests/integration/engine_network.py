@@ -169,13 +169,16 @@ def write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 def statistics_params() -> dict[str, Any]:
     categories = sorted({row["present_employment_since"] for row in credit()})
-    number = [("bank", c) for c in COLUMNS["bank"][:2]] + [("registry", "age_in_years")]
-    number += [("carrier", c) for c in COLUMNS["carrier"]]
+    numbers = {"amount": ("bank", "credit_amount"), "months": ("bank", "duration_in_month")}
+    numbers |= {"age": ("registry", "age_in_years"), "residence": ("carrier", COLUMNS["carrier"][0])}
+    numbers |= {"credits": ("carrier", COLUMNS["carrier"][1])}
+    columns = {name: {"input": i, "column": c, "kind": "number"} for name, (i, c) in numbers.items()}
+    key = {"input": "registry", "column": "present_employment_since", "kind": "category"}
+    indicator = {"input": "bank", "column": "creditability", "kind": "indicator", "positive": "bad"}
+    means = {"measure": "summary", "of": ["amount", "bad"], "by": ["employed"], "statistics": ["mean"]}
     return {
-        "group": {"input": "registry", "column": "present_employment_since", "categories": categories},
-        "means": [{"input": "bank", "column": "credit_amount", "scale": 4096}],
-        "rates": [{"input": "bank", "column": "creditability", "positive": "bad"}],
-        "correlation": [{"input": i, "column": c} for i, c in number],
+        "columns": {"employed": {**key, "categories": categories}, "bad": indicator, **columns},
+        "requests": {"groups": means, "linked": {"measure": "correlation", "of": list(numbers)}},
         "min_group": 45,
     }
 

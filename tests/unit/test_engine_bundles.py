@@ -7,7 +7,6 @@ import shutil
 import tarfile
 import unicodedata
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +81,13 @@ def test_paths_that_differ_in_letter_case_only_are_refused():
         tar([Member("A", b""), Member("a", b"")])
 
 
+PARAMS = {
+    "columns": {"age": {"input": "a", "kind": "number"}},
+    "requests": {"ages": {"measure": "summary", "of": "age", "statistics": ["mean"]}},
+    "min_group": 2,
+}
+
+
 @pytest.fixture
 def copied(tmp_path):
     folder = tmp_path / "statistics"
@@ -133,8 +139,24 @@ def test_a_folder_without_a_bundle_is_named(tmp_path):
 
 def test_code_changed_after_loading_does_not_run(copied):
     bundle = load(copied)
-    (copied / "program.py").write_text("raise SystemExit('altered')")
-    assert bundle.program.outputs({"means": [1], "correlation": []}) == ["counts", "sums"]
+    for path in copied.glob("*.py"):
+        path.write_text("raise SystemExit('altered')")
+    assert bundle.program.outputs(PARAMS) == ["ages/rows", "ages/sum", "scale/age"]
+
+
+def test_two_versions_of_a_bundle_do_not_mix(copied):
+    first = load(copied)
+    joint = copied / "declared.py"
+    joint.write_text(joint.read_text().replace("def read(", "LATER = True\n\n\ndef read("))
+    second = load(copied)
+    assert not hasattr(first.program.declared, "LATER")
+    assert second.program.declared.LATER
+
+
+def test_a_bundle_that_does_not_load_says_why(copied):
+    (copied / "ranges.py").write_text("import no_such_thing")
+    with pytest.raises(BadBundle, match="no_such_thing"):
+        _ = load(copied).program
 
 
 @given(
@@ -273,63 +295,3 @@ def test_a_party_must_say_what_columns_it_gives():
     bad = rows_share(1, [[0, "5"], [1, "6"]], keys=False, columns=(1,))
     with pytest.raises(BadShare, match="which columns"):
         open_result([rows_share(0, GOOD_LEFT, keys=True), bad], load(shipped()["psi-join"]), {})
-
-
-PARAMS = {
-    "group": {"input": "a", "column": "city", "categories": ["Bonn", "Ulm"]},
-    "means": [{"input": "b", "column": "amount", "scale": 4}],
-    "rates": [{"input": "b", "column": "late", "positive": "yes"}],
-    "correlation": [{"input": "a", "column": "age"}, {"input": "b", "column": "amount"}],
-    "min_group": 2,
-}
-FRAME = {
-    "city": ["Ulm", "Bonn", "Ulm"],
-    "amount": [4.0, 8.0, 8.0],
-    "late": ["yes", "no", "no"],
-    "age": [20.0, 30.0, 40.0],
-}
-
-
-def test_the_plaintext_reference_says_what_one_would_compute_by_hand():
-    result = load(shipped()["statistics"]).program.plaintext(FRAME, PARAMS)
-    bonn, ulm = result["groups"]
-    assert bonn == {"category": "Bonn", "count": 0, "suppressed": True}
-    assert ulm["count"] == 2
-    assert ulm["means"] == {"b.amount": 6.0}
-    assert ulm["rates"] == {"b.late": 0.5}
-    assert result["correlation"]["matrix"][0][1] == pytest.approx(
-        np.corrcoef(FRAME["age"], FRAME["amount"])[0, 1]
-    )
-
-
-def test_a_column_without_variance_has_no_correlation():
-    flat = {**FRAME, "age": [1.0, 1.0, 1.0]}
-    matrix = load(shipped()["statistics"]).program.plaintext(flat, PARAMS)["correlation"]["matrix"]
-    assert matrix[0] == [None, None]
-    assert matrix[1][1] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"min_group": 1},
-        {"min_group": True},
-        {"surprise": 1},
-        {"group": {"input": "a", "column": "city", "categories": []}},
-        {"group": {"input": "a", "column": "city", "categories": ["x", "x"]}},
-        {"group": None},
-        {"means": [{"input": "b", "column": "amount", "scale": 3}]},
-        {"means": [{"input": "zoo", "column": "amount"}]},
-        {"rates": [{"input": "b", "column": "late"}]},
-        {"correlation": [{"input": "a", "column": "age"}] * 2},
-        {"correlation": "all"},
-    ],
-)
-def test_parameters_that_make_no_sense_are_refused(change):
-    with pytest.raises(ValueError, match=r"."):
-        load(shipped()["statistics"]).program.check({**PARAMS, **change}, ["a", "b"])
-
-
-def test_a_group_outside_the_categories_is_refused_at_its_owner():
-    with pytest.raises(ValueError, match="row 1"):
-        load(shipped()["statistics"]).program.prepare(PARAMS, "a", {**FRAME, "city": ["Rome"] * 3})
