@@ -60,7 +60,22 @@ def run(
     bundle: str = "psi",
     tables: dict[str, Any] | None = None,
 ) -> tuple[Party3, list[Any], JobStep]:
-    """One alignment among the first ``count`` parties."""
+    """Run one alignment among the first ``count`` parties."""
+    party, step = prepared(net, folder, count, protocol, params, bundle=bundle, tables=tables)
+    return party, party.run(), step
+
+
+def prepared(
+    net: Network,
+    folder: Path,
+    count: int,
+    protocol: str,
+    params: dict[str, Any],
+    *,
+    bundle: str = "psi",
+    tables: dict[str, Any] | None = None,
+) -> tuple[Party3, JobStep]:
+    """One alignment among the first ``count`` parties, not yet run."""
     tables = {**TABLES, **(tables or {})}
     names = NAMES[:count]
     inputs = []
@@ -95,7 +110,7 @@ def run(
     }
     paths = {each.name: Path(each.path or "") for each in inputs}
     party = Party3(net, net.new_task(count=count), paths, count=count, changes=own, common={"steps": (step,)})
-    return party, party.run(), step
+    return party, step
 
 
 COMMON = {2: {"+8613900000001", "+8613900000002"}, 3: {"+8613900000001", "+8613900000002"}}
@@ -146,6 +161,28 @@ def test_that_nothing_is_common_is_a_count_of_its_own(net, tmp_path, count, prot
     strangers = (TABLES["registry"][0], [["r1", "13900000099", "x"]])
     _, results, step = run(net, tmp_path, count, protocol, {"key": PHONES}, tables={"registry": strangers})
     assert opened(net, results, step) == {"rows": 0}
+
+
+def test_sums_over_common_rows_are_the_requesters_alone(net, tmp_path):
+    rated = (["id", "phone", "rate"], [["r9", "+8613900000002", "0.5"], ["r8", "13900000001", "0.25"]])
+    product = {"input": "bank", "column": "amount", "times": {"input": "registry", "column": "rate"}}
+    params = {"sums": [{"input": "registry", "column": "rate"}, product], "min_group": 2}
+    party, align = prepared(net, tmp_path, 2, "ECDH", {"key": PHONES}, tables={"registry": rated})
+    bundle = shipped()["psi-sum"]
+    sums = JobStep(
+        id="sums",
+        algorithm=load(bundle).digest,
+        bundle=str(bundle),
+        engine="mpc",
+        protocol="CHEETAH",
+        inputs=NAMES[:2],
+        after=("align",),
+        params=params,
+    )
+    party.common["steps"] = (align, sums)
+    found = opened(net, party.run(), sums)
+    assert found["rows"] == 2
+    assert [each["sum"] for each in found["sums"]] == pytest.approx([0.75, 10 * 0.25 + 20 * 0.5], rel=1e-9)
 
 
 def test_a_grant_for_an_algorithm_that_counts_gives_no_rows(net, tmp_path):
