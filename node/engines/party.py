@@ -242,14 +242,13 @@ def _align(state: Run, step: JobStep) -> bytes:
         keys=keys,
         chosen=chosen,
     )
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"common": None if chosen is None else len(chosen)}
     if chosen is not None:
         state.tables[f"{step.id}/{name}"] = table.take(keys.first()[chosen])
-        more["common"] = len(chosen)
     if (received := handover.receive(found, state.folder)) is not None:
         more["received"] = received
     state.steps.append(_account(step, table.rows, **more))
-    return encode_share(_header(state.job, step, "psi", more.get("common", 0)), handover.values(found))
+    return encode_share(_header(state.job, step, "psi", more["common"] or 0), handover.values(found))
 
 
 def _rows(state: Run, step: JobStep, name: str) -> Table:

@@ -131,7 +131,8 @@ def test_parties_find_what_they_write_differently_and_one_alone_learns_it(net, t
             with (party.folder(me) / "received.csv").open(encoding="utf-8", newline="") as file:
                 assert list(csv.reader(file)) == [["phone"], [REGISTRY[0][1]], [REGISTRY[1][1]]]
         else:
-            assert "common" not in account
+            assert account["common"] is None
+            assert "received" not in account
             assert not (party.folder(me) / "received.csv").exists()
             assert all(value.chunks == () for value in decode_share(share).values)
         assert not (party.folder(me) / "scratch").exists()
