@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sealtrace.algorithms.shares import SecretValue
+from sealtrace.algorithms.shares import MAX_SHARE_BYTES, SecretValue
+from sealtrace.node.engines.errors import BadJob
 from sealtrace.node.engines.keys import KeyRule, Keys, key_reader
 from sealtrace.node.engines.tables import places, table_rows
 from sealtrace.protocol.alignment import Alignment
@@ -144,7 +145,16 @@ class _Lines:
         self._places = array("i")
 
     def add(self, place: int, value: object) -> None:
-        """Add a value; those of one place stay in the order in which they came."""
+        """Add a value; those of one place stay in the order in which they came.
+
+        Raises:
+            BadJob: all together are more than a share may hold.
+        """
+        if len(self._text) > MAX_SHARE_BYTES:
+            raise BadJob(
+                f"the rows of the result are beyond {MAX_SHARE_BYTES >> 20} MiB: "
+                "ask for a count, for fewer columns, or in parts"
+            )
         self._text += json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         self._ends.append(len(self._text))
         self._places.append(place)

@@ -186,6 +186,33 @@ def test_sums_over_common_rows_are_the_requesters_alone(net, tmp_path):
     assert [each["sum"] for each in found["sums"]] == pytest.approx([0.75, 10 * 0.25 + 20 * 0.5], rel=1e-9)
 
 
+def test_an_alignment_of_aligned_rows_compares_these_rows_alone(net, tmp_path):
+    """By phone two rows are common; of these one has the same code at both, though codes repeat elsewhere."""
+    header = ["id", "phone", "code"]
+    tables = {
+        "bank": (
+            header,
+            [["b1", "13900000001", "x"], ["b2", "13900000002", "y"], ["b3", "13900000003", "z"]],
+        ),
+        "registry": (
+            header,
+            [["r1", "13900000009", "z"], ["r2", "13900000002", "y"], ["r3", "13900000001", "w"]],
+        ),
+    }
+    party, align = prepared(net, tmp_path, 2, "RR22", {"key": PHONES}, tables=tables)
+    codes = [{"columns": dict.fromkeys(NAMES[:2], "code")}]
+    again = align.model_copy(
+        update={
+            "id": "again",
+            "protocol": "ECDH",
+            "after": ("align",),
+            "params": {"key": codes, "result": "ids"},
+        }
+    )
+    party.common["steps"] = (align, again)
+    assert opened(net, party.run(), again) == {"rows": 1, "ids": ["y"]}
+
+
 def test_a_grant_for_an_algorithm_that_counts_gives_no_rows(net, tmp_path):
     _, results, _ = run(net, tmp_path, 2, "RR22", {"key": PHONES, "result": "rows"})
     assert all(isinstance(each, BadJob) for each in results), results

@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from sealtrace.node.engines import handover
+from sealtrace.node.engines.errors import BadJob
 from sealtrace.node.engines.handover import RECEIVED, Found, receive, values
 from sealtrace.node.engines.keys import KeyRule, read_keys, rule_for
 from sealtrace.protocol.alignment import read_alignment
@@ -114,6 +116,12 @@ def test_many_rows_are_handed_over_in_pieces_and_in_order(tmp_path):
     _, ids = values(view)
     assert len(ids.chunks) == 3
     assert chunks(ids) == [f"r{row}" for row in keys.first()]
+
+
+def test_a_result_beyond_what_a_share_holds_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(handover, "MAX_SHARE_BYTES", 2)
+    with pytest.raises(BadJob, match="ask for a count"):
+        values(found(tmp_path, {"result": "ids"}))
 
 
 @pytest.mark.parametrize("result", ["count", "ids", "rows"])
