@@ -76,6 +76,12 @@ class Manifest(_Document):
                 raise ValueError(why)
         return self
 
+    @property
+    def results(self) -> tuple[str, ...]:
+        """What a PSI bundle gives the requester: a grant for the bundle allows these and nothing else."""
+        found = self.params.get("properties", {}).get("result", {}).get("enum", [])
+        return tuple(each for each in found if isinstance(each, str))
+
 
 class Program(Protocol):
     """What an MPC bundle's entry module defines. All but ``prepare``'s table is public.

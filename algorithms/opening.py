@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sealtrace.algorithms.alignments import aligned
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.compiling import engine_config
-from sealtrace.algorithms.shares import BadShare, ResultShare, SecretValue, decode_share
-from sealtrace.protocol.canonical import NotCanonical, parse_canonical
+from sealtrace.algorithms.shares import BadShare, Header, ResultShare, SecretValue, decode_share
 
 
 class EngineMissing(ImportError):
@@ -27,7 +27,7 @@ def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, An
     parts = sorted((decode_share(share) for share in shares), key=lambda part: part.header.rank)
     _check_together(parts)
     if parts[0].header.kind == "psi":
-        return _aligned(parts)
+        return aligned(parts)
     opened = _reconstruct(parts)
     return bundle.program.finish(params, parts[0].header.rows, opened)
 
@@ -39,26 +39,16 @@ def _check_together(parts: Sequence[ResultShare]) -> None:
     if [part.header.rank for part in parts] != list(range(first.world)):
         raise BadShare(f"one share of each of the {first.world} parties is needed, and no other")
     for part in parts:
-        same = part.header.model_copy(update={"rank": 0, "values": []})
-        if same != first.model_copy(update={"rank": 0, "values": []}):
+        if _common(part.header) != _common(first):
             raise BadShare(f"the share of party {part.header.rank} is of another run")
         if [value.name for value in part.values] != [value.name for value in parts[0].values]:
             raise BadShare(f"the share of party {part.header.rank} holds other values")
 
 
-def _aligned(parts: Sequence[ResultShare]) -> dict[str, Any]:
-    """All parties know the same common rows, so each one's word must be the same."""
-    texts = {value.chunks for part in parts for value in part.values}
-    if len(texts) != 1:
-        raise BadShare("the parties do not agree on the common rows")
-    try:
-        (text,) = texts.pop()
-        result = parse_canonical(text, limit_bytes=1 << 30)
-    except (ValueError, NotCanonical) as error:
-        raise BadShare("the common rows are not canonical JSON") from error
-    if not isinstance(result, dict):
-        raise BadShare("the common rows are not an object")
-    return result
+def _common(header: Header) -> Header:
+    """What all parties' headers say alike. Of an alignment not every party may know how many rows it has."""
+    rows = {"rows": 0} if header.kind == "psi" else {}
+    return header.model_copy(update={"rank": 0, "values": [], **rows})
 
 
 def _reconstruct(parts: Sequence[ResultShare]) -> dict[str, Any]:

@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from measuring import machine, options, progress, report, table, workplace
+from two_gateways import NODES, TASK, gateways, open_session
 
 from sealtrace.deploy.ports import free_ports
 from sealtrace.node.engines.job import Job, JobInput, JobStep
 from sealtrace.node.engines.link import CHUNK_BYTES, Link, connect
-from sealtrace.node.gateway.authority import Party, Session
-from sealtrace.node.gateway.certificates import create_certificate, fingerprint, pem_to_der
-from sealtrace.node.gateway.control import GatewayControl, Introduction
-from sealtrace.node.gateway.server import Gateway, GatewayConfig, run
-from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.identifiers import Hex32
 
-NODES = (Address("0x" + "01" * 20), Address("0x" + "02" * 20))
-TASK = Hex32("0x" + "11" * 32)
-CONTROL = "control-token-of-the-benchmark"
 PING = bytes(32)
 RECEIVE_MS = 120_000
-READY_S = 30.0
 SIDES = ("direct", "gateways")
 
 
@@ -41,17 +32,6 @@ class Load:
 
     round_trips: int
     mebibytes: int
-
-
-class AlwaysRunning:
-    """A chain that knows one task of two parties, which always runs."""
-
-    def __init__(self, fingerprints: tuple[bytes, ...]) -> None:
-        self._session = Session(tuple(map(Party, NODES, fingerprints)), running=True)
-
-    def session(self, task: str) -> Session | None:
-        """The one task's standing."""
-        return self._session if task == TASK else None
 
 
 def main() -> None:
@@ -87,8 +67,8 @@ def _turn(side: str, load: Load, folder: Path) -> dict[str, Any]:
     if side == "direct":
         hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
         return _measured(side, load, [("", "", hosts)] * 2)
-    with _gateways(folder) as controls:
-        tokens = [_open(controls, me) for me in range(2)]
+    with gateways(folder) as controls:
+        tokens = [open_session(controls, me) for me in range(2)]
         return _measured(side, load, [(c.url, t, []) for (c, _, _), t in zip(controls, tokens, strict=True)])
 
 
@@ -178,64 +158,6 @@ def _job(rank: int, url: str, token: str) -> Job:
         inputs=inputs,
         steps=(step,),
     )
-
-
-# --- two gateways
-
-Known = tuple[GatewayControl, str, str]
-"""A gateway's control, the address at which peers reach it, its certificate."""
-
-
-@contextmanager
-def _gateways(folder: Path) -> Iterator[list[Known]]:
-    """Two gateways, a process each, that know each other's certificates."""
-    certificates = [_certificate(folder, node) for node in NODES]
-    prints = tuple(fingerprint(pem_to_der(each)) for each in certificates)
-    context = multiprocessing.get_context("spawn")
-    ports = context.Queue()
-    started = [context.Process(target=_serve, args=(folder, me, prints, ports), daemon=True) for me in (0, 1)]
-    try:
-        for process in started:
-            process.start()
-        found = dict(ports.get(timeout=READY_S) for _ in started)
-        yield [_known(found[me], certificates[me]) for me in (0, 1)]
-    finally:
-        for process in started:
-            process.kill()
-            process.join()
-
-
-def _known(ports: tuple[int, int], certificate: str) -> Known:
-    peer_port, local_port = ports
-    control = GatewayControl(f"http://127.0.0.1:{local_port}", CONTROL)
-    return control, f"https://127.0.0.1:{peer_port}", certificate
-
-
-def _open(known: list[Known], me: int) -> str:
-    _, url, certificate = known[1 - me]
-    return known[me][0].open(TASK, [Introduction(NODES[1 - me], url, certificate)])
-
-
-def _certificate(folder: Path, node: Address) -> str:
-    certificate, key = create_certificate(node)
-    (folder / f"{node}.crt").write_bytes(certificate)
-    (folder / f"{node}.key").write_bytes(key)
-    return certificate.decode("ascii")
-
-
-def _serve(folder: Path, me: int, prints: tuple[bytes, ...], ports: Any) -> None:
-    node = NODES[me]
-    config = GatewayConfig(
-        node=node,
-        certificate=folder / f"{node}.crt",
-        private_key=folder / f"{node}.key",
-        control_token=CONTROL,
-    )
-
-    def ready(gateway: Gateway) -> None:
-        ports.put((me, (gateway.peer_port, gateway.local_port)))
-
-    run(config, AlwaysRunning(prints), ready)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ class Layout:
         """What a run of ``task`` needs and leaves, until it is wiped."""
         return self.root / "jobs" / task[2:]
 
+    def received(self, task: Hex32) -> Path:
+        """The keys of this node's own rows that an alignment found to be common, where its step says keep."""
+        return self.root / "received" / f"{task[2:]}.csv"
+
 
 @dataclass(frozen=True, slots=True)
 class Card:

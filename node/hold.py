@@ -44,6 +44,7 @@ class Ports:
     evidence: EvidenceLog
     holdings: Holdings
     jobs: Callable[[Hex32], Path]
+    received: Callable[[Hex32], Path]
     limits: Limits
     longest_run_s: float
     clock: Callable[[], float]

@@ -251,8 +251,8 @@ class Engine(Protocol):
         """Why this node cannot run ``spec`` at all, or ``None``."""
         ...
 
-    def check(self, own: OwnInput) -> str | None:
-        """What is wrong with the table, in words without a cell of it, or ``None``."""
+    def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
+        """What is wrong with the table for the steps of ``spec``, in words without a cell, or ``None``."""
         ...
 
     def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:

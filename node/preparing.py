@@ -118,7 +118,7 @@ def prepare(
     algorithms = own_algorithms(introduction)
     bundles = {each: _bundle(each, holdings.bundles) for each in algorithms}
     for own in inputs:
-        if problem := holdings.engine.check(own):
+        if problem := holdings.engine.check(own, introduction.spec):
             raise Unfit(Denial.INPUT_INVALID, f"input {own.name}: {problem}")
     bound = input_commitment(task, commitments, algorithms)
     return Prepared(tuple(inputs), bundles, bound, files)

@@ -11,9 +11,9 @@ from typing import Any
 
 from sealtrace.node.engines import errors as engine
 from sealtrace.node.engines.job import Job, JobInput, JobStep, Timeouts
+from sealtrace.node.engines.keys import check_table, rules_of
 from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
 from sealtrace.node.engines.process import SessionView, run_job
-from sealtrace.node.engines.tables import check_table
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, RunStopped
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
@@ -64,10 +64,10 @@ class EngineProcesses:
         free = shutil.disk_usage(self._jobs).free
         return Denial.OUT_OF_RESOURCES if free < self._free_bytes else None
 
-    def check(self, own: OwnInput) -> str | None:
+    def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
         """What is wrong with the table, in words without a cell of it, or ``None``."""
         try:
-            check_table(own.path, own.columns, own.id_column)
+            check_table(own.path, own.columns, rules_of(spec.steps, own.name, own.id_column))
         except engine.BadInput as bad:
             return str(bad)
         return None

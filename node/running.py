@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from sealtrace.node.ending import fail, not_taken, record_finish, refuse, report_failure, stop
+from sealtrace.node.engines.handover import RECEIVED
 from sealtrace.node.errors import DiskFull
 from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.hold import SOON_S, Circular, Hold, Ports, View, settle, where
@@ -183,6 +184,7 @@ def _deliver(view: View, hold: Hold, ran: Ran) -> float | None:
     """Hand the sealed share over, then finish. Done again after a crash, both say what they said before."""
     ports = hold.ports
     receipt = _record_run(view, ports, ran)
+    _keep_received(view, ports)
     if receipt.output != ran.output:
         detail = "the sealed share is not the one on record"
         return fail(view, ports, RunFailed(Failure.RESULT_UNDELIVERABLE, Blame.REPORTER, None, detail))
@@ -199,6 +201,14 @@ def _deliver(view: View, hold: Hold, ran: Ran) -> float | None:
         return not_taken(view, ports, reverted)
     record_finish(view, ports, receipt, done)
     return settle(done, ports)
+
+
+def _keep_received(view: View, ports: Ports) -> None:
+    """Move what this party may keep out of the folder that is wiped; done again, there is nothing to move."""
+    written, kept = ports.jobs(view.task) / RECEIVED, ports.received(view.task)
+    if written.exists():
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        written.rename(kept)
 
 
 def record_start(view: View, ports: Ports, bound: Hex32, done: Done) -> None:

@@ -130,6 +130,7 @@ def wiring(node: Node) -> Ports:
         evidence=node.evidence,
         holdings=Holdings(node.store, node.vault, node.bundles, node.engine),
         jobs=node.layout.job,
+        received=node.layout.received,
         limits=node.settings.limits,
         longest_run_s=node.settings.engine.longest_run_s,
         clock=time.time,

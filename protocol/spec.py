@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from sealtrace.protocol.alignment import BadAlignment, contradictions, read_alignment
 from sealtrace.protocol.canonical import NotCanonical, canonical, digest, parse_canonical, sha256
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field, UnixSeconds
@@ -39,6 +40,17 @@ PROTECTIONS: dict[tuple[str, str], Protection] = {
     ("psi", "ECDH"): Protection.PSI_ECDH,
     ("psi", "KKRT"): Protection.PSI_KKRT,
 }
+
+PARTIES: dict[str, tuple[int, int]] = {
+    "ABY3": (3, 3),
+    "CHEETAH": (2, 2),
+    "SEMI2K": (2, 16),
+    "RR22": (2, 3),
+    "KKRT": (2, 3),
+    "ECDH": (2, 3),
+}
+"""Fewest and most parties. ABY3 is three-party by construction and Cheetah two-party; RR22 and KKRT run
+in pairs, ECDH among two or three at once."""
 
 
 class InvalidSpec(ValueError):
@@ -171,6 +183,8 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
     done: set[str] = set()
     for step in spec.steps:
         yield from _step_contradictions(step, set(names), done)
+        if step.engine == "psi" and not set(step.inputs) - set(names):
+            yield from _alignment_contradictions(spec, step)
         done.add(step.id)
     yield from _shared_grants(spec)
 
@@ -201,3 +215,23 @@ def _step_contradictions(step: Step, names: set[str], done: set[str]) -> Iterato
         yield f"step {step.id}: epsilon names {min(stray)!r}, which is no input of it"
     if late := set(step.after) - done:
         yield f"step {step.id}: {min(late)!r} does not come before it"
+
+
+def _alignment_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
+    given = {name: spec.input(name) for name in step.inputs}
+    columns = {name: [each.id_column, *each.columns] for name, each in given.items()}
+    read_later = any(step.id in later.after and set(later.inputs) & set(given) for later in spec.steps)
+    try:
+        found = contradictions(read_alignment(step.params), columns, read_later=read_later)
+        yield from (f"step {step.id}: {problem}" for problem in found)
+    except BadAlignment as cause:
+        yield f"step {step.id}: {cause}"
+
+
+def why_unfit(protocol: str, parties: int) -> str | None:
+    """Why ``protocol`` cannot run among so many parties, in words, or ``None``."""
+    least, most = PARTIES[protocol]
+    if least <= parties <= most:
+        return None
+    among = f"exactly {least}" if least == most else f"{least} to {most}"
+    return f"{protocol} runs among {among} parties, not {parties}"

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.protocol.canonical import NotCanonical, canonical
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field, UnixSeconds
-from sealtrace.protocol.spec import VERSION, InvalidSpec, Name, TaskSpec, read_spec
+from sealtrace.protocol.spec import VERSION, InvalidSpec, Name, TaskSpec, read_spec, why_unfit
 from sealtrace.requester.errors import AlgorithmUnknownHere, GrantNotFound
 from sealtrace.requester.task_files import Located
 
@@ -140,16 +140,24 @@ def specification(draft: Mapping[str, Any], located: Located | None = None) -> T
     """The specification of a settled draft.
 
     Raises:
-        SpecInvalid: it contradicts itself.
+        SpecInvalid: it contradicts itself, or a protocol does not run among so many parties.
         InvalidSpec: the same, when there is no file to point at.
     """
     try:
-        return read_spec(canonical(dict(draft)))
+        spec = read_spec(canonical(dict(draft)))
+        _require_suitable(spec)
+        return spec
     except (InvalidSpec, NotCanonical) as cause:
         if located is None:
             raise
         why = str(cause).removeprefix("specification: Value error, ")
         raise located.wrong(_place(why), why) from cause
+
+
+def _require_suitable(spec: TaskSpec) -> None:
+    for step in spec.steps:
+        if unfit := why_unfit(step.protocol, len(spec.parties)):
+            raise InvalidSpec(f"step {step.id}: {unfit}")
 
 
 def _owners(words: TaskWords, located: Located, book: Mapping[str, Address]) -> dict[str, Address]:

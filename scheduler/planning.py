@@ -20,19 +20,9 @@ from sealtrace.protocol.spec import (
     Name,
     TaskSpec,
     read_spec,
+    why_unfit,
 )
 from sealtrace.scheduler.errors import MalformedRequest, ProtocolUnsuitable, SpecRefused
-
-# Fewest and most parties. ABY3 is three-party by construction and Cheetah two-party; RR22 and KKRT run
-# pairwise; ECDH aligns at most three.
-PARTIES: Mapping[str, tuple[int, int]] = {
-    "ABY3": (3, 3),
-    "CHEETAH": (2, 2),
-    "SEMI2K": (2, 16),
-    "RR22": (2, 3),
-    "ECDH": (2, 3),
-    "KKRT": (2, 3),
-}
 
 # What is tried first. With three parties ECDH comes before RR22, whose pairwise runs tell the first two
 # parties more than the final set. SEMI2K trusts its first party and KKRT is the older design: last.
@@ -130,7 +120,7 @@ def choose(step: DraftStep, parties: int, grants: Mapping[Hex32, Grant]) -> str:
         ProtocolUnsuitable: there is none.
     """
     allowed = allowed_by(step.grants.values(), grants)
-    candidates = [p for p in PREFERENCE[step.engine][parties <= 2] if _fits(p, parties)]
+    candidates = [p for p in PREFERENCE[step.engine][parties <= 2] if why_unfit(p, parties) is None]
     for protocol in candidates:
         if PROTECTIONS[step.engine, protocol] in allowed:
             return protocol
@@ -150,11 +140,8 @@ def require_suitable(spec: TaskSpec, grants: Mapping[Hex32, Grant]) -> None:
     """
     for step in spec.steps:
         count = len(spec.parties)
-        if not _fits(step.protocol, count):
-            least, most = PARTIES[step.protocol]
-            raise ProtocolUnsuitable(
-                step.id, f"{step.protocol} runs among {_range(least, most)} parties, not {count}"
-            )
+        if unfit := why_unfit(step.protocol, count):
+            raise ProtocolUnsuitable(step.id, unfit)
         allowed = allowed_by(step.grants.values(), grants)
         if step.protocol in ONLY_IF_NAMED and step.protection not in allowed:
             raise ProtocolUnsuitable(
@@ -170,12 +157,3 @@ def allowed_by(ids: Iterable[Hex32], grants: Mapping[Hex32, Grant]) -> Protectio
     for grant in map(grants.get, ids):
         allowed &= grant.protections if grant is not None else Protection(0)
     return allowed
-
-
-def _fits(protocol: str, parties: int) -> bool:
-    least, most = PARTIES[protocol]
-    return least <= parties <= most
-
-
-def _range(least: int, most: int) -> str:
-    return f"exactly {least}" if least == most else f"{least} to {most}"

@@ -20,10 +20,10 @@ _COUNTED = ("messages", "bytes", "digest")
 @check("EV-X01", Severity.HIGH, Need.LOGS)
 def same_program_everywhere(case: Case) -> Iterator[Verdict]:
     """All parties of a completed task ran the same steps: the same algorithm, protocol and compiled program,
-    over the same number of common rows.
+    over the same number of common rows, as far as each was told it.
     """
     for task in _completed(case):
-        told = {party: _steps(body) for party, body in _ran(case, task).items()}
+        told = _told({party: _steps(body) for party, body in _ran(case, task).items()})
         missing = sorted(set(task.parties) - {p for p, steps in told.items() if steps})
         different = _first_difference({p: steps for p, steps in told.items() if steps})
         if different is not None:
@@ -67,6 +67,24 @@ def _steps(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 Story = dict[str, dict[str, Any]]
+
+
+def _told(stories: dict[Address, Story]) -> dict[Address, Story]:
+    """The stories, where a party that an alignment did not tell the number of common rows (``null``) is taken
+    to say nothing against those it told."""
+    known = {
+        name: step["common"]
+        for story in stories.values()
+        for name, step in story.items()
+        if step.get("common") is not None
+    }
+    return {
+        party: {
+            name: step | {"common": known.get(name)} if "common" in step and step["common"] is None else step
+            for name, step in story.items()
+        }
+        for party, story in stories.items()
+    }
 
 
 def _first_difference(told: Mapping[Address, Story]) -> tuple[str, str] | None:

@@ -1,93 +1,119 @@
-"""PSI steps: which rows all parties hold, in one order for all.
+"""PSI steps: which keys all parties hold, in one order for all.
 
-Ids reach the engine's files only as hashes; the final set is compared by digest before anything uses
-it, because a misaligned row would be wrong silently.
+Keys reach the engine's files only as tokens; where all parties learn the final set it is compared by digest
+before anything uses it, because a misaligned row would be wrong silently.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sealtrace.node.engines.errors import EmptyIntersection, ProgramMismatch, ProtocolViolated
 from sealtrace.node.engines.job import Job, JobStep
+from sealtrace.node.engines.keys import TOKENS, Keys, halves
 from sealtrace.node.engines.link import Link, connect, translated
+from sealtrace.protocol.keys import TOKEN_BYTES
 
-TOKEN_BYTES = 16
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Tokens = NDArray[np.bytes_]
+
 HEADER = "token"
+WRITTEN_AT_ONCE = 1 << 16
+READ_AT_ONCE = 1 << 22
 
 Tell = Callable[[Sequence[int]], None]
 """Told the ranks of those who are about to intersect: the engine may die of their silence wordlessly."""
 
 
-def token(task: str, identity: str) -> str:
-    """Return what stands for an id in this task's alignment: 128 bits of SHA-256, hex."""
-    text = f"sealtrace.psi.id.1\0{task}\0{identity}".encode()
-    return hashlib.sha256(text).digest()[:TOKEN_BYTES].hex()
+def align(
+    job: Job, step: JobStep, control: Link, keys: Keys, scratch: Path, tell: Tell
+) -> NDArray[np.int64] | None:
+    """Return which of this party's keys all parties have, in the order common to all.
 
-
-def align(job: Job, step: JobStep, control: Link, ids: Sequence[str], scratch: Path, tell: Tell) -> list[int]:
-    """Return the numbers of this party's rows that all parties hold, in the order common to all.
+    ``None`` where the step names another party as the only one to learn it.
 
     Raises:
-        EmptyIntersection: there are none.
+        EmptyIntersection: there are none, and a later step would compute on them.
         ProgramMismatch: the parties came to different sets.
         PeerUnreachable: a peer was silent.
     """
-    rows = {token(job.task, each): number for number, each in enumerate(ids)}
-    tokens = sorted(rows)
+    only = receiver(job, step)
     if step.protocol == "ECDH":
-        common = _together(job, step, tokens, scratch, tell)
+        common = _together(job, step, keys.tokens, scratch, tell, only)
     else:
-        common = _in_pairs(job, step, control, tokens, scratch, tell)
-    _agree(job, control, common)
-    try:
-        return [rows[each] for each in common]
-    except KeyError as error:
-        raise ProtocolViolated("the common rows hold one that this party never gave") from error
+        common = _in_pairs(job, step, control, keys.tokens, scratch, tell, only)
+    if common is None:
+        return None
+    if only is None:
+        _agree(job, control, common)
+    if not len(common) and job.reads_later(step):
+        raise EmptyIntersection("no row is common to all parties")
+    return _positions(keys.tokens, common)
 
 
-def _together(job: Job, step: JobStep, tokens: list[str], scratch: Path, tell: Tell) -> list[str]:
+def receiver(job: Job, step: JobStep) -> int | None:
+    """Return the rank of the only party that learns the common keys, or ``None`` where all do."""
+    named = step.alignment.receivers
+    return job.rank_of(named[0]) if named is not None and len(named) < len(step.inputs) else None
+
+
+def _together(
+    job: Job, step: JobStep, tokens: Tokens, scratch: Path, tell: Tell, only: int | None
+) -> Tokens | None:
     everybody = range(len(job.parties))
     tell(everybody)
     link = connect(job, step.id, everybody, receive_ms=job.timeouts.receive_ms)
     protocol = "PROTOCOL_ECDH" if len(everybody) == 2 else "PROTOCOL_ECDH_3PC"
-    return _intersect(link, protocol, tokens, scratch / f"{step.id}")
+    return _intersect(link, protocol, tokens, scratch / f"{step.id}", only)
 
 
 def _in_pairs(
-    job: Job, step: JobStep, control: Link, tokens: list[str], scratch: Path, tell: Tell
-) -> list[str]:
-    """Intersect with the first party, one after the other; it then tells each what remained."""
-    others = range(1, len(job.parties))
-    if job.rank != 0:
-        control.receive(0)  # our turn: the first party may be busy with others for long
-        mine = _pair(job, step, job.rank, tokens, scratch, tell)
-        return _kept(mine, control.receive(0))
-    shared: dict[int, list[str]] = {}
+    job: Job, step: JobStep, control: Link, tokens: Tokens, scratch: Path, tell: Tell, only: int | None
+) -> Tokens | None:
+    """Intersect with one party after the other: the only receiver, or the first, which then tells each
+    what remained."""
+    hub = 0 if only is None else only
+    if job.rank != hub:
+        control.receive(hub)  # our turn: it may be busy with others for long
+        mine = _pair(job, step, hub, job.rank, tokens, scratch, tell, only)
+        return None if mine is None else _kept(mine, control.receive(hub))
+    others = [rank for rank in range(len(job.parties)) if rank != hub]
+    shared: dict[int, Tokens] = {}
     current = tokens
     for other in others:
         control.send(other, b"{}")
-        current = shared[other] = _pair(job, step, other, current, scratch, tell)
-    for other in others:
-        control.send(other, _mask(shared[other], set(current)))
+        found = _pair(job, step, hub, other, current, scratch, tell, only)
+        if found is None:
+            raise ProtocolViolated("the engine did not give this party the common keys")
+        current = shared[other] = found
+    if only is None:
+        for other in others:
+            control.send(other, _mask(shared[other], current))
     return current
 
 
-def _pair(job: Job, step: JobStep, other: int, tokens: list[str], scratch: Path, tell: Tell) -> list[str]:
-    tell((0, other))
-    link = connect(job, f"{step.id}.{other}", (0, other), receive_ms=job.timeouts.receive_ms)
+def _pair(
+    job: Job, step: JobStep, hub: int, other: int, tokens: Tokens, scratch: Path, tell: Tell, only: int | None
+) -> Tokens | None:
+    pair = sorted((hub, other))
+    tell(pair)
+    link = connect(job, f"{step.id}.{other}", pair, receive_ms=job.timeouts.receive_ms)
     if 0 in link.gather(len(tokens)):
         link.finish()
-        return []
-    return _intersect(link, f"PROTOCOL_{step.protocol}", tokens, scratch / f"{step.id}.{other}")
+        return tokens[:0] if only in (None, job.rank) else None
+    return _intersect(link, f"PROTOCOL_{step.protocol}", tokens, scratch / f"{step.id}.{other}", only)
 
 
-def _intersect(link: Link, protocol: str, tokens: list[str], folder: Path) -> list[str]:
+def _intersect(link: Link, protocol: str, tokens: Tokens, folder: Path, only: int | None) -> Tokens | None:
     from spu import psi
 
     folder.mkdir(mode=0o700)
@@ -96,42 +122,80 @@ def _intersect(link: Link, protocol: str, tokens: list[str], folder: Path) -> li
     config = psi.PsiExecuteConfig(
         psi.PsiProtocolConfig(
             protocol=psi.parse_protocol(protocol),
-            receiver_rank=0,
-            broadcast_result=True,
+            receiver_rank=0 if only is None else link.ranks.index(only),
+            broadcast_result=only is None,
             ecdh_params=psi.EcdhParams(curve=psi.parse_curve_type("CURVE_25519")),
             rr22_params=psi.Rr22Rarams(low_comm_mode=False),
         ),
         psi.InputParams(path=str(given), selected_keys=[HEADER], keys_unique=True),
-        psi.OutputParams(path=str(found), disable_alignment=False),
+        psi.OutputParams(path=str(found), disable_alignment=True),  # in the order of the input: ascending
     )
     link.barrier()  # without it the engine aborts now and then
     with translated(link.parties):
         psi.psi_execute(config, link.context)
     link.finish()
-    return sorted(_read(found))
+    return _read(found) if only in (None, link.me) else None
 
 
-def _write(path: Path, tokens: Sequence[str]) -> None:
-    with path.open("w", encoding="ascii", newline="") as file:
-        file.write(HEADER + "\n")
-        file.writelines(each + "\n" for each in tokens)
+def _write(path: Path, tokens: Tokens) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        file.write(HEADER.encode() + b"\n")
+        for start in range(0, len(tokens), WRITTEN_AT_ONCE):
+            piece = tokens[start : start + WRITTEN_AT_ONCE]
+            lines = np.full((len(piece), 2 * TOKEN_BYTES + 1), ord("\n"), dtype=np.uint8)
+            digits = np.frombuffer(binascii.hexlify(piece.tobytes()), dtype=np.uint8)
+            lines[:, :-1] = digits.reshape(len(piece), -1)
+            file.write(lines.tobytes())
 
 
-def _read(path: Path) -> list[str]:
-    with path.open(encoding="ascii") as file:
-        return [line.strip().strip('"') for line in file][1:]
+def _read(path: Path) -> Tokens:
+    """Read the engine's output; it writes none where nothing is common."""
+    import numpy as np
+
+    found = bytearray()
+    if path.exists():
+        with path.open("rb") as file:
+            file.readline()
+            while lines := file.readlines(READ_AT_ONCE):
+                found += bytes.fromhex(b"".join(lines).replace(b'"', b"").decode("ascii"))
+    tokens = np.frombuffer(found, dtype=TOKENS)
+    return tokens if bool((tokens[1:] > tokens[:-1]).all()) else np.sort(tokens)
 
 
-def _mask(shared: Sequence[str], kept: set[str]) -> bytes:
-    bits = bytearray((len(shared) + 7) // 8)
-    for index, each in enumerate(shared):
-        if each in kept:
-            bits[index >> 3] |= 1 << (index & 7)
+def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
+    """Return where in ``mine`` each of ``common`` stands; both ascend.
+
+    Raises:
+        ProtocolViolated: one does not stand there.
+    """
+    import numpy as np
+
+    high, wanted = halves(mine)[0], halves(common)[0]
+    at = np.searchsorted(high, wanted)
+    apart = np.flatnonzero(mine[np.minimum(at, len(mine) - 1)] != common)
+    while len(apart):  # tokens whose first 8 bytes are equal stand side by side
+        at[apart] += 1
+        if (at[apart] >= len(mine)).any() or (high[at[apart]] != wanted[apart]).any():
+            raise ProtocolViolated("the common rows hold one that this party never gave")
+        apart = apart[mine[at[apart]] != common[apart]]
+    return at
+
+
+def _mask(shared: Tokens, kept: Tokens) -> bytes:
+    import numpy as np
+
+    flags = np.zeros(len(shared), dtype=np.bool_)
+    flags[_positions(shared, kept)] = True
+    bits = np.packbits(flags, bitorder="little").tobytes()
     return json.dumps({"of": len(shared), "bits": base64.b64encode(bits).decode()}).encode()
 
 
-def _kept(shared: Sequence[str], message: bytes) -> list[str]:
+def _kept(shared: Tokens, message: bytes) -> Tokens:
     """Read the first party's word on which of the rows we share with it all others hold too."""
+    import numpy as np
+
     try:
         said: Any = json.loads(message)
         bits = base64.b64decode(said["bits"], validate=True)
@@ -140,13 +204,11 @@ def _kept(shared: Sequence[str], message: bytes) -> list[str]:
         raise ProtocolViolated("the first party's list of common rows is malformed") from error
     if size != len(shared) or len(bits) != (len(shared) + 7) // 8:
         raise ProgramMismatch("the first party and this one came to different common rows")
-    return [each for index, each in enumerate(shared) if bits[index >> 3] >> (index & 7) & 1]
+    flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(shared), bitorder="little")
+    return shared[flags.astype(np.bool_)]
 
 
-def _agree(job: Job, control: Link, common: Sequence[str]) -> None:
-    text = job.task + "".join(common)
-    mine = [len(common), hashlib.sha256(text.encode()).hexdigest()]
+def _agree(job: Job, control: Link, common: Tokens) -> None:
+    mine = [len(common), hashlib.sha256(job.task.encode() + common.tobytes()).hexdigest()]
     if any(said != mine for said in control.gather(mine)):
         raise ProgramMismatch("the parties came to different common rows")
-    if not common:
-        raise EmptyIntersection("no row is common to all parties")

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sealtrace.node.engines.errors import BadJob
+from sealtrace.protocol.alignment import Alignment, BadAlignment, contradictions, read_alignment
 from sealtrace.protocol.canonical import NotCanonical, digest, parse
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field
+from sealtrace.protocol.spec import PROTECTIONS, why_unfit
 
 Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
-MPC_PARTIES = {"ABY3": (3, 3), "CHEETAH": (2, 2), "SEMI2K": (2, 16)}
-PSI_PARTIES = {"RR22": (2, 16), "KKRT": (2, 16), "ECDH": (2, 3)}
 
 
 class _Document(BaseModel):
@@ -57,6 +57,11 @@ class JobStep(_Document):
     after: tuple[str, ...] = ()
     params: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def alignment(self) -> Alignment:
+        """The parameters of a PSI step."""
+        return read_alignment(self.params)
+
 
 class Job(_Document):
     """One party's whole job. Parties are ordered by rank (ascending addresses)."""
@@ -83,6 +88,11 @@ class Job(_Document):
     def rank_of(self, name: str) -> int:
         """Return the rank of the party that holds input ``name``."""
         return self.parties.index(self.input(name).party)
+
+    def reads_later(self, step: JobStep) -> bool:
+        """Whether a later step computes on the rows that ``step`` aligned."""
+        inputs = set(step.inputs)
+        return any(step.id in later.after and inputs & set(later.inputs) for later in self.steps)
 
     def agreement(self) -> Hex32:
         """Digest of all that every party's job must say alike, compared before anything runs."""
@@ -151,19 +161,27 @@ def _contradictions(job: Job) -> list[str]:
 
 
 def _step_contradictions(job: Job, step: JobStep, names: set[str], done: set[str]) -> list[str]:
-    allowed = (PSI_PARTIES if step.engine == "psi" else MPC_PARTIES).get(step.protocol)
-    if allowed is None:
+    if (step.engine, step.protocol) not in PROTECTIONS:
         return [f"step {step.id}: {step.engine} knows no protocol {step.protocol}"]
     found = []
-    if not allowed[0] <= len(job.parties) <= allowed[1]:
-        found.append(
-            f"step {step.id}: {step.protocol} needs {allowed[0]} to {allowed[1]} parties, "
-            f"not {len(job.parties)}"
-        )
+    if unfit := why_unfit(step.protocol, len(job.parties)):
+        found.append(f"step {step.id}: {unfit}")
     if set(step.inputs) - names or len(set(step.inputs)) != len(step.inputs):
         found.append(f"step {step.id}: its inputs are distinct and among the job's")
     elif step.engine == "psi" and sorted(map(job.rank_of, step.inputs)) != list(range(len(job.parties))):
         found.append(f"step {step.id}: alignment takes exactly one input of each party")
+    elif step.engine == "psi":
+        found += _alignment_contradictions(job, step)
     if step.id in done or set(step.after) - done:
         found.append(f"step {step.id}: its name is new, and it comes after those it names")
     return found
+
+
+def _alignment_contradictions(job: Job, step: JobStep) -> list[str]:
+    given = map(job.input, step.inputs)
+    columns = {each.name: [each.id_column, *each.columns] for each in given}
+    try:
+        problems = contradictions(step.alignment, columns, read_later=job.reads_later(step))
+        return [f"step {step.id}: {problem}" for problem in problems]
+    except BadAlignment as cause:
+        return [f"step {step.id}: {cause}"]

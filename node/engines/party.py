@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Never
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
-from sealtrace.algorithms.shares import Header, SecretValue, encode_share
+from sealtrace.algorithms.shares import Header, encode_share
+from sealtrace.node.engines import handover
 from sealtrace.node.engines.alignment import align
 from sealtrace.node.engines.computation import Computed, check_params, compute, used_columns
 from sealtrace.node.engines.errors import (
@@ -35,7 +36,8 @@ from sealtrace.node.engines.errors import (
     ProtocolViolated,
     to_report,
 )
-from sealtrace.node.engines.job import Job, JobStep, own_inputs, read_job
+from sealtrace.node.engines.job import Job, JobInput, JobStep, own_inputs, read_job
+from sealtrace.node.engines.keys import Keys, check_table, read_keys, rule_for, rules_of
 from sealtrace.node.engines.link import Link, connect
 from sealtrace.node.engines.loading import load_engine
 from sealtrace.node.engines.tables import Table, load_table
@@ -63,8 +65,9 @@ class Run:
     folder: Path
     bundles: dict[str, Bundle]
     tables: dict[str, Table]
+    keys: dict[str, Keys]
+    """Of this party's input, by alignment step."""
     control: Link
-    orders: dict[str, list[int]] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -118,10 +121,11 @@ def run(folder: Path) -> None:
     bundles = {step.id: _bundle(step) for step in job.steps}
     for step in job.steps:
         _check_step(job, step, bundles[step.id])
-    tables = {each.name: _table(job, each.name, bundles) for each in own_inputs(job)}
     _require_engine(folder)
+    keys = _keys(job)
+    tables = {each.name: _table(job, each, bundles, keys) for each in own_inputs(job)}
     _tell(folder, CONNECTING)
-    state = Run(job, folder, bundles, tables, _meet(job))
+    state = Run(job, folder, bundles, tables, keys, _meet(job))
     share = b""
     for step in job.steps:
         _tell(folder, "running", step.id)
@@ -150,19 +154,38 @@ def _check_step(job: Job, step: JobStep, bundle: Bundle) -> None:
             check_params(job, step, bundle)
         except BadBundle as error:
             raise BundleRefused(f"step {step.id}: {error}") from error
-    elif step.params not in ({}, {"result": "count"}, {"result": "ids"}):
-        raise BadJob(f"step {step.id}: psi knows only the parameter result: count or ids")
+    elif step.alignment.result not in bundle.manifest.results:
+        raise BadJob(
+            f"step {step.id}: {bundle.manifest.name} gives {', '.join(bundle.manifest.results)}, "
+            f"not {step.alignment.result}: name an algorithm whose manifest lists it"
+        )
 
 
-def _table(job: Job, name: str, bundles: dict[str, Bundle]) -> Table:
-    given = job.input(name)
+def _keys(job: Job) -> dict[str, Keys]:
+    """Read the keys of this party's input of every alignment, which refuses a table that does not fit."""
+    found = {}
+    for step in job.steps:
+        for own in own_inputs(job):
+            if step.engine == "psi" and own.name in step.inputs:
+                rule = rule_for(step.alignment, own.name, own.id_column)
+                found[step.id] = read_keys(Path(own.path or ""), rule, job.task, own.columns)
+    return found
+
+
+def _table(job: Job, own: JobInput, bundles: dict[str, Bundle], keys: dict[str, Keys]) -> Table:
+    path = Path(own.path or "")
     used = [
         column
         for step in job.steps
-        if name in step.inputs
-        for column in used_columns(step, bundles[step.id], name)
+        if own.name in step.inputs
+        for column in used_columns(step, bundles[step.id], own.name)
     ]
-    return load_table(Path(given.path or ""), list(dict.fromkeys(used)), given.id_column)  # type: ignore[arg-type]
+    aligned = [step for step in job.steps if step.id in keys and own.name in step.inputs]
+    if aligned:
+        rows = len(keys[aligned[0].id].rows)
+    else:
+        rows = check_table(path, [], rules_of(job.steps, own.name, own.id_column)).rows
+    return load_table(path, list(dict.fromkeys(used)), rows)  # type: ignore[arg-type]
 
 
 def _require_engine(folder: Path) -> None:
@@ -199,21 +222,33 @@ def _step(state: Run, step: JobStep) -> bytes:
 
 def _align(state: Run, step: JobStep) -> bytes:
     (name,) = (each for each in step.inputs if each in state.tables)
-    table = _rows(state, step, name)
-    scratch = state.folder / SCRATCH
+    own, table, keys = state.job.input(name), _rows(state, step, name), state.keys[step.id]
+    rows = state.tables[name].rows
+    if table.rows < rows:
+        keys = keys.only(table.numbers)
 
     def tell(ranks: Sequence[int]) -> None:
         _tell(state.folder, "aligning", step.id, [state.job.parties[rank] for rank in ranks])
 
-    order = align(state.job, step, state.control, table.ids, scratch, tell)
-    aligned = table.take(order)
-    state.tables[f"{step.id}/{name}"] = aligned
-    state.steps.append(_account(step, table.rows, common=aligned.rows))
-    result: dict[str, Any] = {"rows": aligned.rows}
-    if step.params.get("result") == "ids":
-        result["ids"] = aligned.ids
-    value = SecretValue("aligned", b"", (canonical(result),))
-    return encode_share(_header(state.job, step, "psi", aligned.rows), [value])
+    chosen = align(state.job, step, state.control, keys, state.folder / SCRATCH, tell)
+    found = handover.Found(
+        name=name,
+        path=Path(own.path or ""),
+        rule=rule_for(step.alignment, name, own.id_column),
+        alignment=step.alignment,
+        inputs=step.inputs,
+        gives=own.columns,
+        rows=rows,
+        keys=keys,
+        chosen=chosen,
+    )
+    more: dict[str, Any] = {"common": None if chosen is None else len(chosen)}
+    if chosen is not None:
+        state.tables[f"{step.id}/{name}"] = table.take(keys.first()[chosen])
+    if (received := handover.receive(found, state.folder)) is not None:
+        more["received"] = received
+    state.steps.append(_account(step, table.rows, **more))
+    return encode_share(_header(state.job, step, "psi", more["common"] or 0), handover.values(found))
 
 
 def _rows(state: Run, step: JobStep, name: str) -> Table:

@@ -1,6 +1,7 @@
-"""A party's own table: checks that a node makes before it starts, and the columns an engine reads.
+"""A party's own table: the rows of a CSV file as a stream, and the columns that an engine reads.
 
-Errors name rows and columns, never a cell: they travel into logs.
+Errors name rows and columns, never a cell: they travel into logs. Rows count from 1 in words, from 0 in
+arrays.
 """
 
 from __future__ import annotations
@@ -12,95 +13,89 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sealtrace.node.engines.errors import BadInput
+
+if TYPE_CHECKING:  # where there is an engine it brings numpy along; a node without one must still start
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["category", "number", "nullable_category", "nullable_number"]
 MAX_CELL = 64 << 10
 MAX_COLUMNS = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class TableFacts:
-    """What a check found: rows below the header."""
-
-    rows: int
-    columns: tuple[str, ...]
+MAX_ROWS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The columns that a job reads. ``ids`` and all columns have the same length and order."""
+    """The columns that a job reads of some rows of a file; all have the same length and order.
 
-    ids: list[str]
+    ``numbers`` are the rows' places in the file, 4 bytes each.
+    """
+
+    numbers: NDArray[np.uint32]
     columns: dict[str, list[str] | array[float]]
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return len(self.ids)
+        return len(self.numbers)
 
-    def take(self, order: Sequence[int]) -> Table:
-        """Return the rows numbered in ``order``, in that order."""
-        return Table([self.ids[i] for i in order], {n: _take(c, order) for n, c in self.columns.items()})
+    def take(self, numbers: NDArray[np.uint32]) -> Table:
+        """Return the rows that have these places in the file, in that order; all are in the table."""
+        import numpy as np
 
-
-def check_table(path: Path, columns: Sequence[str], id_column: str) -> TableFacts:
-    """Read a CSV file once and refuse what no job could use.
-
-    Streams: memory is 8 bytes a row for the hashes of ids, twice that while they are sorted.
-
-    Raises:
-        BadInput: ``missing_file``, ``empty_file``, ``not_utf8``, ``malformed_csv``,
-            ``duplicate_column``, ``missing_column``, ``empty_id``, ``duplicate_ids``.
-    """
-    hashes = array("q")
-    with _rows(path) as (header, rows):
-        at = _places(header, [id_column, *columns])[0]
-        for number, row in rows:
-            hashes.append(hash(_id(row[at], number)))  # 64 bits, keyed anew in each process (PEP 456)
-    if not hashes:
-        raise BadInput("empty_file", f"{path.name} has no rows below its header")
-    if suspects := _repeated(hashes):
-        _confirm_duplicates(path, id_column, suspects)
-    return TableFacts(len(hashes), tuple(header))
+        where = np.zeros(int(self.numbers.max()) + 1, dtype=np.uint32)
+        where[self.numbers] = np.arange(self.rows, dtype=np.uint32)
+        order = where[numbers]
+        return Table(numbers, {name: _take(column, order) for name, column in self.columns.items()})
 
 
-def load_table(path: Path, columns: Sequence[tuple[str, Kind]], id_column: str) -> Table:
-    """Read the ids and ``columns`` (name and kind) of a CSV file into memory.
+def load_table(path: Path, columns: Sequence[tuple[str, Kind]], rows: int) -> Table:
+    """Read ``columns`` (name and kind) of a CSV file of ``rows`` rows into memory.
 
     An empty cell of a nullable column is NaN, or an empty text.
 
     Raises:
-        BadInput: as :func:`check_table`, and ``not_a_number``, ``not_finite``, ``empty_cell``.
+        BadInput: as :func:`table_rows`, and ``missing_column``, ``column_kind``, ``empty_cell``,
+            ``not_a_number``, ``not_finite``, ``altered`` where there are more or fewer rows.
     """
+    import numpy as np
+
     kinds = dict(columns)
     if len(kinds) != len(set(columns)):
         raise BadInput(
             "column_kind",
             "a column is asked for in two ways: as number and as category, or with nulls and without",
         )
-    table = Table([], {n: array("d") if k.endswith("number") else [] for n, k in kinds.items()})
-    with _rows(path) as (header, rows):
-        id_at, *places = _places(header, [id_column, *kinds])
+    made: dict[str, list[str] | array[float]] = {
+        n: array("d") if k.endswith("number") else [] for n, k in kinds.items()
+    }
+    table = Table(np.arange(rows, dtype=np.uint32), made)
+    if not kinds:
+        return table
+    found = 0
+    with table_rows(path) as (header, lines):
         readers = [
             (at, name, *_reader(kind, table.columns[name]))
-            for at, (name, kind) in zip(places, kinds.items(), strict=True)
+            for at, (name, kind) in zip(places(header, list(kinds)), kinds.items(), strict=True)
         ]
-        for number, row in rows:
-            table.ids.append(_id(row[id_at], number))
+        for found, row in lines:
             for at, name, read, append in readers:
-                append(read(row[at], name, number))
-    if not table.ids:
-        raise BadInput("empty_file", f"{path.name} has no rows below its header")
-    if len(set(table.ids)) != len(table.ids):
-        raise BadInput("duplicate_ids", f"column {id_column}: an id is given twice")
+                append(read(row[at], name, found))
+    if found != rows:
+        raise BadInput("altered", f"{path.name} had {rows} rows when its ids were read, and has {found} now")
     return table
 
 
 @contextmanager
-def _rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
+def table_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
+    """Open a CSV file: its header, and its rows one by one with their numbers from 1.
+
+    Raises:
+        BadInput: ``missing_file``, ``empty_file``, ``not_utf8``, ``malformed_csv``, ``duplicate_column``.
+    """
     try:
         file = path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
@@ -119,6 +114,18 @@ def _rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]
             csv.field_size_limit(previous)
 
 
+def places(header: list[str], names: Sequence[str]) -> list[int]:
+    """Return where in the header each of ``names`` stands.
+
+    Raises:
+        BadInput: ``missing_column``.
+    """
+    for name in names:
+        if name not in header:
+            raise BadInput("missing_column", f"there is no column {name!r}")
+    return [header.index(name) for name in names]
+
+
 def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
     header = next(reader, None)
     if header is None:
@@ -134,26 +141,15 @@ def _numbered(reader: Iterator[list[str]], width: int) -> Iterator[tuple[int, li
     for number, row in enumerate(reader, start=1):
         if len(row) != width:
             raise BadInput("malformed_csv", f"row {number} has {len(row)} cells, not {width}")
+        if number > MAX_ROWS:
+            raise BadInput("too_many_rows", f"more than {MAX_ROWS}")
         yield number, row
-
-
-def _places(header: list[str], names: Sequence[str]) -> list[int]:
-    for name in names:
-        if name not in header:
-            raise BadInput("missing_column", f"there is no column {name!r}")
-    return [header.index(name) for name in names]
 
 
 def _reader(
     kind: Kind, column: list[str] | array[float]
 ) -> tuple[Callable[[str, str, int], Any], Callable[[Any], None]]:
     return _READERS[kind], column.append
-
-
-def _id(cell: str, number: int) -> str:
-    if not cell:
-        raise BadInput("empty_id", f"row {number} has no id")
-    return cell
 
 
 def _text(cell: str, name: str, number: int) -> str:
@@ -188,26 +184,11 @@ _READERS: dict[Kind, Callable[[str, str, int], Any]] = {
 }
 
 
-def _take(column: list[str] | array[float], order: Sequence[int]) -> list[str] | array[float]:
+def _take(column: list[str] | array[float], order: NDArray[np.uint32]) -> list[str] | array[float]:
+    import numpy as np
+
     if isinstance(column, array):
-        return array("d", [column[i] for i in order])
-    return [column[i] for i in order]
-
-
-def _repeated(hashes: array[int]) -> set[int]:
-    import numpy as np  # where tables are checked there is an engine, which brings it along
-
-    ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
-    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-
-
-def _confirm_duplicates(path: Path, id_column: str, suspects: set[int]) -> None:
-    """Look again at the few ids whose hashes are equal: a hash alone accuses nobody."""
-    seen: dict[str, int] = {}
-    with _rows(path) as (header, rows):
-        at = header.index(id_column)
-        for number, row in rows:
-            if hash(row[at]) in suspects:
-                first = seen.setdefault(row[at], number)
-                if first != number:
-                    raise BadInput("duplicate_ids", f"rows {first} and {number} have one id")
+        taken = array("d")
+        taken.frombytes(np.frombuffer(column, dtype=np.float64)[order].tobytes())
+        return taken
+    return [column[i] for i in order.tolist()]

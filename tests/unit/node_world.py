@@ -249,7 +249,7 @@ class FakeEngine:
     def why_unable(self, spec: TaskSpec) -> Denial | None:
         return self.unable
 
-    def check(self, own: Any) -> str | None:
+    def check(self, own: Any, spec: Any) -> str | None:
         return self.bad_table
 
     def run(self, plan: Any, stop: threading.Event, on_step: Any) -> Ran:
@@ -421,6 +421,7 @@ class World:
             holdings=Holdings(self.store, self.vault, self.bundles, Mortal(self.engine, fuse)),
             jobs=lambda task: self.folder / "jobs" / task[2:],
             limits=self.limits,
+            received=lambda task: self.folder / "received" / f"{task[2:]}.csv",
             longest_run_s=600,
             clock=lambda: self.now,
             sleep=self._sleep,

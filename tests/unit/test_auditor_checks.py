@@ -367,6 +367,30 @@ def _other_program():
     return story.case()
 
 
+def _aligned(*common):
+    """A task in which each owner says how many rows an alignment found; ``None`` was not told."""
+    story = Story().found()
+    transcript = story.transcript
+
+    def counted(task, owner):
+        told = transcript(task, owner)
+        return told | {"steps": [told["steps"][0] | {"common": common[OWNERS.index(owner)]}]}
+
+    story.transcript = counted
+    story.complete()
+    return story.case()
+
+
+@pytest.mark.parametrize("common", [(5, 5, 5), (5, None, None), (None, None, 5), (None, 5, 5)])
+def test_parties_that_were_not_told_what_is_common_say_nothing_against_those_that_were(common):
+    assert rules(_aligned(*common)) == []
+
+
+@pytest.mark.parametrize("common", [(5, 6, None), (None, 5, 6)])
+def test_parties_that_were_told_other_numbers_are_found(common):
+    assert rules(_aligned(*common)) == ["EV-X01"]
+
+
 def _other_output(body):
     return body | {"receipt": body["receipt"] | {"output": h("other")}}
 

@@ -21,7 +21,9 @@ import bench_evidence  # noqa: E402
 import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
+import bench_psi  # noqa: E402
 import milestones  # noqa: E402
+import plain_ecdh  # noqa: E402
 import synthetic  # noqa: E402
 from bare_run import BareRun  # noqa: E402
 
@@ -137,3 +139,41 @@ def test_every_benchmark_starts_by_one_command(program):
     )
     assert done.returncode == 0
     assert "--json" in done.stdout
+
+
+def turn(side, rows, seconds, peak_mib, protocol="RR22"):
+    sent = 33.0 if side == "node" else None
+    return bench_psi.Turn(side, protocol, rows, seconds, 2 * seconds, peak_mib, sent)
+
+
+def test_alignments_are_compared_by_the_best_turn_of_each_side():
+    turns = [
+        turn("bare", 1_000, 1.0, 200.0),
+        turn("node", 1_000, 2.0, 210.0),
+        turn("bare", 1_049_576, 9.0, 500.0),
+        turn("bare", 1_049_576, 8.0, 500.0),
+        turn("node", 1_049_576, 10.0, 610.0),
+    ]
+    result = bench_psi.summary(turns, plain_rows=1_000, plain_s=0.5)
+    small, large = result["sizes"]
+    assert (small["ratio"], large["ratio"], large["sent_mb"]) == (2.0, 1.25, 33.0)
+    assert large["times_plain"] == pytest.approx(52.5, abs=0.1)
+    assert result["bytes_a_row"] == {"RR22": 400}
+
+
+def test_memory_a_row_needs_two_sizes():
+    sizes = bench_psi.summary([turn("bare", 10, 1.0, 9.0), turn("node", 10, 1.0, 9.0)], 1, 1.0)["sizes"]
+    assert bench_psi.growth(sizes, "RR22") is None
+
+
+def test_plain_ecdh_finds_what_is_common_and_nothing_else():
+    assert plain_ecdh.intersect(["a", "b", "c"], ["c", "x", "a"]) == ["a", "c"]
+
+
+def test_the_tables_of_an_alignment_share_half_of_their_ids(tmp_path):
+    held = []
+    for path in bench_psi.make(100, tmp_path):
+        with path.open(newline="", encoding="utf-8") as file:
+            held.append([row["id"] for row in csv.DictReader(file)])
+    assert [len(set(each)) for each in held] == [100, 100]
+    assert len(set(held[0]) & set(held[1])) == 50

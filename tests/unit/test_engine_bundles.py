@@ -24,6 +24,7 @@ from sealtrace.algorithms.shares import (
     encode_value,
 )
 from sealtrace.protocol.bundle import BadBundle, Member, pack, tar
+from sealtrace.protocol.canonical import canonical
 
 TASK = "0x" + "ab" * 32
 
@@ -204,3 +205,93 @@ def test_an_alignment_opens_to_what_all_parties_say():
 def test_shares_that_do_not_belong_together_are_refused(shares):
     with pytest.raises(BadShare):
         open_result(shares, load(shipped()["psi"]), {})
+
+
+def one_who_was_told_nothing(rank: int, *names: str) -> bytes:
+    header = Header(kind="psi", task=TASK, step="s", rank=rank, world=2, rows=0, values=[])
+    return encode_share(header, [SecretValue(name, b"", ()) for name in ("aligned", *names)])
+
+
+def test_an_alignment_opens_to_what_its_only_receiver_says():
+    shares = [one_who_was_told_nothing(0), psi_share(1)]
+    assert open_result(shares, load(shipped()["psi"]), {}) == {"rows": 5}
+
+
+def test_an_alignment_of_which_nobody_was_told_is_refused():
+    with pytest.raises(BadShare, match="do not agree"):
+        open_result([one_who_was_told_nothing(0), one_who_was_told_nothing(1)], load(shipped()["psi"]), {})
+
+
+def ids_share(rank: int, *chunks: bytes, rows: int = 2) -> bytes:
+    header = Header(kind="psi", task=TASK, step="s", rank=rank, world=2, rows=rows, values=[])
+    counted = SecretValue("aligned", b"", (b'{"rows":%d}' % rows,))
+    return encode_share(header, [counted, SecretValue("ids", b"", chunks)])
+
+
+def test_ids_come_in_pieces_and_all_who_know_them_say_the_same():
+    psi = load(shipped()["psi"])
+    pieces = (b'["a"]', b'[["b","c"]]')
+    both = [ids_share(0, *pieces), ids_share(1, *pieces)]
+    assert open_result(both, psi, {}) == {"rows": 2, "ids": ["a", ["b", "c"]]}
+    one = [ids_share(0, *pieces), one_who_was_told_nothing(1, "ids")]
+    assert open_result(one, psi, {})["ids"] == ["a", ["b", "c"]]
+    assert open_result([ids_share(0, rows=0), ids_share(1, rows=0)], psi, {}) == {"rows": 0, "ids": []}
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [ids_share(0, b'["a","b"]'), ids_share(1, b'["a","c"]')],
+        [ids_share(0, b'["a","b"]'), ids_share(1)],
+        [ids_share(0, b'["a"]'), ids_share(1, b'["a"]')],
+        [ids_share(0, b"{}"), ids_share(1, b"{}")],
+        [ids_share(0, b"["), ids_share(1, b"[")],
+        [ids_share(0, b'["a","b"]'), psi_share(1)],
+    ],
+)
+def test_ids_that_parties_do_not_agree_on_are_refused(shares):
+    with pytest.raises(BadShare):
+        open_result(shares, load(shipped()["psi"]), {})
+
+
+def rows_share(rank: int, rows: object, *, keys: bool, count: int = 2, columns=("c",)) -> bytes:
+    header = Header(kind="psi", task=TASK, step="s", rank=rank, world=2, rows=count, values=[])
+    words = canonical({"input": "ab"[rank], "columns": list(columns), "keys": keys})
+    counted = SecretValue("aligned", b"", (b'{"rows":%d}' % count,))
+    return encode_share(header, [counted, SecretValue("rows", words, (json.dumps(rows).encode(),))])
+
+
+def test_rows_are_joined_by_key_every_one_with_every_one():
+    left = rows_share(0, [[0, "x", "1"], [0, "x", "2"], [1, "y", "3"], [None, "z", "4"]], keys=True)
+    right = rows_share(1, [[0, "5"], [1, "6"], [1, "7"]], keys=False)
+    assert open_result([left, right], load(shipped()["psi-join"]), {}) == {
+        "rows": 2,
+        "columns": ["key", "a.c", "b.c"],
+        "table": [["x", "1", "5"], ["x", "2", "5"], ["y", "3", "6"], ["y", "3", "7"], ["z", "4", None]],
+    }
+
+
+GOOD_LEFT = [[0, "x", "1"], [1, "y", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "keys"),
+    [
+        ([[0, "x", "1"]], [[0, "5"], [1, "6"]], False),  # nothing for the second key
+        ([[0, "x"], [1, "y", "3"]], [[0, "5"], [1, "6"]], False),
+        ([[2, "x", "1"], *GOOD_LEFT], [[0, "5"], [1, "6"]], False),
+        ([[True, "x", "1"], *GOOD_LEFT], [[0, "5"], [1, "6"]], False),
+        ("rows", [[0, "5"], [1, "6"]], False),
+        (GOOD_LEFT, [[0, "x", "5"], [1, "y", "6"]], True),  # two show the keys
+    ],
+)
+def test_rows_that_do_not_join_are_refused(left, right, keys):
+    shares = [rows_share(0, left, keys=True), rows_share(1, right, keys=keys)]
+    with pytest.raises(BadShare):
+        open_result(shares, load(shipped()["psi-join"]), {})
+
+
+def test_a_party_must_say_what_columns_it_gives():
+    bad = rows_share(1, [[0, "5"], [1, "6"]], keys=False, columns=(1,))
+    with pytest.raises(BadShare, match="which columns"):
+        open_result([rows_share(0, GOOD_LEFT, keys=True), bad], load(shipped()["psi-join"]), {})

@@ -5,10 +5,11 @@ import json
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from sealtrace.node.engines import party, process
-from sealtrace.node.engines.alignment import _kept, _mask, token
+from sealtrace.node.engines.alignment import _kept, _mask, _positions, _read, _write
 from sealtrace.node.engines.errors import (
     BadJob,
     DiskFull,
@@ -74,6 +75,8 @@ def with_inputs(*changes):
         with_step(protocol="ABY3"),
         with_step(engine="mpc", protocol="ABY3"),
         with_step(after=("later",)),
+        with_step(params={"result": "everything"}),
+        with_step(params={"key": [{"columns": {"a": "phone", "b": "phone"}}]}),
         {"timeouts": {"connect_ms": 0}},
     ],
 )
@@ -106,25 +109,52 @@ def test_the_token_is_not_shown():
     assert "gateway_token" not in repr(job())
 
 
-def test_an_id_stands_under_another_name_in_every_task():
-    assert token(TASK, "x") != token("0x" + "cd" * 32, "x")
+def tokens(*names: str):
+    return np.array(sorted(name.encode().ljust(16, b"\0") for name in names), dtype="S16")
 
 
 def test_the_first_partys_mask_keeps_exactly_the_common_rows():
-    shared = [f"{i:02}" for i in range(19)]
-    kept = {"00", "07", "08", "18"}
-    assert _kept(shared, _mask(shared, kept)) == sorted(kept)
+    shared = tokens(*(f"{i:02}" for i in range(19)))
+    kept = tokens("00", "07", "08", "18")
+    assert _kept(shared, _mask(shared, kept)).tolist() == kept.tolist()
 
 
 def test_a_mask_over_other_rows_is_a_mismatch():
     with pytest.raises(ProgramMismatch):
-        _kept(["a"], _mask(["a", "b"], {"a"}))
+        _kept(tokens("a"), _mask(tokens("a", "b"), tokens("a")))
 
 
 @pytest.mark.parametrize("message", [b"", b"[]", b"{}", b'{"of": 1, "bits": "!"}'])
 def test_a_malformed_mask_is_a_violation(message):
     with pytest.raises(ProtocolViolated):
-        _kept(["a"], message)
+        _kept(tokens("a"), message)
+
+
+def test_tokens_that_begin_alike_are_found_each_at_its_own_place():
+    mine = tokens("samesame1", "samesame2", "samesame3", "z")
+    assert _positions(mine, tokens("samesame2", "samesame3", "z")).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("strange", ["samesame4", "a", "zz", "{"])
+def test_a_common_row_that_this_party_never_gave_is_a_violation(strange):
+    with pytest.raises(ProtocolViolated):
+        _positions(tokens("samesame1", "samesame3", "z"), tokens(strange))
+
+
+@pytest.mark.parametrize("count", [0, 1, 70_000])
+def test_tokens_read_as_they_were_written(tmp_path, count):
+    given = np.sort(
+        np.random.default_rng(1).integers(0, 256, (count, 16), dtype=np.uint8).view("S16").ravel()
+    )
+    _write(tmp_path / "in.csv", given)
+    assert (tmp_path / "in.csv").stat().st_size == len("token\n") + 33 * count
+    assert _read(tmp_path / "in.csv").tobytes() == given.tobytes()
+
+
+def test_the_engines_quotes_are_no_part_of_a_token_and_no_file_is_no_row(tmp_path):
+    (tmp_path / "out.csv").write_text(f'"token"\n"{"ff" * 16}"\n"{"0a" * 16}"\n')
+    assert _read(tmp_path / "out.csv").tobytes() == b"\x0a" * 16 + b"\xff" * 16
+    assert len(_read(tmp_path / "nothing.csv")) == 0
 
 
 def test_silence_is_blamed_on_the_party_that_was_awaited():

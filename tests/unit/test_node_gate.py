@@ -88,6 +88,14 @@ def test_a_run_whose_progress_the_chain_does_not_take_goes_on(world):
     assert world.ledger.acts == ["start", "finish"]
 
 
+def test_what_a_party_may_keep_of_an_alignment_outlives_the_wiping(world):
+    folder = world.folder / "jobs" / world.task[2:]
+    world.engine.during = lambda: (folder / "received.csv").write_text("id\n1\n")
+    world.deliver_until_over()
+    assert not folder.exists()
+    assert (world.folder / "received" / f"{world.task[2:]}.csv").read_text() == "id\n1\n"
+
+
 def test_the_receipt_binds_the_block_of_the_judgement_the_input_and_the_transcript(world):
     world.deliver_until_over()
     receipt = Receipt.model_validate(world.last(Kind.TASK_FINISHED)["receipt"])

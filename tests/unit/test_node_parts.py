@@ -260,7 +260,8 @@ def test_a_node_without_disk_space_refuses_before_it_starts(tmp_path):
 def test_a_table_that_no_engine_could_use_is_named_without_a_cell(tmp_path, content, problem):
     path = tmp_path / "t.csv"
     path.write_text(content)
-    said = adapter(tmp_path).check(OwnInput("mine", KEY, path, "id", ("age",)))
+    spec = World(tmp_path).spec
+    said = adapter(tmp_path).check(OwnInput("mine", KEY, path, "id", ("age",)), spec)
     assert said is not None
     assert said.startswith(problem)
 

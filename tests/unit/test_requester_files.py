@@ -10,8 +10,10 @@ import pytest
 from scheduler_fakes import LAB, NOW, PARTIES, h
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.protocol.alignment import contradictions, read_alignment
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import UnixSeconds
+from sealtrace.protocol.keys import PHONE, PHONE_WORDS, RULES
 from sealtrace.requester.directory import ChainSection, Directory, Settings
 from sealtrace.requester.drafts import Asker, KnownAlgorithm, read_task, settled, specification
 from sealtrace.requester.errors import (
@@ -131,6 +133,21 @@ def test_a_whole_specification_is_taken_as_it_is():
         ("purpose: credit", "purpose: *x", "task.yaml:1: anchors and aliases are not taken"),
         ("deadline: 2h", "deadline: !!python/name:os.system ''", "task.yaml:2: tags such as"),
         ("deadline: 2h", "deadline: true", "task.yaml:2: deadline"),
+        (
+            "protocol: ABY3",
+            "protocol: CHEETAH",
+            "task.yaml:13: steps.stats: step stats: CHEETAH runs among exactly 2",
+        ),
+        (
+            "protocol: RR22",
+            "params: {key: [{rules: [upper]}]}\n    protocol: RR22",
+            "task.yaml:10: steps.align: step align: params.key.0.rules.0: 'upper' is no rule",
+        ),
+        (
+            "protocol: RR22",
+            "params: {receivers: [p0]}\n    protocol: RR22",
+            "task.yaml:10: steps.align: step align: a later step computes on the aligned rows",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_task_file_is_said_with_its_line(old, new, said):
@@ -234,9 +251,24 @@ def test_a_damaged_key_is_named(tmp_path):
         directory.keys()
 
 
+YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+
+
+def test_the_alignments_in_the_documents_are_taken_and_every_rule_is_explained():
+    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
+    steps = [step for each in YAML.findall(text)[1:] for step in read(each.encode(), "docs").value.values()]
+    columns = {"bank": ["id", "phone", "surname"], "registry": ["id", "mobile", "last_name"]}
+    assert [step["algorithm"] for step in steps] == ["psi", "psi-join", "psi-sum"]
+    load(shipped()["psi-sum"]).program.check(steps.pop()["params"], ["bank", "registry"])
+    for step in steps:
+        assert [*contradictions(read_alignment(step["params"]), columns, read_later=False)] == []
+    for name, words in {**{name: words for name, (_, words) in RULES.items()}, PHONE: PHONE_WORDS}.items():
+        assert f"| `{name}` | {words} |" in text
+
+
 def test_the_task_in_the_documents_is_one():
     text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    example = YAML.findall(text)[0]
     draft = draft_of(example, book={})
     assert [each.get("protocol") for each in draft["steps"]] == [None, "CHEETAH"]
     draft["steps"][0]["protocol"] = "RR22"
