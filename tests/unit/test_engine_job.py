@@ -16,6 +16,7 @@ from sealtrace.node.engines.errors import (
     EngineMissing,
     EngineTimeout,
     PeerFailed,
+    PeerIncompatible,
     PeerUnreachable,
     ProgramMismatch,
     ProtocolViolated,
@@ -146,6 +147,8 @@ class View:
             "address": B,
             "left": None,
             "down": None,
+            "broke": None,
+            "speaks": None,
             "received_messages": 1,
             "silent_s": 0.0,
             **peer,
@@ -217,6 +220,22 @@ def test_a_cut_session_ends_the_job(child, tmp_path):
 def test_a_peer_that_left_is_named(child, tmp_path):
     child(SLEEP)
     assert ends_with(PeerFailed, tmp_path, View(left="bad_input")).peer == B
+
+
+def test_a_peer_that_broke_the_protocol_is_named_although_the_session_is_cut(child, tmp_path):
+    child(SLEEP)
+    view = View(broke="sent what is no message")
+    view.state, view.reason = "cut", "revoked"
+    error = ends_with(ProtocolViolated, tmp_path, view)
+    assert error.peer == B
+    assert "sent what is no message" in str(error)
+
+
+def test_a_peer_of_another_version_is_named(child, tmp_path):
+    child(SLEEP)
+    error = ends_with(PeerIncompatible, tmp_path, View(speaks="speaks version '2'"))
+    assert error.peer == B
+    assert "speaks version '2'" in str(error)
 
 
 def test_a_crash_is_named_with_its_signal(child, tmp_path):

@@ -266,6 +266,8 @@ def test_a_table_that_no_engine_could_use_is_named_without_a_cell(tmp_path, cont
         (engine.SessionCut("cut"), Failure.SESSION_REVOKED, Blame.NOBODY),
         (engine.PeerUnreachable("gone", peer=OTHER), Failure.PEER_UNREACHABLE, Blame.PARTY),
         (engine.PeerUnreachable("gone"), Failure.PEER_UNREACHABLE, Blame.SOME_PARTY),
+        (engine.PeerIncompatible("version 2", peer=OTHER), Failure.PROTOCOL_VIOLATED, Blame.NOBODY),
+        (engine.ProtocolViolated("garbage", peer=OTHER), Failure.PROTOCOL_VIOLATED, Blame.PARTY),
         (engine.ProgramMismatch("other", peer=OTHER), Failure.PROGRAM_MISMATCH, Blame.PARTY),
     ],
 )
