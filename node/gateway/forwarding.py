@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from sealtrace.node.gateway.heads import END, MalformedHead, reply_length
 from sealtrace.node.gateway.listening import DONE, WHOLE_BYTES
 from sealtrace.node.gateway.wire import MalformedReply
 
+WINDOW, WINDOW_BYTES = 64, 4 << 20  # under way on one connection; what is more opens another
 _TAKEN = wire.Reply(wire.Code.OK)
 MAX_REPLY = 64 * 1024  # a reply to a forward has a code and a sentence, no payload
 
@@ -52,17 +54,22 @@ class _Message:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection to the peer; carries one message at a time."""
+    """One connection to the peer. Messages follow each other, and replies come in their order."""
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
         self._transport: asyncio.Transport | None = None
-        self._message: _Message | None = None
+        self._carried: deque[_Message] = deque()
+        self._octets = 0  # of their bodies
+        self._unwritten: list[bytes | bytearray] = []
         self._got = b""
 
     @property
-    def usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+    def has_room(self) -> bool:
+        """Whether one more message may follow those that are not replied to."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        return len(self._carried) < WINDOW and self._octets < WINDOW_BYTES
 
     def certificate(self) -> bytes | None:
         """The SHA-256 of the certificate at the other end."""
@@ -77,66 +84,86 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._forwarder.lost(self)
-        self._end(PeerDown(f"{error or 'the connection was closed'}"))
+        self._fail(PeerDown(f"{error or 'the connection was closed'}"))
 
-    def carry(self, message: _Message, timeout_s: float) -> None:
+    def carry(self, message: _Message) -> None:
         """Send one message; its reply, or what came instead, goes to the forwarder."""
-        self._message = message
-        if self._transport is None:
-            self._end(PeerDown("the connection was closed"))
-            return
-        self._forwarder.deadlines.later(self, timeout_s, self._late)
-        if len(message.body) < WHOLE_BYTES:
-            self._transport.write(b"".join((message.head, message.body)))
-        else:
-            self._transport.writelines((message.head, message.body))
+        if not self._carried:
+            self._forwarder.watch(self)
+        self._carried.append(message)
+        self._octets += len(message.body)
+        if not self._unwritten:  # what else comes in this turn of the loop goes in the same write
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unwritten += (message.head, message.body)
 
     def data_received(self, data: bytes) -> None:
-        if data == DONE and not self._got:
-            self._end(_TAKEN)
-            return
         got = self._got + data if self._got else data
-        at = got.find(END) + len(END)
         try:
-            if at < len(END):
-                self._more(got)
-                return
-            length = reply_length(got[:at])
-            if length > MAX_REPLY or len(got) > at + length or self._message is None:
-                raise MalformedHead("more than a reply came")
-            if len(got) < at + length:
-                self._more(got)
-                return
-            reply = wire.decode(got[at:])
+            while got:
+                reply, got = _first_reply(got)
+                if reply is None:
+                    break
+                if not self._carried:
+                    raise MalformedHead("a reply to nothing")
+                self._replied(reply)
         except (MalformedHead, MalformedReply) as error:
-            self._end(PeerGarbled(str(error)))
-            self.close()
+            self._fail(PeerGarbled(str(error)))
         else:
-            self._got = b""
-            self._end(reply)
+            self._got = got
+
+    def late(self) -> None:
+        """Give up: the oldest message was not replied to in time."""
+        self.close("no reply in time")
 
     def close(self, why: str = "the connection was closed") -> None:
         """Drop the connection at once; what it carries is not sent again."""
-        if self._message is not None:
-            self._message.again = False
-        self._end(PeerDown(why))
+        for message in self._carried:
+            message.again = False
+        self._fail(PeerDown(why))
+
+    def _write(self) -> None:
+        parts, self._unwritten = self._unwritten, []
+        if self._transport is None:
+            return
+        if sum(map(len, parts)) < WHOLE_BYTES:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
+
+    def _replied(self, reply: wire.Reply) -> None:
+        message = self._carried.popleft()
+        self._octets -= len(message.body)
+        if self._carried:
+            self._forwarder.watch(self)
+        else:
+            self._forwarder.rest(self)
+        self._forwarder.ended(message, reply)
+
+    def _fail(self, result: PeerDown | PeerGarbled) -> None:
+        """Drop the connection; all that it carried ends with ``result``."""
+        self._forwarder.lost(self)
         if self._transport is not None:
             self._transport.abort()
+        carried, self._carried = self._carried, deque()
+        for message in carried:
+            self._forwarder.ended(message, result)
 
-    def _more(self, got: bytes) -> None:
-        if len(got) > MAX_REPLY:
-            raise MalformedHead("a head that does not end")
-        self._got = got
 
-    def _late(self) -> None:
-        self.close("no reply in time")
+def _first_reply(data: bytes) -> tuple[wire.Reply | None, bytes]:
+    """Return the first reply, if it is all there, and what follows it.
 
-    def _end(self, result: Result) -> None:
-        if self._message is not None:
-            message, self._message = self._message, None
-            self._forwarder.deadlines.back(self)
-            self._forwarder.ended(self, message, result)
+    Raises:
+        MalformedHead, MalformedReply: that is no reply.
+    """
+    if data.startswith(DONE):
+        return _TAKEN, data[len(DONE) :]
+    at = data.find(END) + len(END)
+    length = reply_length(data[:at]) if at >= len(END) else 0
+    if max(len(data) if at < len(END) else at, length) > MAX_REPLY:
+        raise MalformedHead("a reply that does not end")
+    if at < len(END) or len(data) < at + length:
+        return None, data
+    return wire.decode(data[at : at + length]), data[at + length :]
 
 
 class Forwarder:
@@ -160,10 +187,10 @@ class Forwarder:
         self._context = context
         self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
-        self.deadlines = Deadlines()
-        self._idle: list[_Connection] = []
-        self._connections: set[_Connection] = set()
-        self._connecting: set[asyncio.Task[_Connection]] = set()
+        self._deadlines = Deadlines()
+        self._connections: list[_Connection] = []
+        self._waiting: list[_Message] = []  # for the connection that is being made
+        self._connecting: asyncio.Task[_Connection] | None = None
 
     def fields(self, headers: Mapping[str, str]) -> bytes:
         """Return the lines of a head that are the same for many messages."""
@@ -181,17 +208,22 @@ class Forwarder:
         number = f"{wire.SEQUENCE}: {sequence}\r\n" if sequence is not None else ""
         line = f"POST {path} HTTP/1.1\r\n{number}content-length: {len(body)}\r\n"
         message = _Message(line.encode("ascii") + fields, body, done)
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                connection.carry(message, self._reply_timeout_s)
+        for connection in self._connections:
+            if connection.has_room:
+                connection.carry(message)
                 return
         self._send_anew(message)
 
-    def ended(self, connection: _Connection, message: _Message, result: Result) -> None:
-        """Take back a connection whose message has come to an end."""
-        if isinstance(result, wire.Reply) and connection in self._connections:
-            self._idle.append(connection)
+    def watch(self, connection: _Connection) -> None:
+        """Expect a reply on ``connection`` in time."""
+        self._deadlines.later(connection, self._reply_timeout_s, connection.late)
+
+    def rest(self, connection: _Connection) -> None:
+        """Expect nothing on ``connection``."""
+        self._deadlines.back(connection)
+
+    def ended(self, message: _Message, result: Result) -> None:
+        """Take in what became of a message."""
         if isinstance(result, PeerDown) and message.again:
             self._send_anew(message)
         else:
@@ -199,31 +231,38 @@ class Forwarder:
 
     def lost(self, connection: _Connection) -> None:
         """Forget a connection that is no more."""
-        self._connections.discard(connection)
+        self._deadlines.back(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
 
     def close(self, why: str = "the session was closed") -> None:
         """Drop all connections; whatever is under way ends as :class:`PeerDown`."""
-        self._idle.clear()
-        for task in list(self._connecting):
-            task.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
         for connection in list(self._connections):
             connection.close(why)
-        self._connections.clear()
 
     def _send_anew(self, message: _Message) -> None:
         message.again = False
-        task = asyncio.get_running_loop().create_task(self._connect())
-        self._connecting.add(task)
-        task.add_done_callback(lambda done: self._connected(done, message))
+        self._waiting.append(message)
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting.add_done_callback(self._connected)
 
-    def _connected(self, task: asyncio.Task[_Connection], message: _Message) -> None:
-        self._connecting.discard(task)
+    def _connected(self, task: asyncio.Task[_Connection]) -> None:
+        self._connecting = None
+        waiting, self._waiting = self._waiting, []
         if task.cancelled():
-            message.done(self._named(PeerDown("the session was closed")))
-        elif isinstance(error := task.exception(), PeerDown | WrongCertificate):
-            message.done(self._named(error))
+            error: BaseException | None = PeerDown("the session was closed")
         else:
-            task.result().carry(message, self._reply_timeout_s)
+            error = task.exception()
+        for message in waiting:
+            if error is None:
+                task.result().carry(message)
+            elif isinstance(error, PeerDown | WrongCertificate):
+                message.done(self._named(error))
+            else:
+                raise error
 
     async def _connect(self) -> _Connection:
         """Connect and see who is there, before anything is sent.
@@ -245,7 +284,7 @@ class Forwarder:
         if connection.certificate() != self._pin:
             connection.close()
             raise WrongCertificate("holds another certificate than the chain names")
-        self._connections.add(connection)
+        self._connections.append(connection)
         return connection
 
     def _named(self, result: Result) -> Result:

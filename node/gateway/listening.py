@@ -108,6 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head: Head | None = None  # of the request whose body arrives
         self._body: bytearray | None = None  # that body, and how much of it is there
         self._have = 0
+        self._owed = 0  # answers that say nothing but that a message was taken
         self._skip = 0  # bytes of a refused body still to come
         self._refusal: Outcome | None = None
         self._busy = False
@@ -181,6 +182,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._skip or self._start == self._end or not self._next():
                 break
         self._advancing = False
+        self._flush()
         if self._body is not None or self._skip or (not self._busy and self._start < self._end):
             self._watch()
         elif self._stall is not None:
@@ -304,6 +306,7 @@ class Connection(asyncio.BufferedProtocol):
     def _broken(self, why: str) -> None:
         """Say what is wrong and hang up: nothing after this can be understood."""
         self._port.service.broken(self._caller, why)
+        self._flush()
         if self._transport is not None:
             body = wire.encode(Code.BAD_REQUEST, message=why)
             self._transport.write(_BROKEN % len(body) + body)
@@ -317,11 +320,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if outcome:
+            self._flush()
             _write(self._transport, outcome)
+        elif self._advancing:
+            self._owed += 1
         else:
             self._transport.write(DONE)
         if self._start < self._end or self._paused:
             self._advance()
+
+    def _flush(self) -> None:
+        """Acknowledge together what was taken from one read."""
+        if self._owed and self._transport is not None:
+            self._transport.write(DONE * self._owed)
+        self._owed = 0
 
     def _calm(self) -> None:
         if self._stall is not None:
