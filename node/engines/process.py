@@ -213,8 +213,7 @@ class _Watch:
             return PeerFailed(said, peer=left["address"])
         for peer in report["peers"]:
             if self._down_for_long(peer):
-                said = f"{peer['address']}: {peer['down']}"
-                return PeerUnreachable(said, peer=peer["address"])
+                return _unreachable(peer)
         return self._never_came(report["peers"])
 
     def _never_came(self, peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
@@ -255,8 +254,7 @@ class _Watch:
                 return found
             for peer in report["peers"]:
                 if peer["down"] is not None:
-                    said = f"{peer['address']}: {peer['down']}"
-                    return PeerUnreachable(said, peer=peer["address"])
+                    return _unreachable(peer)
             return self._silent(report["peers"])
         return None
 
@@ -292,8 +290,14 @@ class _Watch:
             report = self._gateway.close(self.job.task, left=left)
         except Exception:
             return []
-        hidden = {"left", "down", "broke", "speaks", "silent_s"}
+        hidden = {"left", "down", "blamed", "broke", "speaks", "silent_s"}
         return [{k: v for k, v in peer.items() if k not in hidden} for peer in report["peers"]]
+
+
+def _unreachable(peer: Mapping[str, Any]) -> PeerUnreachable:
+    """Name a peer that is down, and blame it unless a relay may have done it."""
+    blamed = peer["address"] if peer["blamed"] else None
+    return PeerUnreachable(f"{peer['address']}: {peer['down']}", peer=blamed)
 
 
 def _broken(peers: Sequence[Mapping[str, Any]]) -> EngineError | None:

@@ -19,6 +19,7 @@ from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.deadlines import Deadlines
 from sealtrace.node.gateway.heads import END, MalformedHead, reply_length
 from sealtrace.node.gateway.listening import DONE, WHOLE_BYTES
+from sealtrace.node.gateway.relay import RelayDown, tunnel
 from sealtrace.node.gateway.wire import MalformedReply
 
 WINDOW, WINDOW_BYTES = 64, 4 << 20  # under way on one connection; what is more opens another
@@ -28,6 +29,10 @@ MAX_REPLY = 64 * 1024  # a reply to a forward has a code and a sentence, no payl
 
 class PeerDown(Exception):
     """The peer's gateway cannot be reached, or did not answer in time."""
+
+
+class PeerBeyondReach(PeerDown):
+    """The relay does not connect us to the peer's gateway; which of the two is to blame is not known."""
 
 
 class PeerGarbled(Exception):
@@ -167,7 +172,8 @@ def _first_reply(data: bytes) -> tuple[wire.Reply | None, bytes]:
 
 
 class Forwarder:
-    """Sends messages to one peer. ``url`` is its gateway, ``pin`` its certificate's SHA-256."""
+    """Sends messages to one peer. ``url`` is its gateway, ``pin`` its certificate's SHA-256, ``relay``
+    (``http://host:port``) what to connect through."""
 
     def __init__(
         self,
@@ -177,6 +183,7 @@ class Forwarder:
         *,
         connect_timeout_s: float,
         reply_timeout_s: float,
+        relay: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
@@ -184,6 +191,7 @@ class Forwarder:
         self._host = parts.hostname
         self._port = parts.port or 443
         self._pin = pin
+        self._relay = relay
         self._context = context
         self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
@@ -271,12 +279,11 @@ class Forwarder:
             PeerDown: no connection in time.
             WrongCertificate: somebody else answers there.
         """
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self), self._host, self._port, ssl=self._context
-                )
+                connection = await self._reach()
+        except RelayDown as error:
+            raise PeerBeyondReach(str(error)) from error
         except ssl.SSLCertVerificationError as error:
             raise WrongCertificate("does not hold the certificate that the chain names") from error
         except (OSError, TimeoutError) as error:
@@ -285,6 +292,20 @@ class Forwarder:
             connection.close()
             raise WrongCertificate("holds another certificate than the chain names")
         self._connections.append(connection)
+        return connection
+
+    async def _reach(self) -> _Connection:
+        """Connect, straight or through the relay; TLS ends at the peer either way."""
+        loop = asyncio.get_running_loop()
+        if self._relay is None:
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self), self._host, self._port, ssl=self._context
+            )
+            return connection
+        line = await tunnel(self._relay, self._host, self._port)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self), sock=line, ssl=self._context, server_hostname=self._host
+        )
         return connection
 
     def _named(self, result: Result) -> Result:

@@ -66,6 +66,8 @@ class GatewayConfig:
     peer_host: str = "127.0.0.1"
     peer_port: int = 0
     local_port: int = 0
+    relay: str | None = None
+    """``http://host:port`` of the relay through which peers are reached; straight without one."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -214,6 +216,7 @@ class Gateway:
             client_context(str(config.certificate), str(config.private_key), pem),
             connect_timeout_s=config.limits.connect_timeout_s,
             reply_timeout_s=config.limits.reply_timeout_s,
+            relay=config.relay,
         )
 
     async def _watch(self, session: OpenSession) -> None:

@@ -15,7 +15,13 @@ from typing import Any
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.authority import Session
 from sealtrace.node.gateway.deadlines import Deadlines
-from sealtrace.node.gateway.forwarding import Forwarder, PeerGarbled, Result, WrongCertificate
+from sealtrace.node.gateway.forwarding import (
+    Forwarder,
+    PeerBeyondReach,
+    PeerGarbled,
+    Result,
+    WrongCertificate,
+)
 from sealtrace.node.gateway.listening import Answer, Cancel
 from sealtrace.node.gateway.mailbox import MAX_TOPICS, Mailbox, Message
 from sealtrace.node.gateway.traffic import Flow
@@ -43,6 +49,7 @@ class Peer:
     received: Flow = field(default_factory=Flow)
     left: str | None = None  # why its engine ended early, in its own words
     down: str | None = None  # why our last message did not get through
+    blamed: bool = True  # whether that is known to be the peer's doing, not a relay's
     broke: str | None = None  # what its gateway sent that no gateway sends
     speaks: str | None = None  # that its gateway speaks another version of the link
     heard_at: float = field(default_factory=time.monotonic)
@@ -177,7 +184,7 @@ class OpenSession:
                 return None
             code = Code(result.code) if result.code in set(Code) else Code.MESSAGE
             return Refused(code, f"peer {peer.address}: {result.message[:MAX_WORDS]}")
-        peer.down = str(result)
+        peer.down, peer.blamed = str(result), not isinstance(result, PeerBeyondReach)
         if isinstance(result, PeerGarbled):
             peer.broke = f"answered what no gateway answers: {result}"
         code = Code.CERTIFICATE if isinstance(result, WrongCertificate) else Code.UNREACHABLE
@@ -265,6 +272,7 @@ def _report(peer: Peer) -> dict[str, Any]:
         "silent_s": round(time.monotonic() - peer.heard_at, 3),
         "left": peer.left,
         "down": peer.down,
+        "blamed": peer.blamed,
         "broke": peer.broke,
         "speaks": peer.speaks,
     }

@@ -147,6 +147,7 @@ class View:
             "address": B,
             "left": None,
             "down": None,
+            "blamed": True,
             "broke": None,
             "speaks": None,
             "received_messages": 1,
@@ -251,6 +252,13 @@ def test_a_crash_while_a_peer_was_silent_is_the_peers(child, tmp_path):
 def test_a_crash_while_a_peer_is_down_is_the_peers(child, tmp_path):
     child("import os; os.abort()")
     assert ends_with(PeerUnreachable, tmp_path, View(down="connection refused")).peer == B
+
+
+def test_a_peer_that_a_relay_does_not_reach_is_named_and_not_blamed(child, tmp_path):
+    child("import os; os.abort()")
+    error = ends_with(PeerUnreachable, tmp_path, View(down="the relay is gone", blamed=False))
+    assert error.peer is None
+    assert B in str(error)
 
 
 def test_a_reported_error_keeps_its_name(child, tmp_path):

@@ -455,3 +455,16 @@ def test_tokens_and_bundles_are_kept_from_the_command_line(home):
     assert json.loads(run("algorithm", "list", "--dir", home, "--json")) == [added]
     assert json.loads(run("task", "list", "--dir", home, "--json")) == []
     assert json.loads(run("dataset", "list", "--dir", home, "--json")) == []
+
+
+def test_a_relay_is_told_where_it_goes_by_host_and_port():
+    result = CliRunner().invoke(app, ["relay", "--to", "https://node.example:8610/"])
+    assert (result.exit_code, "host:port" in result.output) == (2, True)
+
+
+def test_a_relay_names_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["relay", "--to", "127.0.0.1:1", "--port", str(number)])
+    assert isinstance(result.exception, PortTaken)
+    assert str(number) in str(result.exception)
