@@ -23,6 +23,8 @@ from sealtrace.node.gateway.relay import RelayDown, tunnel
 from sealtrace.node.gateway.wire import MalformedReply
 
 WINDOW, WINDOW_BYTES = 64, 4 << 20  # under way on one connection; what is more opens another
+ACKNOWLEDGEMENT_BYTES = 24  # an engine's acknowledgement is smaller, and all else of it is larger
+HOLD_S = 0.001
 _TAKEN = wire.Reply(wire.Code.OK)
 MAX_REPLY = 64 * 1024  # a reply to a forward has a code and a sentence, no payload
 
@@ -66,7 +68,9 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._carried: deque[_Message] = deque()
         self._octets = 0  # of their bodies
-        self._unwritten: list[bytes | bytearray] = []
+        self._unwritten: list[_Message] = []
+        self._held: list[_Message] = []  # acknowledgements, to be written behind the rest
+        self._holding = False
         self._got = b""
 
     @property
@@ -74,7 +78,8 @@ class _Connection(asyncio.Protocol):
         """Whether one more message may follow those that are not replied to."""
         if self._transport is None or self._transport.is_closing():
             return False
-        return len(self._carried) < WINDOW and self._octets < WINDOW_BYTES
+        under_way = len(self._carried) + len(self._unwritten) + len(self._held)
+        return under_way < WINDOW and self._octets < WINDOW_BYTES
 
     def certificate(self) -> bytes | None:
         """The SHA-256 of the certificate at the other end."""
@@ -92,14 +97,22 @@ class _Connection(asyncio.Protocol):
         self._fail(PeerDown(f"{error or 'the connection was closed'}"))
 
     def carry(self, message: _Message) -> None:
-        """Send one message; its reply, or what came instead, goes to the forwarder."""
-        if not self._carried:
-            self._forwarder.watch(self)
-        self._carried.append(message)
+        """Send one message; its reply, or what came instead, goes to the forwarder.
+
+        What comes in one turn of the event loop goes in one write. An acknowledgement rides behind the
+        next message, for nobody waits for it, or goes alone after a while.
+        """
         self._octets += len(message.body)
-        if not self._unwritten:  # what else comes in this turn of the loop goes in the same write
-            asyncio.get_running_loop().call_soon(self._write)
-        self._unwritten += (message.head, message.body)
+        loop = asyncio.get_running_loop()
+        if len(message.body) > ACKNOWLEDGEMENT_BYTES:
+            if not self._unwritten:
+                loop.call_soon(self._write)
+            self._unwritten.append(message)
+            return
+        self._held.append(message)
+        if not self._holding:
+            self._holding = True
+            loop.call_later(HOLD_S, self._release)
 
     def data_received(self, data: bytes) -> None:
         got = self._got + data if self._got else data
@@ -122,14 +135,27 @@ class _Connection(asyncio.Protocol):
 
     def close(self, why: str = "the connection was closed") -> None:
         """Drop the connection at once; what it carries is not sent again."""
-        for message in self._carried:
+        for message in (*self._carried, *self._unwritten, *self._held):
             message.again = False
         self._fail(PeerDown(why))
 
+    def _release(self) -> None:
+        self._holding = False
+        if not self._unwritten:
+            self._write()
+
     def _write(self) -> None:
-        parts, self._unwritten = self._unwritten, []
+        """Write all that has gathered. Replies are expected in the order of writing."""
         if self._transport is None:
+            self._fail(PeerDown("the connection was closed"))
             return
+        messages, self._unwritten, self._held = self._unwritten + self._held, [], []
+        if not messages:
+            return
+        if not self._carried:
+            self._forwarder.watch(self)
+        self._carried.extend(messages)
+        parts = [part for message in messages for part in (message.head, message.body)]
         if sum(map(len, parts)) < WHOLE_BYTES:
             self._transport.write(b"".join(parts))
         else:
@@ -149,9 +175,13 @@ class _Connection(asyncio.Protocol):
         self._forwarder.lost(self)
         if self._transport is not None:
             self._transport.abort()
-        carried, self._carried = self._carried, deque()
-        for message in carried:
+        for message in self._empty():
             self._forwarder.ended(message, result)
+
+    def _empty(self) -> list[_Message]:
+        messages = [*self._carried, *self._unwritten, *self._held]
+        self._carried, self._unwritten, self._held = deque(), [], []
+        return messages
 
 
 def _first_reply(data: bytes) -> tuple[wire.Reply | None, bytes]:
@@ -260,17 +290,16 @@ class Forwarder:
     def _connected(self, task: asyncio.Task[_Connection]) -> None:
         self._connecting = None
         waiting, self._waiting = self._waiting, []
-        if task.cancelled():
-            error: BaseException | None = PeerDown("the session was closed")
-        else:
-            error = task.exception()
+        error = PeerDown("the session was closed") if task.cancelled() else task.exception()
         for message in waiting:
             if error is None:
                 task.result().carry(message)
             elif isinstance(error, PeerDown | WrongCertificate):
                 message.done(self._named(error))
             else:
-                raise error
+                message.done(PeerDown(f"our own error: {error!r}"))
+        if error is not None and not isinstance(error, PeerDown | WrongCertificate):
+            raise error
 
     async def _connect(self) -> _Connection:
         """Connect and see who is there, before anything is sent.
