@@ -25,6 +25,7 @@ from sealtrace.node.gateway.wire import MalformedReply
 WINDOW, WINDOW_BYTES = 64, 4 << 20  # under way on one connection; what is more opens another
 ACKNOWLEDGEMENT_BYTES = 24  # an engine's acknowledgement is smaller, and all else of it is larger
 HOLD_S = 0.001
+READ_BYTES = 4096  # at once; replies are short
 _TAKEN = wire.Reply(wire.Code.OK)
 MAX_REPLY = 64 * 1024  # a reply to a forward has a code and a sentence, no payload
 
@@ -60,7 +61,7 @@ class _Message:
     """Whether it may be sent once more where a kept-alive connection fails under it."""
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One connection to the peer. Messages follow each other, and replies come in their order."""
 
     def __init__(self, forwarder: Forwarder) -> None:
@@ -68,9 +69,9 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._carried: deque[_Message] = deque()
         self._octets = 0  # of their bodies
-        self._unwritten: list[_Message] = []
         self._held: list[_Message] = []  # acknowledgements, to be written behind the rest
         self._holding = False
+        self._room = memoryview(bytearray(READ_BYTES))
         self._got = b""
 
     @property
@@ -78,8 +79,7 @@ class _Connection(asyncio.Protocol):
         """Whether one more message may follow those that are not replied to."""
         if self._transport is None or self._transport.is_closing():
             return False
-        under_way = len(self._carried) + len(self._unwritten) + len(self._held)
-        return under_way < WINDOW and self._octets < WINDOW_BYTES
+        return len(self._carried) + len(self._held) < WINDOW and self._octets < WINDOW_BYTES
 
     def certificate(self) -> bytes | None:
         """The SHA-256 of the certificate at the other end."""
@@ -99,22 +99,25 @@ class _Connection(asyncio.Protocol):
     def carry(self, message: _Message) -> None:
         """Send one message; its reply, or what came instead, goes to the forwarder.
 
-        What comes in one turn of the event loop goes in one write. An acknowledgement rides behind the
-        next message, for nobody waits for it, or goes alone after a while.
+        An acknowledgement rides behind the next message, for nobody waits for it, or goes alone after a
+        while.
         """
         self._octets += len(message.body)
-        loop = asyncio.get_running_loop()
         if len(message.body) > ACKNOWLEDGEMENT_BYTES:
-            if not self._unwritten:
-                loop.call_soon(self._write)
-            self._unwritten.append(message)
+            self._write(message)
             return
         self._held.append(message)
         if not self._holding:
             self._holding = True
-            loop.call_later(HOLD_S, self._release)
+            asyncio.get_running_loop().call_later(HOLD_S, self._release)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, hint: int) -> memoryview:
+        return self._room
+
+    def buffer_updated(self, count: int) -> None:
+        self._read(bytes(self._room[:count]))
+
+    def _read(self, data: bytes) -> None:
         got = self._got + data if self._got else data
         try:
             while got:
@@ -135,26 +138,24 @@ class _Connection(asyncio.Protocol):
 
     def close(self, why: str = "the connection was closed") -> None:
         """Drop the connection at once; what it carries is not sent again."""
-        for message in (*self._carried, *self._unwritten, *self._held):
+        for message in (*self._carried, *self._held):
             message.again = False
         self._fail(PeerDown(why))
 
     def _release(self) -> None:
         self._holding = False
-        if not self._unwritten:
+        if self._held:
             self._write()
 
-    def _write(self) -> None:
-        """Write all that has gathered. Replies are expected in the order of writing."""
-        if self._transport is None:
-            self._fail(PeerDown("the connection was closed"))
-            return
-        messages, self._unwritten, self._held = self._unwritten + self._held, [], []
-        if not messages:
-            return
+    def _write(self, *first: _Message) -> None:
+        """Write messages, and what was held behind them. Replies are expected in this order."""
+        messages, self._held = (*first, *self._held), []
         if not self._carried:
             self._forwarder.watch(self)
         self._carried.extend(messages)
+        if self._transport is None:
+            self._fail(PeerDown("the connection was closed"))
+            return
         parts = [part for message in messages for part in (message.head, message.body)]
         if sum(map(len, parts)) < WHOLE_BYTES:
             self._transport.write(b"".join(parts))
@@ -179,8 +180,8 @@ class _Connection(asyncio.Protocol):
             self._forwarder.ended(message, result)
 
     def _empty(self) -> list[_Message]:
-        messages = [*self._carried, *self._unwritten, *self._held]
-        self._carried, self._unwritten, self._held = deque(), [], []
+        messages = [*self._carried, *self._held]
+        self._carried, self._held = deque(), []
         return messages
 
 
