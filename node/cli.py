@@ -6,6 +6,7 @@ Operator commands work on the node's directory, by the same functions as the API
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -197,6 +198,19 @@ def watcher(directory: Dir = HERE) -> None:
 def gateway(directory: Dir = HERE) -> None:
     """Serve peers over mutual TLS, and own engines on loopback."""
     processes.gateway(directory, _say)
+
+
+@app.command()
+def relay(
+    to: Annotated[list[str], typer.Option(help="A gateway it goes to, as host:port. Give it once for each.")],
+    host: Annotated[str, typer.Option(help="Interface that gateways reach.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port; 0 takes a free one.")] = 8620,
+) -> None:
+    """Carry ciphertext between gateways that do not reach each other. Needs no node, and holds no key."""
+    for each in to:
+        if not re.fullmatch(r"[!-~]+:[0-9]{1,5}", each):
+            raise typer.BadParameter(f"a gateway is named as host:port, not {each!r}")
+    processes.relay(to, host, port, _say)
 
 
 @app.command()

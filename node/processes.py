@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from sealtrace import __version__
 from sealtrace.contracts import calls
 from sealtrace.node.checkpoints import Anchorer
 from sealtrace.node.errors import NodeError, PortTaken
+from sealtrace.node.gateway.relay import Relay
+from sealtrace.node.gateway.relay import serve as serve_relay
 from sealtrace.node.gateway.server import Gateway, GatewayConfig
 from sealtrace.node.gateway.server import Limits as GatewayLimits
 from sealtrace.node.gateway.server import run as run_gateway
@@ -102,6 +105,7 @@ def gateway(directory: Path, say: Say) -> None:
         peer_host=where.host,
         peer_port=where.port,
         local_port=where.local_port,
+        relay=where.relay,
         limits=GatewayLimits(
             message_bytes=where.message_mib << 20,
             queue_bytes=where.queue_mib << 20,
@@ -114,6 +118,22 @@ def gateway(directory: Path, say: Say) -> None:
         )
     except OSError as cause:
         raise PortTaken(f"{where.host}:{where.port} or 127.0.0.1:{where.local_port}: {cause}") from cause
+    except KeyboardInterrupt:
+        return
+
+
+def relay(to: list[str], host: str, port: int, say: Say) -> None:
+    """Carry connections to the gateways ``to`` (``host:port``) until told to end.
+
+    Raises:
+        PortTaken: the port is another's.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    serving = serve_relay(Relay(frozenset(to)), host, port, lambda it: say(f"relay at http://{host}:{it}"))
+    try:
+        asyncio.run(serving)
+    except OSError as cause:
+        raise PortTaken(f"{host}:{port}: {cause}") from cause
     except KeyboardInterrupt:
         return
 

@@ -32,6 +32,7 @@ _FAILURES: dict[type[engine.EngineError], tuple[Failure, Blame]] = {
     engine.PeerFailed: (Failure.PEER_UNREACHABLE, Blame.SOME_PARTY),
     engine.ProgramMismatch: (Failure.PROGRAM_MISMATCH, Blame.SOME_PARTY),
     engine.ProtocolViolated: (Failure.PROTOCOL_VIOLATED, Blame.SOME_PARTY),
+    engine.PeerIncompatible: (Failure.PROTOCOL_VIOLATED, Blame.NOBODY),
     engine.EmptyIntersection: (Failure.EMPTY_INTERSECTION, Blame.NOBODY),
     engine.SessionCut: (Failure.SESSION_REVOKED, Blame.NOBODY),
 }

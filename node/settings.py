@@ -59,6 +59,9 @@ class GatewaySection(_Section):
     """Plain port for this node's own engines, on 127.0.0.1 only."""
     public_url: str | None = Field(default=None, pattern=r"^https://")
     """What peers are told, where it differs from `https://host:port`."""
+    relay: str | None = Field(default=None, pattern=r"^http://[^/\s]+:[0-9]+$")
+    """Relay through which this gateway reaches its peers, `http://host:port`: `sealtrace node relay`, or any
+    proxy that speaks CONNECT. It sees ciphertext only. Without it peers are reached straight."""
     message_mib: int = Field(default=64, gt=0, le=1024)
     """Largest message taken from a peer or an own engine, in MiB."""
     queue_mib: int = Field(default=256, gt=0, le=16384)

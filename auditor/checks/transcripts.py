@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sealtrace.auditor.case import Case
@@ -37,11 +37,13 @@ def same_program_everywhere(case: Case) -> Iterator[Verdict]:
 @check("EV-X02", Severity.HIGH, Need.LOGS)
 def traffic_agrees(case: Case) -> Iterator[Verdict]:
     """In a completed task, what a party counted as sent to a peer is what the peer counted as received from
-    it: messages, bytes and digest.
+    it: messages, bytes and digest. Nobody counted traffic that the other has no record of, or with a
+    stranger to the task.
     """
     for task in _completed(case):
         flows = {party: _flows(body) for party, body in _ran(case, task).items()}
         for sender in task.parties:
+            yield from _strangers(task, sender, flows.get(sender, {}))
             for receiver in task.parties:
                 if sender != receiver:
                     yield _flow(task, sender, receiver, flows)
@@ -117,6 +119,16 @@ def _flows(body: Mapping[str, Any]) -> dict[Address, Mapping[str, Any]]:
     return {}
 
 
+def _strangers(
+    task: TaskHistory, party: Address, peers: Mapping[Address, Mapping[str, Any]]
+) -> Iterator[Verdict]:
+    """Traffic that ``party`` counted with somebody whom the task does not name."""
+    for stranger in sorted(set(peers) - set(task.parties)):
+        thing = f"{task.id}/{party} and {stranger}"
+        said = f"{party} counted traffic with {stranger}"
+        yield _disagree(task, "traffic among the task's parties", said, "A stranger took part.", thing)
+
+
 def _flow(
     task: TaskHistory,
     sender: Address,
@@ -124,25 +136,26 @@ def _flow(
     flows: Mapping[Address, Mapping[Address, Mapping[str, Any]]],
 ) -> Verdict:
     thing = f"{task.id}/{sender} to {receiver}"
-    sent = flows.get(sender, {}).get(receiver)
-    received = flows.get(receiver, {}).get(sender)
-    if sent is None or received is None:
-        silent = sender if sent is None else receiver
-        return undetermined(thing, f"no traffic record of {silent}")
+    silent = [party for party in (sender, receiver) if party not in flows]
+    if silent:
+        return undetermined(thing, f"no record of the run by {silent[0]}")
+    sent, received = flows[sender].get(receiver, {}), flows[receiver].get(sender, {})
     pairs = [(key, sent.get(f"sent_{key}"), received.get(f"received_{key}")) for key in _COUNTED]
-    compared = [pair for pair in pairs if None not in pair]
-    different = [pair for pair in compared if pair[1] != pair[2]]
+    different = [pair for pair in pairs if pair[1] != pair[2]]
     if different:
-        said = "; ".join(f"{key} {value}" for key, value, _ in different)
-        heard = "; ".join(f"{key} {value}" for key, _, value in different)
         return _disagree(
             task,
-            f"{sender} sent {said}",
-            f"{receiver} received {heard}",
+            f"{sender} sent {_told((key, value) for key, value, _ in different)}",
+            f"{receiver} received {_told((key, value) for key, _, value in different)}",
             "Traffic between two parties is not what both recorded.",
             thing,
         )
-    return satisfied(thing) if compared else undetermined(thing, "neither counters nor digests")
+    counted = any(value is not None for _, value, _ in pairs)
+    return satisfied(thing) if counted else undetermined(thing, "neither counters nor digests")
+
+
+def _told(counters: Iterable[tuple[str, Any]]) -> str:
+    return "; ".join(f"{key} {'not recorded' if value is None else value}" for key, value in counters)
 
 
 def _disagree(

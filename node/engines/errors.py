@@ -103,6 +103,12 @@ class ProtocolViolated(EngineError):
 # --- nobody's
 
 
+class PeerIncompatible(EngineError):
+    """A peer's gateway speaks another version of the link; both nodes need the same release of sealtrace."""
+
+    code = "peer_incompatible"
+
+
 class EmptyIntersection(EngineError):
     """No row is common to all parties; every party knows that now, and nothing more ran."""
 
@@ -127,6 +133,7 @@ _ERRORS: tuple[type[EngineError], ...] = (
     PeerFailed,
     ProgramMismatch,
     ProtocolViolated,
+    PeerIncompatible,
     EmptyIntersection,
     SessionCut,
 )

@@ -32,7 +32,9 @@ from sealtrace.node.engines.errors import (
     EngineMissing,
     EngineTimeout,
     PeerFailed,
+    PeerIncompatible,
     PeerUnreachable,
+    ProtocolViolated,
     SessionCut,
     Stopped,
     from_report,
@@ -202,6 +204,8 @@ class _Watch:
 
     def trouble(self, report: Mapping[str, Any]) -> EngineError | None:
         """Return what the gateway knows against going on."""
+        if (broken := _broken(report["peers"])) is not None:
+            return broken
         if report["state"] == "cut":
             return SessionCut(str(report["reason"]))
         if (left := self._first_left(report["peers"])) is not None:
@@ -209,8 +213,7 @@ class _Watch:
             return PeerFailed(said, peer=left["address"])
         for peer in report["peers"]:
             if self._down_for_long(peer):
-                said = f"{peer['address']}: {peer['down']}"
-                return PeerUnreachable(said, peer=peer["address"])
+                return _unreachable(peer)
         return self._never_came(report["peers"])
 
     def _never_came(self, peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
@@ -251,8 +254,7 @@ class _Watch:
                 return found
             for peer in report["peers"]:
                 if peer["down"] is not None:
-                    said = f"{peer['address']}: {peer['down']}"
-                    return PeerUnreachable(said, peer=peer["address"])
+                    return _unreachable(peer)
             return self._silent(report["peers"])
         return None
 
@@ -288,8 +290,24 @@ class _Watch:
             report = self._gateway.close(self.job.task, left=left)
         except Exception:
             return []
-        hidden = {"left", "down", "silent_s"}
+        hidden = {"left", "down", "blamed", "broke", "speaks", "silent_s"}
         return [{k: v for k, v in peer.items() if k not in hidden} for peer in report["peers"]]
+
+
+def _unreachable(peer: Mapping[str, Any]) -> PeerUnreachable:
+    """Name a peer that is down, and blame it unless a relay may have done it."""
+    blamed = peer["address"] if peer["blamed"] else None
+    return PeerUnreachable(f"{peer['address']}: {peer['down']}", peer=blamed)
+
+
+def _broken(peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
+    """What a peer's gateway did that no gateway of our version does."""
+    for peer in peers:
+        if peer["speaks"] is not None:
+            return PeerIncompatible(f"{peer['address']} {peer['speaks']}", peer=peer["address"])
+        if peer["broke"] is not None:
+            return ProtocolViolated(f"{peer['address']} {peer['broke']}", peer=peer["address"])
+    return None
 
 
 def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from sealtrace.node.gateway.wire import Code, Refused
 
 MAX_TOPICS = 512
+Message = bytes | bytearray
 
 
-class _Queue:
-    __slots__ = ("messages", "waiter")
+class Queue:
+    """What waits from one sender on one topic, and who waits for it."""
+
+    __slots__ = ("_waiter", "messages")
 
     def __init__(self) -> None:
-        self.messages: deque[bytes] = deque()
-        self.waiter: asyncio.Future[None] | None = None
+        self.messages: deque[Message] = deque()
+        self._waiter: Callable[[], None] | None = None
+
+    def wait(self, waiter: Callable[[], None]) -> None:
+        """Call ``waiter``, once, when a message may be there."""
+        self.wake()  # an engine asks once per topic: an older question was given up
+        self._waiter = waiter
+
+    def forget(self, waiter: Callable[[], None]) -> None:
+        """Take the wish of ``waiter`` back."""
+        if self._waiter is waiter:
+            self._waiter = None
 
     def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        """Let whoever waits look again."""
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            waiter()
 
 
 class Mailbox:
@@ -28,9 +43,9 @@ class Mailbox:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._held = 0
-        self._queues: dict[tuple[str, str], _Queue] = {}
+        self._queues: dict[tuple[str, str], Queue] = {}
 
-    def put(self, sender: str, topic: str, payload: bytes) -> None:
+    def put(self, sender: str, topic: str, payload: Message) -> None:
         """Queue one message.
 
         Raises:
@@ -38,35 +53,23 @@ class Mailbox:
         """
         if self._held and self._held + len(payload) > self._capacity:
             raise Refused(Code.QUEUE_FULL, "this session's queue is full; try again")
-        queue = self._queue(sender, topic)
+        queue = self.queue(sender, topic)
         queue.messages.append(payload)
         self._held += len(payload)
         queue.wake()
 
-    def take(self, sender: str, topic: str) -> bytes | None:
+    def take(self, sender: str, topic: str) -> Message | None:
         """Return the oldest message from ``sender`` on ``topic``, or ``None``."""
-        queue = self._queue(sender, topic)
+        queue = self.queue(sender, topic)
         if not queue.messages:
             return None
         payload = queue.messages.popleft()
         self._held -= len(payload)
         return payload
 
-    async def wait(self, sender: str, topic: str, timeout_s: float) -> None:
-        """Return when a message may be there, when woken, or after ``timeout_s``."""
-        queue = self._queue(sender, topic)
-        loop = asyncio.get_running_loop()
-        queue.wake()  # an engine asks once per topic: an older question was given up
-        waiter = queue.waiter = loop.create_future()
-        timer = loop.call_later(timeout_s, queue.wake)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-
     def wake_all(self) -> None:
         """Let every waiting pop look again: the session's standing has changed."""
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             queue.wake()
 
     def clear(self) -> None:
@@ -76,10 +79,15 @@ class Mailbox:
         self._held = 0
         self.wake_all()
 
-    def _queue(self, sender: str, topic: str) -> _Queue:
+    def queue(self, sender: str, topic: str) -> Queue:
+        """Return the queue of what ``sender`` sends on ``topic``.
+
+        Raises:
+            Refused: the session has as many topics as it may.
+        """
         queue = self._queues.get((sender, topic))
         if queue is None:
             if len(self._queues) >= MAX_TOPICS:
                 raise Refused(Code.MESSAGE, "too many topics in this session")
-            queue = self._queues[sender, topic] = _Queue()
+            queue = self._queues[sender, topic] = Queue()
         return queue

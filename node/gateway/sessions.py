@@ -14,10 +14,20 @@ from typing import Any
 
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.authority import Session
-from sealtrace.node.gateway.forwarding import Forwarder, PeerDown, WrongCertificate
-from sealtrace.node.gateway.mailbox import Mailbox
-from sealtrace.node.gateway.traffic import Flow, OutOfWindow
+from sealtrace.node.gateway.deadlines import Deadlines
+from sealtrace.node.gateway.forwarding import (
+    Forwarder,
+    PeerBeyondReach,
+    PeerGarbled,
+    Result,
+    WrongCertificate,
+)
+from sealtrace.node.gateway.listening import Answer, Cancel
+from sealtrace.node.gateway.mailbox import MAX_TOPICS, Mailbox, Message
+from sealtrace.node.gateway.traffic import Flow
 from sealtrace.node.gateway.wire import Code, Refused
+
+MAX_WORDS = 200  # of a peer's message that is passed on
 
 
 class State(StrEnum):
@@ -39,19 +49,42 @@ class Peer:
     received: Flow = field(default_factory=Flow)
     left: str | None = None  # why its engine ended early, in its own words
     down: str | None = None  # why our last message did not get through
+    blamed: bool = True  # whether that is known to be the peer's doing, not a relay's
+    broke: str | None = None  # what its gateway sent that no gateway sends
+    speaks: str | None = None  # that its gateway speaks another version of the link
     heard_at: float = field(default_factory=time.monotonic)
+    _fields: dict[str, bytes] = field(default_factory=dict)
     _unsent: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
-    def number(self, topic: str, payload: bytes) -> int:
-        """Return the message's sequence number; the same again when the engine sends it again."""
-        key = (topic, hashlib.sha256(payload).digest())
-        if key not in self._unsent:
-            self._unsent[key] = self.sent.number(payload)
-        return self._unsent[key]
+    def fields(self, session: OpenSession, topic: str) -> bytes:
+        """Return what all heads of messages on ``topic`` have in common."""
+        found = self._fields.get(topic)
+        if found is None:
+            headers = {
+                wire.SESSION: session.task,
+                wire.TOPIC: topic,
+                wire.SOURCE: session.me,
+                wire.TARGET: self.address,
+            }
+            if len(self._fields) >= MAX_TOPICS:
+                raise Refused(Code.MESSAGE, "too many topics in this session")
+            found = self._fields[topic] = self.forwarder.fields(headers)
+        return found
 
-    def delivered(self, topic: str, payload: bytes) -> None:
-        """Forget the number: the peer has the message."""
-        self._unsent.pop((topic, hashlib.sha256(payload).digest()), None)
+    def number(self, topic: str, payload: Message) -> tuple[int, bool]:
+        """Return the message's sequence number, and whether it is new: one that did not get through
+        keeps its number when the engine sends it again."""
+        if self._unsent and (known := self._unsent.pop(_key(topic, payload), None)) is not None:
+            return known, False
+        return self.sent.next_number, True
+
+    def undelivered(self, topic: str, payload: Message, number: int) -> None:
+        """Remember the number: the engine may send the message again."""
+        self._unsent[_key(topic, payload)] = number
+
+
+def _key(topic: str, payload: Message) -> tuple[str, bytes]:
+    return topic, hashlib.sha256(payload).digest()
 
 
 class OpenSession:
@@ -65,6 +98,8 @@ class OpenSession:
         self.reason = "the chain does not say that the task runs"
         self._token = secrets.token_urlsafe(32)
         self._mailbox = Mailbox(queue_bytes)
+        self._deadlines = Deadlines()
+        self.closed = False
 
     @property
     def token(self) -> str:
@@ -97,6 +132,8 @@ class OpenSession:
         if self.state is not State.CUT:
             self.state, self.reason = State.CUT, reason
             self._mailbox.clear()
+            for peer in self.peers.values():
+                peer.forwarder.close(reason)
 
     def peer(self, address: str) -> Peer:
         """Return the party at ``address``.
@@ -118,34 +155,42 @@ class OpenSession:
         if self.state is not State.RUNNING:
             raise Refused(Code.FORBIDDEN, self.reason)
 
-    async def forward(self, peer: Peer, topic: str, payload: bytes) -> wire.Reply:
-        """Carry one message of our engine to ``peer`` and return its gateway's reply.
+    def forward(self, peer: Peer, topic: str, payload: Message, answer: Answer) -> None:
+        """Carry one message of our engine to ``peer``; ``answer`` hears what became of it.
 
         Raises:
-            Refused: the session does not run, or the peer cannot be reached.
+            Refused: the session does not run.
         """
         self.require_running()
-        headers = {
-            wire.SESSION: self.task,
-            wire.TOPIC: topic,
-            wire.SOURCE: self.me,
-            wire.TARGET: peer.address,
-            wire.SEQUENCE: str(peer.number(topic, payload)),
-        }
-        try:
-            reply = await peer.forwarder.send(wire.INVOKE, headers, payload)
-        except PeerDown as error:
-            peer.down = str(error)
-            raise Refused(Code.UNREACHABLE, f"peer {peer.address}: {error}") from error
-        except WrongCertificate as error:
-            peer.down = str(error)
-            raise Refused(Code.CERTIFICATE, f"peer {peer.address}: {error}") from error
-        peer.down = None if reply.ok else f"{reply.code}: {reply.message}"
-        if reply.ok:
-            peer.delivered(topic, payload)
-        return reply
+        number, new = peer.number(topic, payload)
 
-    def receive(self, peer: Peer, topic: str, sequence: int, payload: bytes) -> None:
+        def done(result: Result) -> None:
+            refusal = self._outcome(peer, result)
+            if refusal is not None:
+                peer.undelivered(topic, payload, number)
+            answer(refusal or b"")
+
+        peer.forwarder.send(wire.INVOKE, peer.fields(self, topic), payload, done, sequence=number)
+        if new:
+            peer.sent.count(number, payload)
+
+    def _outcome(self, peer: Peer, result: Result) -> Refused | None:
+        """Note how a message to ``peer`` ended; return what our engine is told where it failed."""
+        if isinstance(result, wire.Reply):
+            peer.down = None if result.ok else f"{result.code}: {result.message[:MAX_WORDS]}"
+            if result.code == Code.VERSION:
+                peer.speaks = f"speaks another version of the link: {result.message[:MAX_WORDS]}"
+            if result.ok:
+                return None
+            code = Code(result.code) if result.code in set(Code) else Code.MESSAGE
+            return Refused(code, f"peer {peer.address}: {result.message[:MAX_WORDS]}")
+        peer.down, peer.blamed = str(result), not isinstance(result, PeerBeyondReach)
+        if isinstance(result, PeerGarbled):
+            peer.broke = f"answered what no gateway answers: {result}"
+        code = Code.CERTIFICATE if isinstance(result, WrongCertificate) else Code.UNREACHABLE
+        return Refused(code, f"peer {peer.address}: {result}")
+
+    def receive(self, peer: Peer, topic: str, sequence: int, payload: Message) -> None:
         """Queue one message of ``peer`` for our engine; a number seen before is dropped.
 
         Raises:
@@ -154,29 +199,42 @@ class OpenSession:
         peer.heard_at = time.monotonic()
         if peer.received.seen(sequence):
             return
+        if not peer.received.awaits(sequence):
+            peer.broke = f"sent message {sequence} while {peer.received.next_number} is awaited"
+            raise Refused(Code.MESSAGE, peer.broke)
         self._mailbox.put(peer.address, topic, payload)
-        try:
-            peer.received.count(sequence, payload)
-        except OutOfWindow as error:
-            self.cut(f"peer {peer.address}: {error}")
-            raise Refused(Code.MESSAGE, str(error)) from error
+        peer.received.count(sequence, payload)
 
-    async def pop(self, peer: Peer, topic: str, timeout_s: float) -> bytes | None:
-        """Return the next message of ``peer``, or ``None`` when none came in ``timeout_s``.
+    def pop(self, peer: Peer, topic: str, timeout_s: float, answer: Answer) -> Cancel | None:
+        """Answer with the next message of ``peer``, with none after ``timeout_s``, or with why there
+        will be none: the session was cut, or the peer has left and nothing of it is queued."""
+        outcome = self._waiting(peer, topic)
+        if outcome is not None or timeout_s <= 0:
+            answer(outcome or b"")
+            return None
 
-        Raises:
-            Refused: the session was cut, or the peer has left and nothing of it is queued.
-        """
-        for wait in (timeout_s, 0.0):
-            if self.state is State.CUT:
-                raise Refused(Code.FORBIDDEN, self.reason)
-            if (payload := self._mailbox.take(peer.address, topic)) is not None:
-                return payload
-            if peer.left is not None:
-                raise Refused(Code.NOT_CONNECTED, f"peer {peer.address} left: {peer.left}")
-            if wait:
-                await self._mailbox.wait(peer.address, topic, wait)
-        return None
+        queue = self._mailbox.queue(peer.address, topic)
+
+        def look() -> None:
+            self._deadlines.back(look)
+            queue.forget(look)
+            answer(self._waiting(peer, topic) or b"")
+
+        def cancel() -> None:
+            self._deadlines.back(look)
+            queue.forget(look)
+
+        queue.wait(look)
+        self._deadlines.later(look, timeout_s, look)
+        return cancel
+
+    def _waiting(self, peer: Peer, topic: str) -> Message | Refused | None:
+        if self.state is State.CUT:
+            return Refused(Code.FORBIDDEN, self.reason)
+        payload = self._mailbox.take(peer.address, topic)
+        if payload is None and peer.left is not None:
+            return Refused(Code.NOT_CONNECTED, f"peer {peer.address} left: {peer.left}")
+        return payload
 
     def peer_left(self, peer: Peer, reason: str) -> None:
         """Note that the peer's engine has ended without finishing."""
@@ -187,8 +245,9 @@ class OpenSession:
     def close(self) -> None:
         """Drop connections and queued messages."""
         self.cut("closed by this node")
+        self.closed = True
         for peer in self.peers.values():
-            peer.forwarder.close()
+            peer.forwarder.close("closed by this node")
 
     def report(self) -> dict[str, Any]:
         """Return state and counters as JSON values; the control interface's answer."""
@@ -213,6 +272,9 @@ def _report(peer: Peer) -> dict[str, Any]:
         "silent_s": round(time.monotonic() - peer.heard_at, 3),
         "left": peer.left,
         "down": peer.down,
+        "blamed": peer.blamed,
+        "broke": peer.broke,
+        "speaks": peer.speaks,
     }
 
 

@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 REORDERING = 4096  # how far ahead of the next number a message may arrive
 
 
-class OutOfWindow(ValueError):
-    """A sequence number too far ahead: the peer's gateway does not number as agreed."""
-
-
 @dataclass(slots=True)
 class Flow:
     """Messages of one direction, in the order of their sequence numbers (from 0).
@@ -31,33 +27,35 @@ class Flow:
         """The digest of all messages up to the first gap, hex."""
         return self._hash.hexdigest()
 
-    def number(self, payload: bytes) -> int:
-        """Count one outgoing message and return its sequence number."""
-        sequence = self._next
-        self.count(sequence, payload)
-        return sequence
+    @property
+    def next_number(self) -> int:
+        """The sequence number of the next message; to be counted once it is on its way."""
+        return self._next
 
-    def count(self, sequence: int, payload: bytes) -> bool:
-        """Count one message; False where this number was counted before.
-
-        Raises:
-            OutOfWindow: the number is more than ``REORDERING`` ahead.
-        """
-        if sequence < self._next or sequence in self._early:
+    def count(self, sequence: int, payload: bytes | bytearray) -> bool:
+        """Count one message; False where this number was counted before."""
+        if self.seen(sequence):
             return False
-        if sequence >= self._next + REORDERING:
-            raise OutOfWindow(f"message {sequence} while {self._next} is awaited")
         self.messages += 1
         self.octets += len(payload)
-        self._early[sequence] = hashlib.sha256(payload).digest()
-        self._advance()
+        digest = hashlib.sha256(payload).digest()
+        if sequence == self._next:
+            self._hash.update(digest)
+            self._next += 1
+            self._advance()
+        else:
+            self._early[sequence] = digest
         return True
 
     def seen(self, sequence: int) -> bool:
         """Whether this number was counted before."""
         return sequence < self._next or sequence in self._early
 
+    def awaits(self, sequence: int) -> bool:
+        """Whether the number is one that an agreeing sender may give next: at most ``REORDERING`` ahead."""
+        return sequence < self._next + REORDERING
+
     def _advance(self) -> None:
-        while (digest := self._early.pop(self._next, None)) is not None:
+        while self._early and (digest := self._early.pop(self._next, None)) is not None:
             self._hash.update(digest)
             self._next += 1

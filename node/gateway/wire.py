@@ -15,6 +15,8 @@ TOPIC = "x-ptp-topic"
 SOURCE = "x-ptp-source-node-id"
 TARGET = "x-ptp-target-node-id"
 SEQUENCE = "x-sealtrace-sequence"
+VERSION = "x-sealtrace-version"
+SPOKEN = "1"  # how gateways number, count and digest; another version is refused by name
 
 PUSH = "/v1/interconn/chan/push"
 POP = "/v1/interconn/chan/pop"
@@ -34,6 +36,7 @@ class Code(StrEnum):
     CERTIFICATE = "E0000000603"
     TOKEN = "E0000000604"  # noqa: S105 - a code
     MESSAGE = "E0000000616"
+    VERSION = "E0000000505"
     NOT_CONNECTED = "E0000000618"
     QUEUE_FULL = "E0000000700"
 
@@ -68,9 +71,12 @@ class Reply:
 def encode(code: Code, payload: bytes = b"", message: str = "") -> bytes:
     """Return the protobuf bytes of a reply."""
     fields = ((1, payload), (2, code.encode()), (3, message.encode()))
-    return b"".join(
-        bytes([number << 3 | 2]) + _varint(len(value)) + value for number, value in fields if value
-    )
+    return b"".join(field(number, len(value)) + value for number, value in fields if value)
+
+
+def field(number: int, length: int) -> bytes:
+    """Return what stands before the ``length`` bytes of a reply's field."""
+    return bytes([number << 3 | 2]) + _varint(length)
 
 
 def decode(data: bytes) -> Reply:

@@ -100,13 +100,13 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(folder: Path, count: int = 3, **limits: float) -> Iterator[Network]:
+def network(folder: Path, count: int = 3, relay: str | None = None, **limits: float) -> Iterator[Network]:
     (folder / "chain").mkdir()
     nodes = [_node(folder, i) for i in range(count)]
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     for node in nodes:
-        node.process = context.Process(target=_serve, args=(folder, node, queue, limits), daemon=True)
+        node.process = context.Process(target=_serve, args=(folder, node, queue, limits, relay), daemon=True)
         node.process.start()
     by_address = {n.address: n for n in nodes}
     try:
@@ -130,12 +130,13 @@ def _node(folder: Path, index: int) -> Node:
     return Node(address, certificate.decode(), home)
 
 
-def _serve(folder: Path, node: Node, queue: Any, limits: dict[str, float]) -> None:
+def _serve(folder: Path, node: Node, queue: Any, limits: dict[str, float], relay: str | None) -> None:
     config = GatewayConfig(
         node=node.address,
         certificate=node.folder / "tls.pem",
         private_key=node.folder / "tls.key",
         control_token=CONTROL,
+        relay=relay,
         limits=Limits(**{"poll_interval_s": 0.2, **limits}),
     )
 

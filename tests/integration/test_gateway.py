@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPSConnection
 
 import httpx
@@ -25,8 +29,19 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
-    with network(tmp_path_factory.mktemp("gateways"), message_bytes=1 << 20, connect_timeout_s=1.0) as made:
+    limits = {"message_bytes": 1 << 20, "connect_timeout_s": 1.0, "reply_timeout_s": 1.5}
+    with network(tmp_path_factory.mktemp("gateways"), **limits) as made:
         yield made
+
+
+def as_node(net: Network, sender: int) -> ssl.SSLContext:
+    """A client's side of TLS towards node 0, with the certificate of node ``sender``."""
+    node, target = net.nodes[sender], net.nodes[0]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=target.certificate)
+    context.load_cert_chain(node.folder / "tls.pem", node.folder / "tls.key")
+    return context
 
 
 def invoke(
@@ -34,16 +49,14 @@ def invoke(
 ):
     """Post to node 0's peer port with the certificate of node ``sender``."""
     node, target = net.nodes[sender], net.nodes[0]
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(cadata=target.certificate)
-    context.load_cert_chain(node.folder / "tls.pem", node.folder / "tls.key")
+    context = as_node(net, sender)
     headers = {
         wire.SESSION: task,
         wire.TOPIC: "b-a",
         wire.SOURCE: node.address,
         wire.TARGET: target.address,
         wire.SEQUENCE: "0",
+        wire.VERSION: wire.SPOKEN,
     }
     connection = HTTPSConnection("127.0.0.1", target.peer_port, context=context, timeout=5)
     try:
@@ -299,6 +312,125 @@ def test_nobody_can_say_that_another_has_left(net):
     task, _, _ = both_open(net)
     reply = invoke(net, 2, task, path=wire.LEFT, body=b"gone", **{wire.SOURCE: net.nodes[1].address})
     assert reply.code == Code.CERTIFICATE
+
+
+def held_against(net: Network, task: str, what: str) -> str | None:
+    """What node 0 holds against node 1 in ``task``."""
+    peers = {p["address"]: p for p in net.nodes[0].control.report(task)["peers"]}
+    return peers[net.nodes[1].address][what]
+
+
+def test_a_peer_that_sends_garbage_is_told_so_and_held_to_it(net):
+    task, *_ = both_open(net)
+    plain = socket.create_connection(("127.0.0.1", net.nodes[0].peer_port), timeout=5)
+    with as_node(net, 1).wrap_socket(plain) as line:
+        line.sendall(b"\x00\x01garbage\r\n\r\n")
+        assert line.recv(4096).startswith(b"HTTP/1.1 400 ")
+        assert line.recv(4096) == b""
+    assert "no message" in held_against(net, task, "broke")
+    assert invoke(net, 1, task).ok, "what is whole is still taken: the worker decides"
+
+
+def test_a_peer_that_stops_in_the_middle_of_a_message_is_hung_up_on(net):
+    both_open(net)
+    plain = socket.create_connection(("127.0.0.1", net.nodes[0].peer_port), timeout=5)
+    with as_node(net, 1).wrap_socket(plain) as line:
+        line.sendall(b"POST /v1/interconn/chan/invoke HTTP/1.1\r\nContent-Le")
+        start = time.monotonic()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert line.recv(4096) == b""
+        assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("spoken", ["2", ""])
+def test_a_peer_that_speaks_another_version_is_refused_and_named(net, spoken):
+    task, *_ = both_open(net)
+    reply = invoke(net, 1, task, **{wire.VERSION: spoken})
+    assert (reply.code, "version '1'" in reply.message) == (Code.VERSION, True)
+    assert held_against(net, task, "speaks").startswith(f"speaks version {spoken!r}")
+    assert held_against(net, task, "broke") is None
+
+
+@contextlib.contextmanager
+def impostor(net: Network, says: bytes | None, *, end: bool):
+    """A program with node 1's key in place of its gateway: answers ``says``, and hangs up or not."""
+    node = net.nodes[1]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(node.folder / "tls.pem", node.folder / "tls.key")
+    server = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line = context.wrap_socket(server.accept()[0], server_side=True)
+                line.recv(65536)
+                if says is not None:
+                    line.sendall(says)
+                if not end:
+                    over.wait(10)
+                line.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        over.set()
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(5)
+
+
+def _answer(code: Code, message: str = "") -> bytes:
+    body = wire.encode(code, message=message)
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize(
+    ("says", "end", "code", "what"),
+    [
+        (None, False, Code.UNREACHABLE, "down"),
+        (None, True, Code.UNREACHABLE, "down"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n\x12", True, Code.UNREACHABLE, "down"),
+        (b"\xff\xfe\r\n\r\n", True, Code.UNREACHABLE, "broke"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\xff\xff\xff", False, Code.UNREACHABLE, "broke"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n", False, Code.UNREACHABLE, "broke"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", False, Code.UNREACHABLE, "broke"),
+        (b"a" * 100_000, False, Code.UNREACHABLE, "broke"),
+        (_answer(Code.VERSION, "7 only"), False, Code.VERSION, "speaks"),
+    ],
+)
+def test_whatever_a_peers_gateway_answers_ends_by_name_in_time(net, says, end, code, what):
+    task = net.new_task()
+    with impostor(net, says, end=end) as url:
+        introductions = [
+            Introduction(i.address, url if i.address == net.nodes[1].address else i.url, i.certificate)
+            for i in net.introductions(0)
+        ]
+        token = net.nodes[0].control.open(task, introductions)
+        start = time.monotonic()
+        reply = engine(net, 0, task, token, wire.PUSH, b"x")
+    assert reply.code == code
+    assert time.monotonic() - start < 4
+    assert held_against(net, task, what)
+
+
+def test_what_is_under_way_to_a_peer_ends_when_the_session_is_cut(net):
+    task = net.new_task()
+    with impostor(net, None, end=False) as url, ThreadPoolExecutor() as pool:
+        introductions = [
+            Introduction(i.address, url, i.certificate) if i.address == net.nodes[1].address else i
+            for i in net.introductions(0)
+        ]
+        token = net.nodes[0].control.open(task, introductions)
+        asked = pool.submit(engine, net, 0, task, token, wire.PUSH, b"x")
+        time.sleep(0.3)
+        net.write(task, running=False)
+        start = time.monotonic()
+        assert asked.result().code == Code.UNREACHABLE
+        assert time.monotonic() - start < 1
+    assert held_against(net, task, "down").endswith("runs no more")
 
 
 def test_a_taken_port_is_named(net, tmp_path):

@@ -264,6 +264,11 @@ VIOLATED = {
     "EV-D01": lambda: twisted(Kind.TASK_WIPED, nothing, node=C),
     "EV-X01": lambda: _other_program(),
     "EV-X02": lambda: twisted(Kind.TASK_RAN, lambda b: b | {"traffic": _more(b["traffic"])}),
+    "EV-X02 other digest": lambda: twisted(Kind.TASK_RAN, _traffic(sent_digest="00" * 32)),
+    "EV-X02 digest left out": lambda: twisted(Kind.TASK_RAN, _traffic(received_digest=None)),
+    "EV-X02 peer left out": lambda: twisted(Kind.TASK_RAN, lambda b: b | {"traffic": _fewer(b["traffic"])}),
+    "EV-X02 all left out": lambda: twisted(Kind.TASK_RAN, lambda b: b | {"traffic": {"peers": []}}),
+    "EV-X02 stranger": lambda: twisted(Kind.TASK_RAN, lambda b: b | {"traffic": _joined(b["traffic"])}),
 }
 
 
@@ -398,6 +403,32 @@ def _other_output(body):
 def _more(traffic):
     first, *rest = traffic["peers"]
     return {"peers": [first | {"sent_bytes": first["sent_bytes"] + 1}, *rest]}
+
+
+def _traffic(**changes):
+    """Another counter towards the first peer; None leaves it out."""
+
+    def change(body):
+        first, *rest = body["traffic"]["peers"]
+        first = {key: value for key, value in (first | changes).items() if value is not None or key == "left"}
+        return body | {"traffic": {"peers": [first, *rest]}}
+
+    return change
+
+
+def _fewer(traffic):
+    return {"peers": traffic["peers"][1:]}
+
+
+def _joined(traffic):
+    return {"peers": [*traffic["peers"], traffic["peers"][0] | {"address": OUTSIDER}]}
+
+
+def test_traffic_that_the_other_has_no_record_of_is_named_with_both_parties():
+    found = audit(VIOLATED["EV-X02 peer left out"]()).findings
+    assert {each.rule for each in found} == {"EV-X02"}
+    assert any("sent messages 3" in each.expected for each in found)
+    assert any("received messages not recorded" in each.observed for each in found)
 
 
 def rules_of(name):

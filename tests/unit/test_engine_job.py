@@ -17,6 +17,7 @@ from sealtrace.node.engines.errors import (
     EngineMissing,
     EngineTimeout,
     PeerFailed,
+    PeerIncompatible,
     PeerUnreachable,
     ProgramMismatch,
     ProtocolViolated,
@@ -176,6 +177,9 @@ class View:
             "address": B,
             "left": None,
             "down": None,
+            "blamed": True,
+            "broke": None,
+            "speaks": None,
             "received_messages": 1,
             "silent_s": 0.0,
             **peer,
@@ -249,6 +253,22 @@ def test_a_peer_that_left_is_named(child, tmp_path):
     assert ends_with(PeerFailed, tmp_path, View(left="bad_input")).peer == B
 
 
+def test_a_peer_that_broke_the_protocol_is_named_although_the_session_is_cut(child, tmp_path):
+    child(SLEEP)
+    view = View(broke="sent what is no message")
+    view.state, view.reason = "cut", "revoked"
+    error = ends_with(ProtocolViolated, tmp_path, view)
+    assert error.peer == B
+    assert "sent what is no message" in str(error)
+
+
+def test_a_peer_of_another_version_is_named(child, tmp_path):
+    child(SLEEP)
+    error = ends_with(PeerIncompatible, tmp_path, View(speaks="speaks version '2'"))
+    assert error.peer == B
+    assert "speaks version '2'" in str(error)
+
+
 def test_a_crash_is_named_with_its_signal(child, tmp_path):
     child("import os; os.kill(os.getpid(), 11)")
     assert "SIGSEGV" in str(ends_with(EngineCrashed, tmp_path, View()))
@@ -262,6 +282,13 @@ def test_a_crash_while_a_peer_was_silent_is_the_peers(child, tmp_path):
 def test_a_crash_while_a_peer_is_down_is_the_peers(child, tmp_path):
     child("import os; os.abort()")
     assert ends_with(PeerUnreachable, tmp_path, View(down="connection refused")).peer == B
+
+
+def test_a_peer_that_a_relay_does_not_reach_is_named_and_not_blamed(child, tmp_path):
+    child("import os; os.abort()")
+    error = ends_with(PeerUnreachable, tmp_path, View(down="the relay is gone", blamed=False))
+    assert error.peer is None
+    assert B in str(error)
 
 
 def test_a_reported_error_keeps_its_name(child, tmp_path):

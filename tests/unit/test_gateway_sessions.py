@@ -13,9 +13,10 @@ from sealtrace.node.gateway.certificates import (
     fingerprint,
     pem_to_der,
 )
-from sealtrace.node.gateway.forwarding import PeerDown
+from sealtrace.node.gateway.forwarding import PeerDown, PeerGarbled
 from sealtrace.node.gateway.sessions import OpenSession, Peer, State, watch
-from sealtrace.node.gateway.wire import SEQUENCE, Code, Refused, Reply
+from sealtrace.node.gateway.traffic import REORDERING
+from sealtrace.node.gateway.wire import Code, Refused, Reply
 
 ME, BANK, STRANGER = "0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20
 RUNNING, STOPPED = Session((), running=True), Session((), running=False)
@@ -26,16 +27,18 @@ class Wire:
 
     def __init__(self, *answers) -> None:
         self.answers = list(answers)
-        self.numbers: list[str] = []
+        self.numbers: list[int] = []
+        self.closed: str | None = None
 
-    async def send(self, path, headers, body):
-        self.numbers.append(headers.get(SEQUENCE))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def fields(self, headers):
+        return b""
 
-    def close(self) -> None: ...
+    def send(self, path, fields, body, done, *, sequence=None):
+        self.numbers.append(sequence)
+        done(self.answers.pop(0))
+
+    def close(self, why):
+        self.closed = why
 
 
 def session(*answers) -> OpenSession:
@@ -79,54 +82,98 @@ def test_a_stranger_is_no_peer():
     assert refused.value.code is Code.FORBIDDEN
 
 
-def test_a_waiting_pop_ends_with_an_error_when_the_session_is_cut():
-    async def story() -> None:
-        cut = session()
-        asyncio.get_running_loop().call_later(0.02, cut.cut, "revoked")
-        async with asyncio.timeout(2):
-            await cut.pop(cut.peer(BANK), "t", 30)
+def popped(made: OpenSession, timeout_s: float = 0) -> list:
+    """What pop has answered until now."""
+    answers: list = []
+    made.pop(made.peer(BANK), "t", timeout_s, answers.append)
+    return answers
 
-    with pytest.raises(Refused, match="revoked"):
-        asyncio.run(story())
+
+def forwarded(made: OpenSession, payload: bytes) -> Refused | bytes:
+    answers: list = []
+    made.forward(made.peer(BANK), "t", payload, answers.append)
+    return answers.pop()
+
+
+def test_a_waiting_pop_ends_with_an_error_when_the_session_is_cut():
+    async def story() -> list:
+        cut = session()
+        answers = popped(cut, 30)
+        assert answers == []
+        cut.cut("revoked")
+        return answers
+
+    (refused,) = asyncio.run(story())
+    assert refused.message == "revoked"
+
+
+def test_a_waiting_pop_hears_the_message_and_only_it():
+    async def story() -> list:
+        made = session()
+        answers = popped(made, 0.2)
+        made.receive(made.peer(BANK), "t", 0, b"a")
+        await asyncio.sleep(0.5)
+        return answers
+
+    assert asyncio.run(story()) == [b"a"]
+
+
+def test_a_pop_that_waited_in_vain_is_answered_with_nothing():
+    async def story() -> list:
+        answers = popped(session(), 0.05)
+        await asyncio.sleep(0.3)
+        return answers
+
+    assert asyncio.run(story()) == [b""]
+
+
+def test_a_message_is_not_lost_on_an_engine_that_hung_up():
+    async def story() -> list:
+        made = session()
+        answers: list = []
+        cancel = made.pop(made.peer(BANK), "t", 30, answers.append)
+        cancel()
+        made.receive(made.peer(BANK), "t", 0, b"a")
+        assert answers == []
+        return popped(made)
+
+    assert asyncio.run(story()) == [b"a"]
+
+
+def test_what_is_under_way_ends_when_the_session_is_cut():
+    cut = session()
+    cut.cut("revoked")
+    assert cut.peer(BANK).forwarder.closed == "revoked"
 
 
 def test_queued_messages_are_still_delivered_after_the_peer_has_left():
-    async def story() -> None:
-        made = session()
-        peer = made.peer(BANK)
-        made.receive(peer, "t", 0, b"last words")
-        made.peer_left(peer, "done in")
-        assert await made.pop(peer, "t", 1) == b"last words"
-        await made.pop(peer, "t", 1)
-
-    with pytest.raises(Refused, match="done in"):
-        asyncio.run(story())
+    made = session()
+    peer = made.peer(BANK)
+    made.receive(peer, "t", 0, b"last words")
+    made.peer_left(peer, "done in")
+    assert popped(made) == [b"last words"]
+    (refused,) = popped(made)
+    assert "done in" in refused.message
 
 
 def test_a_message_that_did_not_get_through_keeps_its_number_when_sent_again():
-    async def story() -> list[str]:
-        made = session(PeerDown("gone"), Reply(Code.OK), Reply(Code.OK))
-        peer = made.peer(BANK)
-        with pytest.raises(Refused):
-            await made.forward(peer, "t", b"a")
-        assert peer.down is not None
-        await made.forward(peer, "t", b"a")
-        assert peer.down is None
-        await made.forward(peer, "t", b"b")
-        return peer.forwarder.numbers
-
-    assert asyncio.run(story()) == ["0", "0", "1"]
+    made = session(PeerDown("gone"), Reply(Code.OK), Reply(Code.OK))
+    peer = made.peer(BANK)
+    assert forwarded(made, b"a").code is Code.UNREACHABLE
+    assert peer.down is not None
+    assert forwarded(made, b"a") == b""
+    assert peer.down is None
+    assert forwarded(made, b"b") == b""
+    assert peer.forwarder.numbers == [0, 0, 1]
+    assert (peer.sent.messages, peer.sent.octets) == (2, 2)
 
 
 def test_a_message_received_twice_is_delivered_once():
-    async def story() -> list[bytes | None]:
-        made = session()
-        peer = made.peer(BANK)
-        made.receive(peer, "t", 0, b"a")
-        made.receive(peer, "t", 0, b"a")
-        return [await made.pop(peer, "t", 0), await made.pop(peer, "t", 0)]
-
-    assert asyncio.run(story()) == [b"a", None]
+    made = session()
+    peer = made.peer(BANK)
+    made.receive(peer, "t", 0, b"a")
+    made.receive(peer, "t", 0, b"a")
+    assert popped(made) + popped(made) == [b"a", b""]
 
 
 def test_a_message_refused_for_a_full_queue_is_not_counted_and_may_come_again():
@@ -136,6 +183,26 @@ def test_a_message_refused_for_a_full_queue_is_not_counted_and_may_come_again():
     with pytest.raises(Refused):
         made.receive(peer, "t", 1, b"b" * 90)
     assert not peer.received.seen(1)
+
+
+def test_a_peer_that_does_not_number_as_agreed_is_held_to_it():
+    made = session()
+    peer = made.peer(BANK)
+    with pytest.raises(Refused, match="awaited"):
+        made.receive(peer, "t", REORDERING, b"a")
+    assert "awaited" in made.report()["peers"][0]["broke"]
+
+
+def test_a_peer_whose_gateway_answers_nonsense_is_held_to_it():
+    made = session(PeerGarbled("not a reply"))
+    assert forwarded(made, b"a").code is Code.UNREACHABLE
+    assert "not a reply" in made.report()["peers"][0]["broke"]
+
+
+def test_a_peer_that_speaks_another_version_is_named_with_it():
+    made = session(Reply(Code.VERSION, "only version 7"))
+    assert forwarded(made, b"a").code is Code.VERSION
+    assert "only version 7" in made.report()["peers"][0]["speaks"]
 
 
 def test_a_chain_that_does_not_answer_cuts_the_session_after_the_grace():

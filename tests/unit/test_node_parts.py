@@ -276,6 +276,8 @@ def test_a_table_that_no_engine_could_use_is_named_without_a_cell(tmp_path, cont
         (engine.SessionCut("cut"), Failure.SESSION_REVOKED, Blame.NOBODY),
         (engine.PeerUnreachable("gone", peer=OTHER), Failure.PEER_UNREACHABLE, Blame.PARTY),
         (engine.PeerUnreachable("gone"), Failure.PEER_UNREACHABLE, Blame.SOME_PARTY),
+        (engine.PeerIncompatible("version 2", peer=OTHER), Failure.PROTOCOL_VIOLATED, Blame.NOBODY),
+        (engine.ProtocolViolated("garbage", peer=OTHER), Failure.PROTOCOL_VIOLATED, Blame.PARTY),
         (engine.ProgramMismatch("other", peer=OTHER), Failure.PROGRAM_MISMATCH, Blame.PARTY),
     ],
 )
@@ -463,3 +465,16 @@ def test_tokens_and_bundles_are_kept_from_the_command_line(home):
     assert json.loads(run("algorithm", "list", "--dir", home, "--json")) == [added]
     assert json.loads(run("task", "list", "--dir", home, "--json")) == []
     assert json.loads(run("dataset", "list", "--dir", home, "--json")) == []
+
+
+def test_a_relay_is_told_where_it_goes_by_host_and_port():
+    result = CliRunner().invoke(app, ["relay", "--to", "https://node.example:8610/"])
+    assert (result.exit_code, "host:port" in result.output) == (2, True)
+
+
+def test_a_relay_names_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["relay", "--to", "127.0.0.1:1", "--port", str(number)])
+    assert isinstance(result.exception, PortTaken)
+    assert str(number) in str(result.exception)
