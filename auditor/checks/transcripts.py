@@ -145,8 +145,8 @@ def _flow(
     if different:
         return _disagree(
             task,
-            f"{sender} sent {_told((key, value) for key, value, _ in different)}",
-            f"{receiver} received {_told((key, value) for key, _, value in different)}",
+            f"{sender} sent {_in_words((key, value) for key, value, _ in different)}",
+            f"{receiver} received {_in_words((key, value) for key, _, value in different)}",
             "Traffic between two parties is not what both recorded.",
             thing,
         )
@@ -154,7 +154,7 @@ def _flow(
     return satisfied(thing) if counted else undetermined(thing, "neither counters nor digests")
 
 
-def _told(counters: Iterable[tuple[str, Any]]) -> str:
+def _in_words(counters: Iterable[tuple[str, Any]]) -> str:
     return "; ".join(f"{key} {'not recorded' if value is None else value}" for key, value in counters)
 
 
