@@ -655,7 +655,9 @@ def renew(network, grants):
     begun = network.task("begun", grants)
     network.do(network.a, calls.approve(begun))
     addresses = deploy_generation(network)
-    network.decide(calls.announce(addresses["TaskLedger"], addresses["EvidenceAnchor"]), calls.close_ledger())
+    announcement = calls.announce(addresses["TaskLedger"], addresses["EvidenceAnchor"])
+    told_twice = calls.serve_ledger(network.chain.addresses["TaskLedger"])
+    network.decide(told_twice, announcement, calls.close_ledger())
     network.all(*((key, calls.start(begun, sha256(b"in"))) for key in network.keys))
     network.connect()
     network.equip()
@@ -665,6 +667,8 @@ def renew(network, grants):
         for key, n in zip(network.keys, (a, b), strict=True)
     ]
     relay(network, network.task("anew", fresh))
+    lone = network.task("one party without a dataset", fresh[:1])
+    network.do(network.requester, calls.cancel(lone))
     network.record(network.a, Kind.EVIDENCE_READ, {"by": "somebody"})
     network.anchor(network.a)
     network.all(
