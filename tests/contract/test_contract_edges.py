@@ -12,8 +12,8 @@ from test_consortium import act, council, decided, id_of
 from test_contract_deployment import put
 
 from sealtrace.contracts import abi, calls, signing
-from sealtrace.contracts.client import View
-from sealtrace.contracts.deployment import Founding, created
+from sealtrace.contracts.client import Chain, ChainSettings, View
+from sealtrace.contracts.deployment import Founding, created, deploy_over
 from sealtrace.contracts.governance import Office, Rules
 from sealtrace.contracts.link import number
 from sealtrace.contracts.reverts import read_revert
@@ -527,6 +527,25 @@ def test_a_generation_in_which_one_names_another_is_refused(world: World, wrong:
 def test_a_whole_generation_is_announced(world: World) -> None:
     ledger, evidence = whole_set(world, {})
     assert decided(world, calls.announce(ledger, evidence)) == ["Executed", "GenerationAnnounced"]
+    chain = Chain.over(world.link.w3, world.chain.settings)
+    views = [View("TaskLedger", "lapses"), View("NodeRegistry", "tells", (ledger,))]
+    assert chain.read(views, chain.head()) == [1, True]
+
+
+def test_who_founds_a_consortium_names_who_holds_its_offices(world: World) -> None:
+    registrar, regulator = world.of("alice"), world.of("bob")
+    chain_id = world.chain.settings.chain_id
+    founded = deploy_over(world.link, chain_id, world.keys["outsider"], registrar, regulator)
+    chain = Chain.over(world.link.w3, ChainSettings("in process", chain_id, founded.directory))
+    holds = {
+        (office, who): chain.holds(office, who, at=chain.head())
+        for office in Office
+        for who in (registrar, regulator)
+    }
+    assert {key for key, held in holds.items() if held} == {
+        (Office.REGISTRAR, registrar),
+        (Office.REGULATOR, regulator),
+    }
 
 
 def test_a_directory_is_refused_over_what_is_not_one_set(world: World) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from chain_world import ALGORITHM, World, h
+from chain_world import ALGORITHM, PURPOSE, World, h
 from test_consortium import act, decided, successor
 
 from sealtrace.contracts import calls
 from sealtrace.contracts.calls import Call
 from sealtrace.contracts.client import Chain, View
 from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
+from sealtrace.protocol.records import DataClass, Protection, Role
 
 LAPSES: dict[str, tuple[Callable[[World], Call], str]] = {
     "a node is suspended": (lambda w: calls.suspend_node(w.of("outsider"), h("why")), "regulator"),
@@ -26,7 +29,7 @@ NO_LAPSES: dict[str, tuple[Callable[[World], Call], str]] = {
     "keys are rotated": (lambda w: calls.rotate_keys(h("tls"), h("key")), "alice"),
     "an algorithm is registered": (lambda w: calls.register_algorithm(h("third")), "provider"),
     "a dataset has a new version": (
-        lambda w: calls.supersede_dataset(w.dataset("alice"), h("v2"), h("schema"), 0),  # type: ignore[arg-type]
+        lambda w: calls.supersede_dataset(w.dataset("alice"), h("v2"), h("schema"), DataClass.GENERAL),
         "alice",
     ),
 }
@@ -35,8 +38,6 @@ NO_LAPSES: dict[str, tuple[Callable[[World], Call], str]] = {
 @pytest.fixture
 def wide(world: World) -> World:
     """The world with a fourth owner, a dataset of its, and a second algorithm, all there to lapse."""
-    from sealtrace.protocol.records import DataClass, Role
-
     admit = calls.admit(world.of("outsider"), Role.OWNER | Role.COMPUTE, h("tls o"), h("key o"))
     world.do(admit, "registrar")
     commitment = h("commitment of outsider 0")
@@ -175,3 +176,89 @@ def test_what_is_no_ledger_is_not_served(wide: World) -> None:
         [View("NodeRegistry", "tells", (wide.chain.addresses["EvidenceAnchor"],))], wide.chain.head()
     )
     assert tells is False
+
+
+# what a task and a grant remember
+
+
+def seen(world: World, task: str) -> int:
+    (found,) = world.chain.read(
+        [View("TaskLedger", "taskOf", (bytes.fromhex(task[2:]),))], world.chain.head()
+    )
+    return int(found[1])
+
+
+def test_a_task_remembers_the_count_at_which_its_parties_were_active(wide: World) -> None:
+    terms = wide.terms()
+    task = wide.create(terms)
+    assert seen(wide, task) == 1
+    wide.do(calls.retire_node(wide.of("outsider")), "registrar")
+    assert seen(wide, task) == 1
+    wide.do(calls.start(terms, h("input")), wide.ranks[0])
+    assert seen(wide, task) == 2
+
+
+def test_a_task_with_a_party_that_is_not_active_remembers_no_count(wide: World) -> None:
+    wide.do(calls.suspend_node(wide.parties[0], h("why")), "regulator")
+    terms = wide.terms()
+    task = wide.create(terms)
+    assert seen(wide, task) == 0
+    wide.do(calls.reinstate_node(wide.parties[0]), "regulator")
+    wide.do(calls.start(terms, h("input")), wide.ranks[0])
+    assert seen(wide, task) == 2
+
+
+def test_a_party_that_owns_no_data_acts_after_a_lapse_too(world: World) -> None:
+    world.do(calls.admit(world.of("outsider"), Role.COMPUTE, h("tls o"), h("key o")), "registrar")
+    usual = world.terms()
+    parties = tuple(sorted((*usual.parties, world.of("outsider"))))
+    uses = tuple(replace(u, party=parties.index(usual.parties[u.party])) for u in usual.uses)
+    terms = replace(usual, parties=parties, uses=uses)
+    world.create(terms)
+    world.do(calls.retire_node(world.of("provider")), "registrar")
+    assert world.do(calls.refuse(terms, 40), "outsider").names == ["TaskRefused"]
+
+
+def test_a_superseded_dataset_still_runs_under_its_grants_after_a_lapse(wide: World) -> None:
+    terms = wide.terms()
+    wide.create(terms)
+    for name in wide.ranks:
+        next_version = calls.supersede_dataset(wide.dataset(name), h("v2"), h("schema"), DataClass.GENERAL)
+        wide.do(next_version, name)
+    wide.do(calls.retire_node(wide.of("outsider")), "registrar")
+    assert len(wide.start_all(terms)) == 3
+
+
+def test_whoever_asks_why_a_start_would_be_denied_is_told_what_lapsed(wide: World) -> None:
+    name = wide.ranks[0]
+    request = (
+        wide.of(name),
+        bytes.fromhex(wide.dataset(name)[2:]),
+        bytes.fromhex(ALGORITHM[2:]),
+        wide.of("lab"),
+        bytes.fromhex(PURPOSE[2:]),
+        int(Protection.MPC_ABY3),
+        0,
+    )
+    grant = bytes.fromhex(wide.grants[name][2:])
+
+    def denial(of: bytes) -> int:
+        view = View("GrantRegistry", "denialOf", (of, request, list(wide.parties)))
+        return int(wide.chain.read([view], wide.chain.head())[0])
+
+    assert (denial(grant), denial(bytes(32))) == (0, Denial.UNKNOWN_GRANT)
+    wide.do(calls.withdraw_dataset(wide.dataset(name)), name)
+    assert denial(grant) == Denial.DATASET_NOT_ACTIVE
+
+
+def test_a_grant_that_names_participants_and_asks_for_approval_does_both(wide: World) -> None:
+    both = wide.issue("alice", participants=wide.parties, approval_required=True)
+    plain = wide.issue("alice")
+    found = {id: wide.chain.grant(id, at=wide.chain.head()) for id in (both, plain)}
+    assert [each and (each.approval_required, each.revoked) for each in found.values()] == [
+        (True, False),
+        (False, False),
+    ]
+    waiting = wide.task(wide.create(wide.terms({"alice": both})))
+    assert waiting is not None
+    assert waiting.state is TaskState.CREATED
