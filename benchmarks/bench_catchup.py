@@ -105,8 +105,8 @@ def _by_web3(url: str, chain: Chain, head: int) -> list[Any]:
             decoders[address, topic] = contract.events[event.name]()
     found: list[Any] = []
     addresses: Any = [Web3.to_checksum_address(each) for each in chain.addresses.values()]
-    for first in range(0, head + 1, 50):  # few enough blocks for the endpoint's limit on results
-        wanted: Any = {"fromBlock": first, "toBlock": min(first + 49, head), "address": addresses}
+    for first in range(0, head + 1, 10):  # few enough blocks for the endpoint's limit on results
+        wanted: Any = {"fromBlock": first, "toBlock": min(first + 9, head), "address": addresses}
         for log in web3.eth.get_logs(wanted):
             decoder = decoders[Address(log["address"].lower()), log["topics"][0].to_0x_hex()]
             found.append(decoder.process_log(log))
