@@ -8,9 +8,9 @@ import pytest
 from chain_world import ALGORITHM, OWNERS, RESULT, World, h
 
 from sealtrace.contracts import calls
-from sealtrace.contracts.client import CONFLICT
+from sealtrace.contracts.client import CONFLICT, View
 from sealtrace.node.chain import terms_from
-from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, UnixSeconds, address
+from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, UnixSeconds, address, hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.records import Protection, Role, TaskTerms, Use
@@ -484,6 +484,13 @@ def test_events_alone_give_back_the_terms(world: World) -> None:
     assert (told["spec"], told["purpose"]) == (terms.spec, terms.purpose)
     assert (told["protections"], told["deadline"]) == (terms.protections, terms.deadline)
     assert (told["parties"], told["uses"]) == (3, 2)
+
+
+def test_the_ledger_gives_the_id_that_is_computed_without_it(world: World) -> None:
+    terms = world.terms()
+    view = View("TaskLedger", "idOf", calls.create(terms).args)
+    (found,) = world.chain.read([view], world.chain.head())
+    assert hex32(found) == world.chain.task_id(terms)
 
 
 CARRY_CALLS = {"multicall", "propose", "execute"}
