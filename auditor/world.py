@@ -10,8 +10,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 from sealtrace.auditor.events import Event, Position
 from sealtrace.auditor.governance import Governance
+from sealtrace.contracts.client import CONFLICT
 from sealtrace.protocol.authorization import Facts
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
+from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState, at_time
 from sealtrace.protocol.records import (
     Algorithm,
@@ -28,11 +29,10 @@ from sealtrace.protocol.records import (
 T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
-MARK_DIGITS = 2 + 32
+MARK_DIGITS = len(CONFLICT)
 """The ledger keeps of a result digest its first 16 bytes; this much of the text stands for them."""
 
-NO_MARK = "0x" + "00" * 16
-CONFLICT = "0x" + "ff" * 16
+NO_MARK = NOTHING[:MARK_DIGITS]
 
 
 class Key(NamedTuple, Generic[K]):

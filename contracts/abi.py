@@ -34,6 +34,7 @@ GENERATION = (
 """The contracts of a generation, in the order in which the directory names them."""
 SEVEN = ("Consortium", *GENERATION)
 CONTRACTS = (*SEVEN, "Directory")
+"""All of a generation, in the order in which they are deployed."""
 
 Value = Any
 """A decoded value: ``str``, ``int``, ``bool``, or a tuple of these for a struct."""

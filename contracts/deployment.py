@@ -21,16 +21,6 @@ from sealtrace.protocol.identifiers import Address, address, raw
 
 GAS_PER_BYTE = 600
 GAS_BESIDE = 600_000
-ORDER = (
-    "Consortium",
-    "NodeRegistry",
-    "DatasetRegistry",
-    "AlgorithmRegistry",
-    "GrantRegistry",
-    "TaskLedger",
-    "EvidenceAnchor",
-    "Directory",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +96,15 @@ def deploy_over(
     account = Account.from_key(deployer_key)
     deployer = address(account.address)
     first = number(link.request("eth_getTransactionCount", deployer, "pending"))
-    addresses = {name: created(deployer, first + i) for i, name in enumerate(ORDER)}
+    addresses = {name: created(deployer, first + i) for i, name in enumerate(abi.CONTRACTS)}
     founding = Founding(tuple(members) or (registrar,), registrar, regulator, rules or Rules())
     args = constructor_arguments(addresses, founding)
     fees = offered(link, link.request("eth_getBlockByNumber", "latest", False))
     hashes = {
         name: _send(link, account, chain_id, first + i, name, args[name], fees)
-        for i, name in enumerate(ORDER)
+        for i, name in enumerate(abi.CONTRACTS)
     }
-    blocks = [_mined(link, name, hashes[name], timeout_s) for name in ORDER]
+    blocks = [_mined(link, name, hashes[name], timeout_s) for name in abi.CONTRACTS]
     return Deployment(chain_id, addresses["Directory"], addresses, blocks[-1])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sealtrace.contracts import abi
 from sealtrace.contracts.client import Generation, named_by, why_not_one_set, why_not_ours
-from sealtrace.contracts.deployment import ORDER, Founding, constructor_arguments, created
+from sealtrace.contracts.deployment import Founding, constructor_arguments, created
 from sealtrace.contracts.errors import MalformedAnswer
 from sealtrace.contracts.governance import Rules
 from sealtrace.contracts.link import Ask, Failure, Link, content, hexadecimal, number
@@ -62,7 +62,9 @@ def examine(link: Link, directory: Address, look_back: int = LOOK_BACK_BLOCKS) -
     founding: Founding | None = None
     for number_, generation in enumerate(named.generations):
         fresh = {
-            name: generation.addresses[name] for name in ORDER if generation.addresses[name] not in examined
+            name: generation.addresses[name]
+            for name in abi.CONTRACTS
+            if generation.addresses[name] not in examined
         }
         seen = _Creations.of(link, fresh, generation.since, look_back)
         founding = founding or seen.founding()

@@ -9,7 +9,6 @@ from sealtrace.auditor.events import Event
 from sealtrace.auditor.machine.grants import GrantsPart
 from sealtrace.auditor.machine.part import Handler, Part
 from sealtrace.auditor.world import (
-    CONFLICT,
     MARK_DIGITS,
     NO_MARK,
     Key,
@@ -20,6 +19,7 @@ from sealtrace.auditor.world import (
     Topic,
     World,
 )
+from sealtrace.contracts.client import CONFLICT
 from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import IllegalTransition, TaskEvent, TaskState, advance, at_time
 from sealtrace.protocol.outcome import Blame

@@ -486,21 +486,13 @@ ONE_WRONG: dict[str, dict[str, dict[int, Address]]] = {
     "the nodes hear of no algorithm": {"NodeRegistry": {2: STRAY}},
     "the ledger obeys another consortium": {"TaskLedger": {0: STRAY}},
 }
-SIX = (
-    "NodeRegistry",
-    "DatasetRegistry",
-    "AlgorithmRegistry",
-    "GrantRegistry",
-    "TaskLedger",
-    "EvidenceAnchor",
-)
 
 
 def whole_set(world: World, wrong: Mapping[str, Mapping[int, Address]]) -> tuple[Address, Address]:
     """Six fresh contracts that name each other and our consortium, but for what is ``wrong``."""
     outsider = world.of("outsider")
     first = number(world.link.request("eth_getTransactionCount", outsider, "latest"))
-    at = {name: created(outsider, first + i) for i, name in enumerate(SIX)}
+    at = {name: created(outsider, first + i) for i, name in enumerate(abi.GENERATION)}
     consortium, nodes = world.chain.addresses["Consortium"], at["NodeRegistry"]
     right: dict[str, list[Address]] = {
         "NodeRegistry": [consortium, at["DatasetRegistry"], at["AlgorithmRegistry"], at["TaskLedger"]],
@@ -510,7 +502,7 @@ def whole_set(world: World, wrong: Mapping[str, Mapping[int, Address]]) -> tuple
         "TaskLedger": [consortium, nodes, at["GrantRegistry"]],
         "EvidenceAnchor": [nodes],
     }
-    for name in SIX:
+    for name in abi.GENERATION:
         arguments = [wrong.get(name, {}).get(i, usual) for i, usual in enumerate(right[name])]
         put(world, abi.encode_constructor(name, tuple(arguments)))
     return at["TaskLedger"], at["EvidenceAnchor"]

@@ -50,18 +50,9 @@ def net(tmp_path_factory):
         yield made
 
 
-def run(
-    net: Network,
-    folder: Path,
-    count: int,
-    protocol: str,
-    params: dict[str, Any],
-    *,
-    bundle: str = "psi",
-    tables: dict[str, Any] | None = None,
-) -> tuple[Party3, list[Any], JobStep]:
-    """Run one alignment among the first ``count`` parties."""
-    party, step = prepared(net, folder, count, protocol, params, bundle=bundle, tables=tables)
+def run(*asked: Any, **also: Any) -> tuple[Party3, list[Any], JobStep]:
+    """Run what :func:`prepared` prepares."""
+    party, step = prepared(*asked, **also)
     return party, party.run(), step
 
 
