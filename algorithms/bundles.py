@@ -6,8 +6,10 @@ between changes nothing.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +20,7 @@ from typing import Annotated, Any, Literal, Protocol, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sealtrace.algorithms.functions import Arithmetic, Function, FunctionProgram
-from sealtrace.algorithms.importing import import_member
+from sealtrace.algorithms.importing import LIBRARIES, import_member
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle, Member, PackedBundle, pack
 from sealtrace.protocol.canonical import NotCanonical, parse
 from sealtrace.protocol.identifiers import Hex32
@@ -56,6 +58,7 @@ class Manifest(_Document):
     engine: Literal["psi", "mpc"]
     protocols: list[str]
     entry: str | None = None
+    libraries: list[Annotated[str, Field(pattern=r"^[a-z]{1,32}$")]] = Field(default_factory=list)
     arithmetic: Arithmetic | None = None
     function: Function | None = None
     inputs: dict[str, Any]
@@ -86,7 +89,8 @@ class Manifest(_Document):
 class Program(Protocol):
     """What an MPC bundle's entry module defines. All but ``prepare``'s table is public.
 
-    ``held`` is the number of rows of each of the step's inputs, ``rows`` what they make jointly.
+    ``held`` is the number of rows of each of the step's inputs, ``rows`` what they make jointly. A program
+    that works on shared values of other steps also defines what :mod:`sealtrace.algorithms.values` reads.
     """
 
     def check(self, params: Mapping[str, Any], inputs: Sequence[str]) -> None:
@@ -172,8 +176,11 @@ class Bundle:
 def load(folder: Path, *, expected: Hex32 | None = None) -> Bundle:
     """Read a bundle from ``folder`` and, where ``expected`` is given, hold it to that digest.
 
+    The libraries that its manifest includes come from the folder where they lie in it (a node's copy is
+    whole), else from those that ship with us; their bytes belong to the bundle and to its digest.
+
     Raises:
-        BundleMissing: the folder, or its manifest, is not there.
+        BundleMissing: the folder, its manifest, or a library is not there.
         BadBundle: a symbolic link, a special file, a path that is not clean, a bad manifest.
         BundleAltered: the digest is another.
     """
@@ -185,6 +192,8 @@ def load(folder: Path, *, expected: Hex32 | None = None) -> Bundle:
         manifest = Manifest.model_validate(config)
     except (NotCanonical, ValidationError) as error:
         raise BadBundle(f"{folder.name}/{MANIFEST}: {error}") from error
+    for name in manifest.libraries:
+        members |= _library(folder, members, name)
     packed = pack(members.values(), config)
     if expected is not None and packed.digest != expected:
         raise BundleAltered(folder, expected, packed.digest)
@@ -204,6 +213,24 @@ def located(source: Path) -> Path:
     A folder comes first. The path is returned unchanged where it is neither: who reads it will say so.
     """
     return source if source.exists() else shipped().get(str(source), source)
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Write all of a bundle, its libraries included, into a new folder: the bytes that were digested."""
+    folder.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(bundle.packed.layer), mode="r:") as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _library(folder: Path, members: Mapping[str, Member], name: str) -> dict[str, Member]:
+    """What library ``name`` adds to ``members``: nothing where the bundle holds it already."""
+    place = f"{LIBRARIES}/{name}"
+    if any(path.startswith(f"{place}/") for path in members):
+        return {}
+    if not (SHIPPED / name).is_dir() or (SHIPPED / name / MANIFEST).exists():
+        raise BundleMissing(f"{folder.name}: there is no library {name!r}: put it into {place}")
+    found = (Member(f"{place}/{each.path}", each.content) for each in _members(SHIPPED / name))
+    return {each.path: each for each in found}
 
 
 def _members(folder: Path) -> Iterator[Member]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle, Program
 from sealtrace.algorithms.shares import Computation
+from sealtrace.algorithms.values import arguments, results
 
 
 class DoesNotCompile(ValueError):
@@ -30,6 +31,8 @@ def arithmetic(bundle: Bundle, params: Mapping[str, Any], rows: int, protocol: s
 def compiled(program: Program, params: Mapping[str, Any], held: Mapping[str, int]) -> Any:
     """Return the engine's executable; all arguments and results are secret.
 
+    ``params`` are those of :func:`~sealtrace.algorithms.values.with_taken`.
+
     Raises:
         DoesNotCompile: the program does not, or it refuses.
     """
@@ -39,17 +42,17 @@ def compiled(program: Program, params: Mapping[str, Any], held: Mapping[str, int
     from spu.utils import frontend
 
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-    specs = program.arrays(params, held)
+    specs = arguments(program, params, held)
     make: Any = jax.ShapeDtypeStruct
     try:
         executable, _ = frontend.compile(
             frontend.Kind.JAX,
             program.program(params, held),
-            [make(shape, np.dtype(kind)) for _, _, shape, kind in specs],
+            [make(shape, np.dtype(kind)) for _, shape, kind in specs],
             {},
             [name for name, *_ in specs],
             [spu.Visibility.VIS_SECRET] * len(specs),
-            lambda _outputs: list(program.outputs(params)),
+            lambda _outputs: results(program, params, held),
         )
     except Exception as error:  # whatever code that is not ours makes of it
         raise DoesNotCompile(error) from error

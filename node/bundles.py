@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, Manifest, load
+from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, Manifest, load, write
 from sealtrace.node.errors import BundleInvalid
 from sealtrace.node.preparing import BundleDiffers, BundleGone
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle
@@ -108,8 +108,7 @@ def _loaded(place: Path, expected: Hex32 | None) -> Bundle:
 def _unpack(source: Path, place: Path) -> None:
     try:
         if source.is_dir():
-            _loaded(source, None)  # refuses links and special files before anything is copied
-            shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__", ".git"))
+            write(_loaded(source, None), place)
         else:
             _untar(source, place)
     except (OSError, tarfile.TarError) as cause:
