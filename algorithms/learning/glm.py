@@ -1,7 +1,8 @@
 """Generalised linear models, fitted on shares: logistic, linear and Poisson regression.
 
-The objective is (weighted) mean loss over the training rows + l2 / 2 x sum of squared weights, the intercept
-left out: scikit-learn's LogisticRegression(C=1 / (l2 rows)), Ridge(alpha=l2 rows), PoissonRegressor(alpha=l2).
+The objective is the (weighted) mean loss over the training rows + l2 / 2 x the sum of squared weights
+without the intercept: scikit-learn's LogisticRegression(C=1 / (l2 rows)), Ridge(alpha=l2 rows) and
+PoissonRegressor(alpha=l2).
 Nothing secret decides how long it runs: once it has converged, its state stays as it is.
 """
 
@@ -118,7 +119,7 @@ def _null_loss(rows: _Rows, family: str) -> Any:
 
 
 def _start(rows: _Rows, family: str) -> Any:
-    """All weights zero; a Poisson intercept at the logarithm of the mean, from where Newton's steps are safe."""
+    """All weights zero; a Poisson intercept at the logarithm of the mean."""
     beta = 0.0 * rows.matrix[0]
     if family != "poisson":
         return beta
@@ -137,7 +138,7 @@ def _penalty(rows: _Rows, l2: float) -> Any:
 
 
 def _newton(rows: _Rows, how: Settings) -> _State:
-    """Newton's steps (iteratively reweighted least squares); a step that would raise the loss is quartered."""
+    """Newton's steps (reweighted least squares); a step that would raise the loss is quartered."""
     penalty = _penalty(rows, how.l2)
 
     def objective(beta: Any) -> Any:
@@ -220,4 +221,5 @@ def _repeated(
     loss = objective(beta)
     nothing = 0.0 * loss
     start = _State(beta, loss, step + nothing, nothing, nothing + 1.0)
-    return lax.fori_loop(0, times, turn, start)
+    found: _State = lax.fori_loop(0, times, turn, start)
+    return found
