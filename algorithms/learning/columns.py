@@ -364,12 +364,12 @@ def _refuse_contradictions(plan: Plan) -> None:
 # --- what travels with the values
 
 
-def about(plan: Plan, rows: int) -> dict[str, Any]:
+def about(plan: Plan, rows: int, train: int) -> dict[str, Any]:
     """The public facts of ``features`` made by ``plan``, without place of any column."""
     target = plan.target
     return {
         "rows": rows,
-        "train": plan.trained(rows),
+        "train": train,
         "names": plan.names,
         "columns": {name: each.public() for name, each in plan.columns.items()},
         "standardise": plan.standardise,

@@ -17,7 +17,6 @@ from . import elementary, linear
 
 LARGEST_EXPONENT = 8.0
 """A Poisson mean is at most e^8; counts are at most 1000."""
-LINKS = {"logistic": "logit", "linear": "identity", "poisson": "log"}
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def test_new_rows_are_encoded_as_the_model_s_were_and_teach_nothing():
     first = on_shares(plan, tables())
     place = {name: {key: each[key] for key in ("kind", "input", "column") if key in each}
              for name, each in PARAMS["columns"].items() if name not in ("bad", "size")}  # fmt: skip
-    again = columns.fitted({"apply": True, "columns": place}, columns.about(plan, ROWS))
+    again = columns.fitted({"apply": True, "columns": place}, columns.about(plan, ROWS, TRAIN))
     few = {name: {column: cells[:7] for column, cells in table.items()} for name, table in tables().items()}
     found = on_shares(again, few, {part: first[part] for part in ("shift", "scale", "woe")})
     np.testing.assert_allclose(found["matrix"], first["matrix"][:7], atol=1e-6)
@@ -284,4 +284,4 @@ def test_new_rows_that_are_not_as_the_model_s_are_refused_in_words(new, words):
     made = params(weight=None)
     made["columns"] = {name: made["columns"][name] for name in ("amount", "housing", "bad")}
     with pytest.raises(ValueError, match=words):
-        columns.fitted(new, columns.about(columns.read(made), ROWS))
+        columns.fitted(new, columns.about(columns.read(made), ROWS, TRAIN))
