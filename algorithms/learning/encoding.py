@@ -12,7 +12,7 @@ LEAST_DEVIATION = 1e-4
 """Of a number, as a part of half its declared range: what varies less is lost in rounding."""
 
 
-class Unfit(ValueError):
+class ColumnUnfit(ValueError):
     """A column does not fit what the task declares of it. Names a row at the most, never a value."""
 
     def __init__(self, reason: str, where: str, what: str) -> None:
@@ -47,11 +47,11 @@ def encoded(plan: Plan, name: str, table: Table, rows: int) -> dict[str, Any]:
     """The arrays of input ``name``, as ``parts`` says; rows of a horizontal partition are shuffled.
 
     Raises:
-        Unfit: by reason: ``too_few_rows``, ``out_of_range``, ``unknown_category``, ``not_finite``,
+        ColumnUnfit: by reason: ``too_few_rows``, ``out_of_range``, ``unknown_category``, ``not_finite``,
             ``missing_value``, ``all_null``, ``constant_column``, ``one_class``, ``no_weight``.
     """
     if rows < plan.min_rows:
-        raise Unfit("too_few_rows", f"input {name}", f"fewer rows than min_rows ({plan.min_rows})")
+        raise ColumnUnfit("too_few_rows", f"input {name}", f"fewer rows than min_rows ({plan.min_rows})")
     order = _order(plan, rows)
     train = plan.trained(rows)
     matrices, bins, known = [], [], []
@@ -126,16 +126,16 @@ def _binned(column: Column, numbers: Any) -> Any:
 def _refuse(column: Column, wrong: Any, reason: str, what: str) -> None:
     if wrong.any():
         where = f"column {column.column!r}, row {int(np.argmax(wrong)) + 1}"
-        raise Unfit(reason, where, f"its value {what}")
+        raise ColumnUnfit(reason, where, f"its value {what}")
 
 
 def _refuse_useless(plan: Plan, column: Column, values: Any, known: Any) -> None:
     """Of the training rows. One owner of several may well have rows that are all alike, but not none."""
     where = f"column {column.column!r}"
     if not known.any():
-        raise Unfit("all_null", where, "no training row knows it; leave it out")
+        raise ColumnUnfit("all_null", where, "no training row knows it; leave it out")
     if not plan.horizontal and values[known].std(axis=0).max() < LEAST_DEVIATION:
-        raise Unfit("constant_column", where, "(almost) the same in all training rows; leave it out")
+        raise ColumnUnfit("constant_column", where, "(almost) the same in all training rows; leave it out")
 
 
 def _labels(plan: Plan, name: str, table: Table, order: Any, train: int) -> dict[str, Any]:
@@ -144,11 +144,11 @@ def _labels(plan: Plan, name: str, table: Table, order: Any, train: int) -> dict
         found["target"] = _values(target, table, order)[0][:, 0]
         if not plan.fitted and not plan.horizontal and np.ptp(found["target"][:train]) == 0:
             reason = "one_class" if target.kind == "indicator" else "constant_column"
-            raise Unfit(reason, f"column {target.column!r}", "the target is alike in all training rows")
+            raise ColumnUnfit(reason, f"column {target.column!r}", "the target is alike in all training rows")
     if (weight := plan.weight) is not None and _holds(weight, name):
         found["weight"] = (_values(weight, table, order)[0][:, 0] * weight.half + weight.middle) / weight.high
         if not found["weight"][:train].any():
-            raise Unfit("no_weight", f"column {weight.column!r}", "all training rows weigh nothing")
+            raise ColumnUnfit("no_weight", f"column {weight.column!r}", "all training rows weigh nothing")
     return found
 
 

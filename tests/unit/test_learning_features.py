@@ -211,13 +211,13 @@ REFUSED = [
 
 @pytest.mark.parametrize(("reason", "name", "given", "declared"), REFUSED)
 def test_an_owner_refuses_by_name_what_does_not_fit(reason, name, given, declared):
-    with pytest.raises(encoding.Unfit) as refused:
+    with pytest.raises(encoding.ColumnUnfit) as refused:
         encoding.encoded(columns.read(declared), name, given[name], ROWS)
     assert refused.value.reason == reason
 
 
 def test_a_refusal_names_the_row_and_not_the_value():
-    with pytest.raises(encoding.Unfit, match="'housing', row 4") as refused:
+    with pytest.raises(encoding.ColumnUnfit, match="'housing', row 4") as refused:
         encoding.encoded(columns.read(params()), "bank", spoilt("bank", "housing", 3, "boat")["bank"], ROWS)
     assert "boat" not in str(refused.value)
 
