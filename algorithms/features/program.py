@@ -12,9 +12,9 @@ MAX_NUMBERS = 1 << 26
 def check(params: Params, inputs: list[str]) -> None:
     """Refuse parameters that make no sense, by ``ValueError``."""
     if _applies(params):
-        declared.places(_own(params), inputs)
+        declared.places(params, inputs)
     else:
-        declared.read(_own(params), inputs)
+        declared.read(params, inputs)
 
 
 def takes(params: Params) -> dict[str, str]:

@@ -12,7 +12,7 @@ LINKS = {"logistic": "logit", "linear": "identity", "poisson": "log"}
 
 def check(params: Params, _inputs: list[str]) -> None:
     """Refuse parameters that make no sense, by ``ValueError``."""
-    reading.read(_own(params))
+    reading.read(params)
 
 
 def takes(_params: Params) -> dict[str, str]:

@@ -127,11 +127,11 @@ def test_a_scorecard_s_points_add_up_to_the_log_odds():
     score = (age - 50) / -15 + (kind == "a") - 0.5
     bad = np.where(chance.uniform(size=rows) < 1 / (1 + np.exp(-score)), "yes", "no")
     declared = {
-        "age": {"kind": "bins", "input": "bank", "edges": [20, 40, 60, 80], "woe": True},
-        "kind": {"kind": "category", "input": "shop", "categories": ["a", "b", "c"], "woe": True},
-        "bad": {"kind": "indicator", "input": "shop", "positive": "yes"},
+        "age": {"kind": "bins", "input": "shop", "edges": [20, 40, 60, 80], "woe": True},
+        "kind": {"kind": "category", "input": "bank", "categories": ["a", "b", "c"], "woe": True},
+        "bad": {"kind": "indicator", "input": "bank", "positive": "yes"},
     }
-    tables = {"bank": {"age": age}, "shop": {"kind": kind, "bad": bad}}
+    tables = {"bank": {"kind": kind, "bad": bad}, "shop": {"age": age}}
     _, given = run(features, {"columns": declared, "target": "bad"}, tables, {})
     asked = {"family": "logistic", "l2": 0.01, "reveal": "coefficients",
              "points": {"base": 600, "odds": 50, "double": 20}}  # fmt: skip
@@ -152,6 +152,20 @@ def test_a_scorecard_s_points_add_up_to_the_log_odds():
 
 
 # --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("program", "params"),
+    [
+        (glm, {"family": "linear"}),
+        (features, {"columns": {"age": {"kind": "number", "input": "a", "low": 0, "high": 1}}}),
+        (features, {"apply": True, "columns": {"age": {"kind": "number", "input": "a"}}}),
+    ],
+)
+def test_nobody_may_write_what_a_step_takes(program, params):
+    program.check(params, ["a"])
+    with pytest.raises(ValueError, match="taken is not known"):
+        program.check({**params, "taken": {}}, ["a"])
 
 
 @pytest.mark.parametrize(
