@@ -14,6 +14,9 @@ from jax import lax
 
 from .choosing import least
 
+LEAST_CHANCE = 2.0**-20
+"""Added to each row's squared distance, so that running sums grow in spite of rounding."""
+
 
 @dataclass(frozen=True)
 class Grouping:
@@ -47,7 +50,7 @@ def fit(matrix: Any, grouping: Grouping) -> Clusters:
 
     def step(_: Any, state: Any) -> Any:
         centres, going, used = state
-        moved = _moved(matrix, centres, _member(_distances(matrix, squares, centres)))
+        moved = _moved(matrix, centres, least(_distances(matrix, squares, centres)))
         far = jnp.sum((moved - centres) ** 2, axis=(1, 2)) >= grouping.tolerance
         centres = jnp.where(going[:, None, None] > 0.5, moved, centres)
         return centres, going * far.astype(jnp.float64), used + going
@@ -55,7 +58,7 @@ def fit(matrix: Any, grouping: Grouping) -> Clusters:
     going = jnp.ones(grouping.starts)
     centres, _, used = lax.fori_loop(0, grouping.iterations, step, (centres, going, jnp.zeros_like(going)))
     distances = _distances(matrix, squares, centres)
-    member = _member(distances)
+    member = least(distances)
     inertia = jnp.sum(member * distances, axis=(0, 2))
     best = least(inertia)
     sizes = jnp.sum(member, axis=0)
@@ -67,7 +70,7 @@ def fit(matrix: Any, grouping: Grouping) -> Clusters:
 def membership(matrix: Any, centres: Any) -> Any:
     """(n, k): 1 at the nearest of ``centres`` (k, d), of equally near ones at the first, else 0."""
     squares = jnp.sum(matrix * matrix, axis=1)
-    return _member(_distances(matrix, squares, centres[None]))[:, 0]
+    return least(_distances(matrix, squares, centres[None]))[:, 0]
 
 
 def assigned(matrix: Any, centres: Any) -> Any:
@@ -80,10 +83,6 @@ def _distances(matrix: Any, squares: Any, centres: Any) -> Any:
     flat = jnp.reshape(centres, (-1, matrix.shape[1]))
     apart = squares[:, None] - 2.0 * (matrix @ flat.T) + jnp.sum(flat * flat, axis=1)
     return jnp.reshape(apart, (-1, *centres.shape[:2]))
-
-
-def _member(distances: Any) -> Any:
-    return least(distances)
 
 
 def _moved(matrix: Any, centres: Any, member: Any) -> Any:
@@ -114,7 +113,7 @@ def _start(matrix: Any, squares: Any, grouping: Grouping) -> Any:
 
 def _drawn(chances: Any, draw: Any) -> Any:
     """(starts, n): 1 at the row where the running sum of its chances first exceeds its share of the total."""
-    running = _running_sum(chances / chances.shape[0])
+    running = _running_sum((chances + LEAST_CHANCE) * (1.0 / chances.shape[0]))
     passed = (running >= running[-1] * np.asarray(draw)).astype(jnp.float64)
     return jnp.concatenate([passed[:1], passed[1:] - passed[:-1]]).T
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from . import elementary
 from .choosing import largest
 
 SQUARINGS = 12
@@ -69,10 +70,5 @@ def _dominant(matrix: Any) -> Any:
 
     power = lax.fori_loop(0, SQUARINGS, square, matrix)
     column = power @ largest(jnp.diagonal(power))
-    column = column * _inverse_root(jnp.sum(column * column) + TINY)
-    return column * _inverse_root(jnp.sum(column * column) + TINY)
-
-
-def _inverse_root(value: Any) -> Any:
-    found = lax.rsqrt(value)
-    return found * (1.5 - 0.5 * value * found * found)
+    column = column * elementary.inverse_root(jnp.sum(column * column) + TINY)
+    return column * elementary.inverse_root(jnp.sum(column * column) + TINY)

@@ -9,10 +9,10 @@ known to anybody.
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from . import elementary
 from .choosing import largest
 
 LEAST_GAIN = 1e-6
@@ -35,7 +35,9 @@ class Growth:
 
 @dataclass(frozen=True)
 class Forest:
-    """What :func:`fit` returns; the shapes are those of ``boosted_trees`` in docs/models.md.
+    """What :func:`fit` returns; ``selector`` (T, 2^D - 1, d), ``threshold`` (T, 2^D - 1),
+    ``leaf`` (T, 2^D) and ``base`` (1,) are the model: a row goes left where the chosen feature is below the
+    threshold, from node i to 2i + 1, else to 2i + 2.
 
     ``loss`` (T + 1,): the mean squared error of the held-out rows (of probabilities under ``logit``: Brier's
     score) with 0, 1, … T trees, zeros where no row is held out. ``gain`` (d,): what each feature's splits
@@ -183,7 +185,7 @@ def _base(target: Any, weight: Any, link: str) -> Any:
 
 
 def _guess(margin: Any, link: str) -> Any:
-    return jax.nn.sigmoid(margin) if link == "logit" else margin
+    return elementary.sigmoid(margin) if link == "logit" else margin
 
 
 def _loss(guess: Any, target: Any, weight: Any, train: int) -> Any:
