@@ -78,8 +78,8 @@ def program(params: Params, held: Mapping[str, int]) -> Callable[..., Any]:
 
     def joint(*arrays: Any) -> tuple[Any, ...]:
         taken = training.by_name(params, arrays)
-        given = (taken[name] for name in ("below", "edges", "target"))
-        forest = trees.fit(*given, taken.get("weight"), facts["train"], growth)
+        below, edges, target = (taken[name] for name in ("below", "edges", "target"))
+        forest = trees.fit(below, edges, target, taken.get("weight"), facts["train"], growth)
         kept = [taken[name] for name, *_ in training.carried(params)]
         return (*(getattr(forest, each) for each in [*outputs(params), *_shapes(params)]), *kept)
 

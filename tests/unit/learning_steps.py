@@ -1,4 +1,4 @@
-"""Run functions and training steps of joint models on shares, in one process, and hand them made-up features."""
+"""Run functions and training steps of joint models on shares, in one process, on made-up features."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def program(name: str) -> Any:
     return import_module(f"sealtrace.algorithms.{name}.program")
 
 
-def taken(train: int, target: Mapping[str, Any] | None = None, **arrays: Any) -> dict[str, Any]:
+def taken(train: int, about_target: Mapping[str, Any] | None = None, /, **arrays: Any) -> dict[str, Any]:
     """Parameters with features as an earlier step gives them; ``arrays`` in their order."""
     rows, features = arrays["matrix"].shape
     about = {
         "rows": rows, "train": train, "names": [f"f{at}" for at in range(features)], "columns": {},
-        "standardise": "shift" in arrays, "target": target, "weighted": "weight" in arrays,
+        "standardise": "shift" in arrays, "target": about_target, "weighted": "weight" in arrays,
         "edges": arrays["edges"].shape[1] if "edges" in arrays else 0,
     }  # fmt: skip
     shapes = [[name, list(each.shape), "float64"] for name, each in arrays.items()]

@@ -108,7 +108,7 @@ def test_a_step_gives_secret_axes_and_shows_them_only_if_asked():
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="components: a whole number from 1 to 64"):
         program("pca").check({"components": 0}, [])
-    with pytest.raises(ValueError, match="params.axes is not known; there are components, reveal"):
+    with pytest.raises(ValueError, match=r"params\.axes is not known; there are components, reveal"):
         program("pca").check({"axes": 2}, [])
 
 
