@@ -1,0 +1,1 @@
+"""Building blocks of joint models, for bundles that include the library ``learning``."""
