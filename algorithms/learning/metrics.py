@@ -2,7 +2,7 @@
 
 All functions take (n,) arrays and run in the clear and on shares alike; ``weight`` is ``None`` where rows
 count alike. Small groups are set to zero here, before anybody could open them. Sums fit for up to
-:data:`MAX_ROWS` rows with weights of mean 1, in ``FM128`` with 40 fraction bits.
+2^20 rows with weights of mean 1, in ``FM128`` with 40 fraction bits.
 """
 
 import itertools
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-MAX_ROWS = 1 << 20
 STEPS = 2.0**20  # scores that round to the same multiple of 1/STEPS are ties
 LEAST = 2.0**-20  # a probability, or a rate, below counts as this much in a logarithm
 REFINEMENTS = 2  # Newton steps on the engine's reciprocal: from about 1e-4 to below 1e-9, relative
@@ -136,19 +135,14 @@ def _cells(above: Any, events: Any, others: Any) -> Any:
     return jnp.stack([jnp.sum(both, axis=1) - over, over])
 
 
-def bin_edges(rows: int, bins: int) -> list[int]:
-    """Where bins of nearly equally many ranked rows begin, and the end."""
-    return [round(at * rows / bins) for at in range(bins + 1)]
+def table(ranking: Ranking, edges: list[int], min_group: int) -> Parts:
+    """Of each bin of ranked rows: what events and others count, and the weighted sum of scores.
 
-
-def table(ranking: Ranking, bins: int, min_group: int) -> Parts:
-    """By bins of ranked rows: what events and others count, and the weighted sum of scores.
-
-    ``kept`` is 0, and the rest as well, where a bin has events or others, but fewer than ``min_group``.
+    Bin i begins at ``edges[i]`` and ends before ``edges[i + 1]``. ``kept`` is 0, and the rest as well, where
+    it has events or others, but fewer than ``min_group``.
     """
     found = ranking.classes
     worth = found.events + found.others
-    edges = bin_edges(worth.shape[0], bins)
     positives = _by_bin(found.positive, edges)
     rows = np.diff(np.array(edges))
     kept = none_small(jnp.stack([positives, rows - positives], axis=-1), min_group)

@@ -141,13 +141,16 @@ def test_a_confusion_matrix_with_a_small_cell_is_all_zero_and_an_empty_cell_is_n
 def test_a_table_by_ranked_bins_counts_what_sorting_in_the_clear_counts(weighted):
     score, target, weight = drawn(ROWS, decimals=6)
     weight = weight if weighted else np.ones(ROWS)
+    edges = [0, 80, 175, 262, 350, 438, 525, 612, ROWS]
 
     def parts(score: Any, target: Any, weight: Any = None) -> tuple[Any, ...]:
         ranking = metrics.ranked(score, metrics.classes(target, weight))
-        return tuple(metrics.table(ranking, 8, LEAST_GROUP)[each] for each in ("kept", "events", "scores"))
+        return tuple(
+            metrics.table(ranking, edges, LEAST_GROUP)[each] for each in ("kept", "events", "scores")
+        )
 
     kept, events, scores = on_shares(parts, score, target, *weights(weighted, weight))
-    edges, order = metrics.bin_edges(ROWS, 8), np.argsort(-score, kind="stable")
+    order = np.argsort(-score, kind="stable")
     for at in range(8):
         rows = order[edges[at] : edges[at + 1]]
         small = any(0 < count < LEAST_GROUP for count in (target[rows].sum(), (1 - target[rows]).sum()))
