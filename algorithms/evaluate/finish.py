@@ -45,6 +45,7 @@ def _of_classes(plan: Plan, scores: Scores, made: Opened) -> dict[str, Any]:
     events, others = float(made["events"]), float(made["others"])
     if not (events > 0 and others > 0):
         why = f"there are fewer than {plan.min_group} rows of one class"
+        why += ", or its rows have no weight" if scores.weighted else ""
         return {"events": None, **dict.fromkeys(plan.metrics), "suppressed": dict.fromkeys(plan.metrics, why)}
     found = {"events": events, "others": others, **_shares(plan, made, events, others)}
     suppressed: dict[str, str] = {}

@@ -375,6 +375,27 @@ def test_bins_and_matrices_with_small_cells_are_suppressed_and_what_is_cumulativ
     assert found["suppressed"] == {"confusion": "a cell has rows, but fewer than 10"}
 
 
+@pytest.mark.parametrize(
+    ("target", "metric", "why"),
+    [
+        (PRICE, "rmse", "no row has weight"),
+        (BAD, "auc", "there are fewer than 2 rows of one class, or its rows have no weight"),
+    ],
+)
+def test_rows_without_any_weight_give_nulls_and_say_why(target, metric, why):
+    made = scored(target, weighted=True)
+    made["held"]["weight"] = np.zeros(ROWS)
+    found, _ = run(evaluate, {"metrics": [metric], "min_group": 2}, scores=made)
+    assert (found[metric], found["suppressed"]) == (None, {metric: why})
+
+
+def test_a_threshold_that_no_score_reaches_has_a_recall_but_no_precision():
+    params = {"metrics": ["confusion"], "min_group": 2, "threshold": 1.5}
+    shown = run(evaluate, params, scores=scored(BAD))[0]["confusion"]
+    assert (shown["true_positive"], shown["false_positive"]) == (0, 0)
+    assert (shown["precision"], shown["recall"], shown["f1"]) == (None, 0.0, 0.0)
+
+
 def test_a_constant_target_has_no_r2():
     made = scored(PRICE)
     made["held"]["target"] = np.full(ROWS, 0.3)
