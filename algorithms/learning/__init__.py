@@ -1,1 +1,1 @@
-"""Building blocks of joint models, for bundles that include the library ``learning``."""
+"""What the bundles of joint models have in common: readers, encodings and pure functions on shares."""

@@ -126,6 +126,8 @@ def _running_sum(values: Any) -> Any:
     blocks = -(-rows // block)
     padded = jnp.concatenate([values, jnp.zeros((blocks * block - rows, values.shape[1]))])
     parted = jnp.reshape(padded, (blocks, block, -1))
-    within = jnp.einsum("ij,bjs->bis", np.tri(block), parted)
-    before = np.tri(blocks, k=-1) @ within[:, -1]
-    return jnp.reshape(within + before[:, None, :], (blocks * block, -1))[:rows]
+    flat = jnp.reshape(jnp.transpose(parted, (1, 0, 2)), (block, -1))
+    within = jnp.reshape(np.tri(block) @ flat, (block, blocks, -1))
+    before = np.tri(blocks, k=-1) @ within[-1]
+    whole = jnp.transpose(within + before[None], (1, 0, 2))
+    return jnp.reshape(whole, (blocks * block, -1))[:rows]
