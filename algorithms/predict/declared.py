@@ -97,7 +97,7 @@ def why_unlike(trained: Public, given: Public) -> str | None:
     if len(trained["names"]) != len(given["names"]):
         return f"the model has {len(trained['names'])} features, {len(given['names'])} are given"
     for name, column in trained["columns"].items():
-        if given["columns"].get(name) != column:
+        if name not in given["columns"] or _filled(given["columns"][name]) != _filled(column):
             return f"column {name!r} is declared as {column} in the model, not as in the features"
     if more := sorted(set(given["columns"]) - set(trained["columns"])):
         return f"the model does not know the column {more[0]!r} of the features"
@@ -106,6 +106,11 @@ def why_unlike(trained: Public, given: Public) -> str | None:
     if given["target"] and trained["target"] and given["target"] != trained["target"]:
         return f"the model's target is {trained['target']}, that of the features {given['target']}"
     return None
+
+
+def _filled(column: Public) -> dict[str, Any]:
+    """A column's declaration but for what stands in empty cells: new rows may have none."""
+    return {key: each for key, each in column.items() if key != "missing"}
 
 
 def read(params: Public) -> Plan:

@@ -245,6 +245,13 @@ def test_a_model_of_other_features_is_refused_and_the_first_difference_named(fac
         run(predict, ALL, features=edited(made, **facts), model=glm("logit", made))
 
 
+def test_new_rows_need_no_empty_cells_where_the_training_rows_had_some():
+    made = features()
+    columns = {**made["about"]["columns"], "age": {"kind": "number", "missing": "middle"}}
+    trained = glm("logit", edited(made, columns=columns))
+    assert len(run(predict, ALL, features=made, model=trained)[0]["scores"]) == ROWS
+
+
 @pytest.mark.parametrize(
     ("params", "why"),
     [
