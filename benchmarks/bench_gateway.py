@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import machine, options, progress, report, table, workplace
-from two_gateways import NODES, TASK, gateways, open_session
+from node_gateways import NODES, TASK, gateways, open_session
 
 from sealtrace.deploy.ports import free_ports
 from sealtrace.node.engines.job import Job, JobInput, JobStep

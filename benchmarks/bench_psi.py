@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from bare_run import TRACE
 from measuring import machine, options, progress, report, table, workplace
+from node_gateways import NODES, TASK, gateways, open_session
 from plain_ecdh import intersect
-from two_gateways import NODES, TASK, gateways, open_session
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.deploy.ports import free_ports

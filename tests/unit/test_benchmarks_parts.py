@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,9 @@ import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
 import bench_psi  # noqa: E402
+import links  # noqa: E402
 import milestones  # noqa: E402
+import places  # noqa: E402
 import plain_ecdh  # noqa: E402
 import synthetic  # noqa: E402
 from bare_run import BareRun  # noqa: E402
@@ -177,3 +180,61 @@ def test_the_tables_of_an_alignment_share_half_of_their_ids(tmp_path):
             held.append([row["id"] for row in csv.DictReader(file)])
     assert [len(set(each)) for each in held] == [100, 100]
     assert len(set(held[0]) & set(held[1])) == 50
+
+
+def test_a_packet_on_an_idle_line_takes_its_own_time_and_the_delay():
+    sender = links.Sender(links.Line(delay_s=0.005, mbit_s=100.0))
+    assert sender.send(1.0, 1250) == pytest.approx(1.0 + 0.0001 + 0.005)
+
+
+def test_a_line_sends_one_packet_after_the_other_at_its_rate():
+    sender = links.Sender(links.Line(delay_s=0.005, mbit_s=100.0))
+    arrivals = [sender.send(1.0, 1250) for _ in range(80)]
+    assert arrivals[-1] == pytest.approx(1.0 + 80 * 0.0001 + 0.005)
+    assert sender.octets == 100_000
+
+
+def test_a_full_queue_drops_and_takes_again_once_a_packet_has_left():
+    sender = links.Sender(links.Line(queue_packets=2))
+    assert None not in (sender.send(0.0, 1250), sender.send(0.0, 1250))
+    assert sender.send(0.0, 1250) is None
+    assert (sender.packets, sender.octets, sender.dropped) == (2, 2500, 1)
+    assert sender.send(0.0001, 1250) is not None
+
+
+def packet(*target):
+    return bytes([0x45, *[0] * 15, *target])
+
+
+def test_a_packet_goes_to_the_party_whose_address_it_bears_and_to_nobody_else():
+    assert [links.target_of(packet(10, 211, 77, last), 2) for last in (1, 2)] == [0, 1]
+    for stray in (packet(10, 211, 77, 0), packet(10, 211, 77, 3), packet(10, 211, 78, 1), b"", b"\x60" * 40):
+        assert links.target_of(stray, 2) is None
+
+
+def test_lines_are_refused_to_all_but_root_with_what_is_needed(monkeypatch):
+    monkeypatch.setattr(links.os, "geteuid", lambda: 1000)
+    with pytest.raises(links.LinksUnavailable, match="as root"):
+        links.require_able()
+
+
+def test_lines_are_refused_without_what_they_are_made_of(monkeypatch, tmp_path):
+    monkeypatch.setattr(links.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(links.shutil, "which", lambda _name: None)
+    with pytest.raises(links.LinksUnavailable, match="iproute2"):
+        links.require_able()
+    monkeypatch.setattr(links.shutil, "which", lambda name: f"/sbin/{name}")
+    monkeypatch.setattr(links, "_TUN", tmp_path / "tun")
+    with pytest.raises(links.LinksUnavailable, match="module `tun`"):
+        links.require_able()
+
+
+def test_only_namespaces_of_runs_that_are_gone_are_left_behind():
+    mine, gone = f"sealtrace-bench-{os.getpid()}-0", "sealtrace-bench-99999999-1"
+    names = [mine, gone, "sealtrace-bench-own", "other-99999999-0"]
+    assert places.names_of_living("sealtrace-bench-", names) == ([mine], [gone])
+
+
+def test_what_runs_at_no_place_of_its_own_runs_as_it_is():
+    assert places.HERE.command(["true"]) == ["true"]
+    assert places.Place("10.0.0.1", "a").command(["true"]) == ["ip", "netns", "exec", "a", "true"]
