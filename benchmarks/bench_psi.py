@@ -25,6 +25,7 @@ import numpy as np
 from bare_run import TRACE
 from measuring import machine, options, progress, report, table, workplace
 from node_gateways import NODES, TASK, gateways, open_session
+from places import HERE, Place
 from plain_ecdh import intersect
 
 from sealtrace.algorithms.bundles import load, shipped
@@ -181,13 +182,13 @@ def _turn(side: str, protocol: str, rows: int, tables: tuple[Path, Path], folder
     place = folder / f"{side}-{protocol}-{rows}-{time.monotonic_ns()}"
     place.mkdir()
     if side == "bare":
-        ports = free_ports(2)
-        said = _both(_bare, [(me, ports, protocol, tables[me], place) for me in (0, 1)])
+        hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        said = together(bare, [(me, hosts, protocol, tables[me], place) for me in (0, 1)])
     else:
         with gateways(place) as known:
             tokens = [open_session(known, me) for me in (0, 1)]
-            jobs = [_job(me, known[me][0].url, tokens[me], protocol, tables[me]) for me in (0, 1)]
-            said = _both(_node, [(jobs[me], place / str(me), known[me][0]) for me in (0, 1)])
+            jobs = [job_of(me, known[me][0].url, tokens[me], protocol, tables[me]) for me in (0, 1)]
+            said = together(_node, [(jobs[me], place / str(me), known[me][0]) for me in (0, 1)])
     common = round(COMMON_SHARE * rows)
     if {each["common"] for each in said} != {common}:
         raise RuntimeError(f"{side} found other rows than the {common} there are: {said}")
@@ -202,8 +203,8 @@ def _turn(side: str, protocol: str, rows: int, tables: tuple[Path, Path], folder
     )
 
 
-def _both(work: Any, arguments: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Run both parties' work, each in a driver of its own, and return what they measured."""
+def together(work: Any, arguments: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Run all parties' work, each in a driver of its own, and return what they measured."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     started = [context.Process(target=_measured, args=(work, each, answers)) for each in arguments]
@@ -239,11 +240,12 @@ def _node(job: Job, folder: Path, control: GatewayControl) -> dict[str, Any]:
     return {"common": done.transcript["steps"][0]["common"], "sent": peer["sent_bytes"]}
 
 
-def _job(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
+def job_of(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
+    """One party's job: the alignment alone."""
     bundle = shipped()["psi"]
     inputs = tuple(
         JobInput(name=name, party=party, id_column="id", path=str(path) if party == NODES[rank] else None)
-        for name, party in zip(NAMES, NODES, strict=True)
+        for name, party in zip(NAMES, NODES[:2], strict=True)
     )
     step = JobStep(
         id="align",
@@ -256,7 +258,7 @@ def _job(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
     return Job(
         task=TASK,
         party=NODES[rank],
-        parties=NODES,
+        parties=NODES[:2],
         requester_key=TASK,
         gateway_url=url,
         gateway_token=token,
@@ -266,19 +268,22 @@ def _job(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
     )
 
 
-def _bare(me: int, ports: Sequence[int], protocol: str, path: Path, folder: Path) -> dict[str, Any]:
+def bare(
+    me: int, hosts: Sequence[str], protocol: str, path: Path, folder: Path, place: Place = HERE
+) -> dict[str, Any]:
+    """Run one party on SPU alone at ``place``; ``hosts`` are where the parties' links listen."""
     command = [
         sys.executable,
         str(BARE),
         str(me),
-        ",".join(map(str, ports)),
+        ",".join(hosts),
         protocol,
         str(path),
         str(folder),
     ]
     environment = {**os.environ, "TMPDIR": str(folder)}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=True
+        place.command(command), env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=True
     )
     for trace in TRACE.findall(done.stdout + done.stderr):
         Path(trace).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 Each party's namespace has one network device, a TUN. What its processes send leaves it as IP packets, which a
 process of ours holds back as ``tc netem delay D rate R limit N`` on that device would, and hands to the party
 they are for. It needs no netem in the kernel, and counts the bytes. Devices end with that process; namespaces
-bear the benchmark's process id, and the next run removes those whose process is gone with all that runs there.
+bear the benchmark's process id, and the next run removes those whose process is gone, and what runs there.
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ def _ip(*words: str) -> None:
 
 def _carry(places: Sequence[Place], line: Line, ask: Any) -> None:
     """Hold all devices, and hand on what arrives at each when its time has come."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: who started this ends it
     devices = [_device(place) for place in places]
     senders = [Sender(line) for _ in places]
     order, due = itertools.count(), list[tuple[float, int, int, bytes]]()

@@ -22,6 +22,7 @@ import bench_evidence  # noqa: E402
 import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
+import bench_links  # noqa: E402
 import bench_psi  # noqa: E402
 import links  # noqa: E402
 import milestones  # noqa: E402
@@ -238,3 +239,37 @@ def test_only_namespaces_of_runs_that_are_gone_are_left_behind():
 def test_what_runs_at_no_place_of_its_own_runs_as_it_is():
     assert places.HERE.command(["true"]) == ["true"]
     assert places.Place("10.0.0.1", "a").command(["true"]) == ["ip", "netns", "exec", "a", "true"]
+
+
+def far(side, seconds, sent, ran="same"):
+    return bench_links.Turn("psi", side, 1_000, seconds, sent, ran)
+
+
+def test_what_gateways_cost_over_a_line_is_held_against_the_goal():
+    turns = [far("bare", 100.0, 40_000), far("node", 107.0, 41_000), far("node", 120.0, 41_000)]
+    (found,) = bench_links.summary(turns, links.Line())["programs"]
+    assert (found["cost_s"], found["goal_met"]) == (7.0, True)
+    assert (found["bare_bytes_a_row"], found["node_bytes_a_row"]) == (40.0, 41.0)
+    (found,) = bench_links.summary([turns[0], turns[2]], links.Line())["programs"]
+    assert not found["goal_met"]
+
+
+def test_two_sides_that_ran_different_things_are_not_compared():
+    with pytest.raises(bench_links.NotTheSame):
+        bench_links.summary([far("bare", 1.0, 1), far("node", 1.0, 1, "other")], links.Line())
+
+
+def test_the_owners_of_statistics_hold_the_same_ids_in_the_same_order(tmp_path):
+    held = []
+    for path in bench_links.amounts(50, tmp_path):
+        with path.open(newline="", encoding="utf-8") as file:
+            held.append([row["id"] for row in csv.DictReader(file)])
+    assert len(held[0]) == 50
+    assert held[0] == held[1] == held[2]
+
+
+def test_without_root_the_benchmark_of_lines_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr(links.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["bench_links.py"])
+    with pytest.raises(SystemExit, match="LinksUnavailable: .* as root"):
+        bench_links.main()
