@@ -158,15 +158,20 @@ def test_alignments_are_compared_by_the_best_turn_of_each_side():
         turn("bare", 1_049_576, 8.0, 500.0),
         turn("node", 1_049_576, 10.0, 610.0),
     ]
-    result = bench_psi.summary(turns, plain_rows=1_000, plain_s=0.5)
+    result = bench_psi.summary(
+        turns, [bench_psi.Other("slow", 1_000, 0.5), bench_psi.Other("fast", 1_000, 0.25)]
+    )
     small, large = result["sizes"]
     assert (small["ratio"], large["ratio"], large["sent_mb"]) == (2.0, 1.25, 33.0)
-    assert large["times_plain"] == pytest.approx(52.5, abs=0.1)
+    assert large["times"]["slow"] == pytest.approx(52.5, abs=0.1)
+    assert large["times_best"] == large["times"]["fast"] == pytest.approx(26.2, abs=0.1)
     assert result["bytes_a_row"] == {"RR22": 400}
 
 
 def test_memory_a_row_needs_two_sizes():
-    sizes = bench_psi.summary([turn("bare", 10, 1.0, 9.0), turn("node", 10, 1.0, 9.0)], 1, 1.0)["sizes"]
+    sizes = bench_psi.summary(
+        [turn("bare", 10, 1.0, 9.0), turn("node", 10, 1.0, 9.0)], [bench_psi.Other("x", 1, 1.0)]
+    )["sizes"]
     assert bench_psi.growth(sizes, "RR22") is None
 
 
@@ -271,5 +276,5 @@ def test_the_owners_of_statistics_hold_the_same_ids_in_the_same_order(tmp_path):
 def test_without_root_the_benchmark_of_lines_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(links.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(sys, "argv", ["bench_links.py"])
-    with pytest.raises(SystemExit, match="LinksUnavailable: .* as root"):
+    with pytest.raises(SystemExit, match=r"LinksUnavailable: .* as root"):
         bench_links.main()
