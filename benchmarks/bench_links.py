@@ -4,7 +4,7 @@ Every party has a network namespace of its own, in which its engine and its gate
 an emulated line (by default 100 Mbit/s, 5 ms each way: a round trip of 10 ms). *Node* is engine processes as
 nodes run them, with mutual TLS between their gateways. *Bare* is, for an alignment, SPU's own call on the
 same tables, and for statistics the same engine code, both over SPU's direct links on plain TCP, without the
-time that those links take to connect. Bytes are those of all IP packets of all parties. Needs root, and Linux.
+time that those links take to connect. Bytes are those of all IP packets of all parties. Needs root, Linux.
 """
 
 from __future__ import annotations
