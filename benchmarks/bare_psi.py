@@ -1,4 +1,4 @@
-"""One party of an alignment on SPU alone: ``python bare_psi.py RANK PORTS PROTOCOL TABLE FOLDER``.
+"""One party of an alignment on SPU alone: ``python bare_psi.py RANK HOSTS PROTOCOL TABLE FOLDER``.
 
 Prints the number of common rows, and how long the link took to connect: a direct link that finds its peer
 not listening yet loses seconds, at random, and a baseline should be the best there could be. The parties wait
@@ -15,7 +15,7 @@ from pathlib import Path
 RECEIVE_MS = 1_200_000
 
 
-def main(rank: int, ports: list[int], protocol: str, table: str, folder: Path) -> None:
+def main(rank: int, hosts: list[str], protocol: str, table: str, folder: Path) -> None:
     """Intersect by the column ``id`` over a direct link, and leave the common rows in ``folder``."""
     import spu
     from spu import libspu, psi
@@ -25,9 +25,9 @@ def main(rank: int, ports: list[int], protocol: str, table: str, folder: Path) -
     libspu.logging.setup_logging(quiet)
     description = spu.link.Desc()
     description.recv_timeout_ms = RECEIVE_MS
-    for at, port in enumerate(ports):
-        description.add_party(str(at), f"127.0.0.1:{port}")
-    _meet(rank, len(ports), folder)
+    for at, host in enumerate(hosts):
+        description.add_party(str(at), host)
+    _meet(rank, len(hosts), folder)
     began = time.perf_counter()
     link = spu.link.create_brpc(description, rank)
     link.barrier()  # without it the engine aborts now and then
@@ -56,5 +56,5 @@ def _meet(rank: int, count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [int(port) for port in sys.argv[2].split(",")], *sys.argv[3:5], Path(sys.argv[5]))
+    main(int(sys.argv[1]), sys.argv[2].split(","), *sys.argv[3:5], Path(sys.argv[5]))
     os._exit(0)  # the engine's threads have no clean end

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bare_party import CONNECTING, HOSTS
+from places import HERE, Place
 
 from sealtrace.deploy.ports import free_ports
 from sealtrace.node.engines.job import Job
@@ -47,16 +48,17 @@ class BareRun:
     steps: Sequence[Mapping[str, Any]]
 
 
-def run(jobs: Sequence[Job], folder: Path, timeout_s: float) -> BareRun:
-    """Run all parties of one job at once.
+def run(jobs: Sequence[Job], folder: Path, timeout_s: float, where: Sequence[Place] | None = None) -> BareRun:
+    """Run all parties of one job at once, each at its place of ``where``.
 
     Raises:
         BareRunFailed: one ended otherwise than with a result, or all took longer than ``timeout_s``.
     """
-    hosts = _hosts(jobs[0])
+    where = where or [HERE] * len(jobs)
+    hosts = _hosts(jobs[0], where)
     places = [_place(job, folder / str(job.rank), hosts) for job in jobs]
     busy, began = _cpu_s(), time.perf_counter()
-    with _processes(places) as started:
+    with _processes(places, where) as started:
         for process, place in zip(started, places, strict=True):
             _require_done(process, place, began + timeout_s - time.perf_counter())
         seconds, cpu_s = time.perf_counter() - began, _cpu_s() - busy
@@ -72,7 +74,7 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _hosts(job: Job) -> dict[str, dict[str, str]]:
+def _hosts(job: Job, where: Sequence[Place]) -> dict[str, dict[str, str]]:
     """A port for every end of every link that the engines make, by the link's label."""
     everybody = range(len(job.parties))
     links: dict[str, Sequence[int]] = {"control": everybody}
@@ -83,7 +85,8 @@ def _hosts(job: Job) -> dict[str, dict[str, str]]:
         )
     ports = iter(free_ports(sum(len(ranks) for ranks in links.values())))
     return {
-        label: {str(rank): f"127.0.0.1:{next(ports)}" for rank in ranks} for label, ranks in links.items()
+        label: {str(rank): f"{where[rank].address}:{next(ports)}" for rank in ranks}
+        for label, ranks in links.items()
     }
 
 
@@ -95,11 +98,11 @@ def _place(job: Job, folder: Path, hosts: Mapping[str, Mapping[str, str]]) -> Pa
 
 
 @contextmanager
-def _processes(places: Sequence[Path]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _processes(places: Sequence[Path], where: Sequence[Place]) -> Iterator[list[subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for place in places:
-            started.append(_start(place))
+        for place, at in zip(places, where, strict=True):
+            started.append(_start(place, at))
         yield started
     finally:
         for process in started:
@@ -117,11 +120,11 @@ def _wipe_traces(log: Path) -> None:
             Path(trace).unlink(missing_ok=True)
 
 
-def _start(place: Path) -> subprocess.Popen[bytes]:
+def _start(place: Path, at: Place) -> subprocess.Popen[bytes]:
     own = {PARENT: str(os.getpid()), "JAX_PLATFORMS": "cpu", "TMPDIR": str(place / SCRATCH)}
     with (place / LOG).open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(place)],
+            at.command([sys.executable, str(PROGRAM), str(place)]),
             env={**os.environ, **own},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import machine, options, progress, report, table, workplace
-from two_gateways import NODES, TASK, gateways, open_session
+from node_gateways import NODES, TASK, gateways, open_session
 
 from sealtrace.deploy.ports import free_ports
 from sealtrace.node.engines.job import Job, JobInput, JobStep
@@ -127,7 +127,7 @@ def _direct(rank: int, hosts: list[str]) -> Link:
     description.http_max_payload_size = CHUNK_BYTES  # as our own links; a larger piece is faster
     for at, host in enumerate(hosts):
         description.add_party(str(at), host)
-    return Link(spu.link.create_brpc(description, rank), NODES, (0, 1), rank)
+    return Link(spu.link.create_brpc(description, rank), NODES[:2], (0, 1), rank)
 
 
 def _through_gateway(rank: int, url: str, token: str) -> Link:
@@ -146,12 +146,12 @@ def _job(rank: int, url: str, token: str) -> Job:
     )
     inputs = tuple(
         JobInput(name=name, party=party, id_column="id", path="/" if party == NODES[rank] else None)
-        for name, party in zip(("a", "b"), NODES, strict=True)
+        for name, party in zip(("a", "b"), NODES[:2], strict=True)
     )
     return Job(
         task=TASK,
         party=NODES[rank],
-        parties=NODES,
+        parties=NODES[:2],
         requester_key=Hex32("0x" + "22" * 32),
         gateway_url=url,
         gateway_token=token,

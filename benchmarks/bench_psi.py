@@ -1,10 +1,11 @@
-"""Two parties' alignment as a node runs it, against the same protocol on bare SPU and plain ECDH in Python.
+"""Two parties' alignment as a node runs it, against the same protocol on bare SPU and against other programs.
 
 *Node* is the engine process of a party from its start to its sealed output: the table read as a stream, keys
 checked and hashed, mutual TLS between two gateways. *Bare* is SPU's own call on the same two tables, ids and
 all, linked directly over plain TCP, from the process's start to its end but for the time its link takes to
-connect. Both leave the common rows to both parties. Plain ECDH is in one process, at a smaller size, and
-compared by its seconds a row. Peak memory is that of one party's engine process, without its gateway.
+connect. Both leave the common rows to both parties. The others, plain ECDH in
+Python and OpenMined's PSI where it is installed, run in one process, at sizes of their own, and are compared
+by their seconds a row. Peak memory is that of one party's engine process, without its gateway.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmined
+import plain_ecdh
 from bare_run import TRACE
 from measuring import machine, options, progress, report, table, workplace
-from plain_ecdh import intersect
-from two_gateways import NODES, TASK, gateways, open_session
+from node_gateways import NODES, TASK, gateways, open_session
+from places import HERE, Place
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.deploy.ports import free_ports
@@ -57,6 +60,15 @@ class Turn:
     sent_mb: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another program's run, of so many rows a party."""
+
+    name: str
+    rows: int
+    seconds: float
+
+
 def main() -> None:
     """Measure, print, clean up."""
     parser = options(__doc__)
@@ -64,11 +76,16 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=["RR22"])
     parser.add_argument("--rounds", type=int, default=1, help="turns of each side (default: 1)")
     parser.add_argument("--plain-rows", type=int, default=20_000, help="rows of plain ECDH (default: 20000)")
+    parser.add_argument(
+        "--openmined-rows", type=int, default=20_000, help="rows of OpenMined's PSI (default: 20000)"
+    )
     parser.add_argument("--within", type=Path, help="a directory on the disk to use")
     arguments = parser.parse_args()
     about = machine()
     with workplace(arguments.within) as folder:
-        plain_s = plain(arguments.plain_rows)
+        others = [other("plain ECDH", plain_ecdh.intersect, arguments.plain_rows)]
+        if openmined.installed():
+            others.append(other("OpenMined", openmined.intersect, arguments.openmined_rows))
         turns = [
             _turn(side, protocol, rows, tables, folder)
             for rows, tables in _sizes(arguments.rows, folder)
@@ -76,8 +93,8 @@ def main() -> None:
             for _ in range(arguments.rounds)
             for side in SIDES
         ]
-    result = summary(turns, arguments.plain_rows, plain_s) | {"machine": about}
-    columns = ["", "bare s", "node s", "node / bare", "bare MiB", "node MiB", "MB sent", "plain / node"]
+    result = summary(turns, others) | {"machine": about}
+    columns = ["", "bare s", "node s", "node / bare", "bare MiB", "node MiB", "MB sent", "best other / node"]
     rows = [
         [
             f"{each['protocol']} {each['rows']:,}",
@@ -87,25 +104,29 @@ def main() -> None:
             each["bare"]["peak_mib"],
             each["node"]["peak_mib"],
             each["sent_mb"],
-            each["times_plain"],
+            each["times_best"],
         ]
         for each in result["sizes"]
     ]
     said = (
-        f"plain ECDH in Python: {plain_s:.2f} s for {arguments.plain_rows:,} rows a party; "
-        f"memory a row of node: {result['bytes_a_row'] or 'needs two sizes'}"
+        "; ".join(f"{each.name}: {each.seconds:.2f} s for {each.rows:,} rows a party" for each in others)
+        + ("; " if openmined.installed() else f"; no OpenMined: {openmined.INSTALL}; ")
+        + f"memory a row of node: {result['bytes_a_row'] or 'needs two sizes'}"
     )
     report(result, [table("an alignment of two parties", columns, rows), said], as_json=arguments.json)
 
 
-def summary(turns: Sequence[Turn], plain_rows: int, plain_s: float) -> dict[str, Any]:
-    """The best turn of each side by protocol and size, their ratio, and how much faster than plain ECDH."""
+def summary(turns: Sequence[Turn], others: Sequence[Other]) -> dict[str, Any]:
+    """The best turn of each side by protocol and size, their ratio, and how much faster than others."""
     sizes = []
     for protocol, rows in dict.fromkeys((turn.protocol, turn.rows) for turn in turns):
         own = [turn for turn in turns if (turn.protocol, turn.rows) == (protocol, rows)]
         best = {side: min((t for t in own if t.side == side), key=lambda t: t.seconds) for side in SIDES}
         words = {
             side: {k: getattr(t, k) for k in ("seconds", "cpu_s", "peak_mib")} for side, t in best.items()
+        }
+        times = {
+            each.name: round(each.seconds / each.rows * rows / best["node"].seconds, 1) for each in others
         }
         sizes.append(
             {
@@ -115,13 +136,14 @@ def summary(turns: Sequence[Turn], plain_rows: int, plain_s: float) -> dict[str,
                 "ratio": round(best["node"].seconds / best["bare"].seconds, 2),
                 "cpu_ratio": round(best["node"].cpu_s / best["bare"].cpu_s, 2),
                 "sent_mb": best["node"].sent_mb,
-                "times_plain": round(plain_s / plain_rows * rows / best["node"].seconds, 1),
+                "times": times,
+                "times_best": min(times.values()),
             }
         )
     return {
         "benchmark": "psi",
-        "baseline": "SPU's psi_execute over its direct link; plain ECDH in Python",
-        "plain": {"rows": plain_rows, "seconds": round(plain_s, 2)},
+        "baseline": "SPU's psi_execute over its direct link; plain ECDH in Python; OpenMined's PSI",
+        "others": {each.name: {"rows": each.rows, "seconds": round(each.seconds, 2)} for each in others},
         "sizes": sizes,
         "bytes_a_row": {name: growth(sizes, name) for name in PROTOCOLS if growth(sizes, name) is not None},
     }
@@ -137,16 +159,16 @@ def growth(sizes: Sequence[dict[str, Any]], protocol: str) -> int | None:
     return round(more / (last["rows"] - first["rows"]))
 
 
-def plain(rows: int) -> float:
-    """Seconds of plain ECDH for two parties of so many rows, half of them common."""
-    progress(f"plain ECDH, {rows:,} rows")
+def other(name: str, intersect: Callable[[list[str], list[str]], Sequence[str]], rows: int) -> Other:
+    """Measure another program on two parties of so many rows, half of them common."""
+    progress(f"{name}, {rows:,} rows")
     mine, theirs = ([f"A{at:09d}" for at in range(start, start + rows)] for start in (0, rows // 2))
     began = time.perf_counter()
     found = intersect(mine, theirs)
     seconds = time.perf_counter() - began
     if len(found) != rows - rows // 2:
-        raise RuntimeError("plain ECDH found other rows")
-    return seconds
+        raise RuntimeError(f"{name} found other rows")
+    return Other(name, rows, seconds)
 
 
 def make(rows: int, into: Path) -> tuple[Path, Path]:
@@ -181,13 +203,13 @@ def _turn(side: str, protocol: str, rows: int, tables: tuple[Path, Path], folder
     place = folder / f"{side}-{protocol}-{rows}-{time.monotonic_ns()}"
     place.mkdir()
     if side == "bare":
-        ports = free_ports(2)
-        said = _both(_bare, [(me, ports, protocol, tables[me], place) for me in (0, 1)])
+        hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        said = together(bare, [(me, hosts, protocol, tables[me], place) for me in (0, 1)])
     else:
         with gateways(place) as known:
             tokens = [open_session(known, me) for me in (0, 1)]
-            jobs = [_job(me, known[me][0].url, tokens[me], protocol, tables[me]) for me in (0, 1)]
-            said = _both(_node, [(jobs[me], place / str(me), known[me][0]) for me in (0, 1)])
+            jobs = [job_of(me, known[me][0].url, tokens[me], protocol, tables[me]) for me in (0, 1)]
+            said = together(_node, [(jobs[me], place / str(me), known[me][0]) for me in (0, 1)])
     common = round(COMMON_SHARE * rows)
     if {each["common"] for each in said} != {common}:
         raise RuntimeError(f"{side} found other rows than the {common} there are: {said}")
@@ -202,8 +224,8 @@ def _turn(side: str, protocol: str, rows: int, tables: tuple[Path, Path], folder
     )
 
 
-def _both(work: Any, arguments: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Run both parties' work, each in a driver of its own, and return what they measured."""
+def together(work: Any, arguments: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Run all parties' work, each in a driver of its own, and return what they measured."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     started = [context.Process(target=_measured, args=(work, each, answers)) for each in arguments]
@@ -239,11 +261,12 @@ def _node(job: Job, folder: Path, control: GatewayControl) -> dict[str, Any]:
     return {"common": done.transcript["steps"][0]["common"], "sent": peer["sent_bytes"]}
 
 
-def _job(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
+def job_of(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
+    """One party's job: the alignment alone."""
     bundle = shipped()["psi"]
     inputs = tuple(
         JobInput(name=name, party=party, id_column="id", path=str(path) if party == NODES[rank] else None)
-        for name, party in zip(NAMES, NODES, strict=True)
+        for name, party in zip(NAMES, NODES[:2], strict=True)
     )
     step = JobStep(
         id="align",
@@ -256,7 +279,7 @@ def _job(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
     return Job(
         task=TASK,
         party=NODES[rank],
-        parties=NODES,
+        parties=NODES[:2],
         requester_key=TASK,
         gateway_url=url,
         gateway_token=token,
@@ -266,19 +289,22 @@ def _job(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
     )
 
 
-def _bare(me: int, ports: Sequence[int], protocol: str, path: Path, folder: Path) -> dict[str, Any]:
+def bare(
+    me: int, hosts: Sequence[str], protocol: str, path: Path, folder: Path, place: Place = HERE
+) -> dict[str, Any]:
+    """Run one party on SPU alone at ``place``; ``hosts`` are where the parties' links listen."""
     command = [
         sys.executable,
         str(BARE),
         str(me),
-        ",".join(map(str, ports)),
+        ",".join(hosts),
         protocol,
         str(path),
         str(folder),
     ]
     environment = {**os.environ, "TMPDIR": str(folder)}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=True
+        place.command(command), env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=True
     )
     for trace in TRACE.findall(done.stdout + done.stderr):
         Path(trace).unlink(missing_ok=True)

@@ -20,6 +20,7 @@ _NOT_DIALLED = re.compile(r"[\s().\-/+]")
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+?)(?:\.0*)?")
 _RESIDENT_WEIGHTS = tuple(2**power % 11 for power in range(17, 0, -1))  # ISO 7064, MOD 11-2
 _RESIDENT_CHECKS = "10X98765432"
+_SHORT: Final = 256  # bytes of a part whose length is written beforehand
 
 Rewrite = Callable[[str], str]
 
@@ -144,9 +145,27 @@ def encode_key(parts: Sequence[str]) -> bytes:
 
 def tokens_of(task: str) -> Callable[[bytes], bytes]:
     """Return the function that gives what stands for an encoded key in this task: 128 bits of SHA-256."""
-    prefix, sha256 = b"sealtrace.psi.key.1\0" + task.encode() + b"\0", hashlib.sha256
+    prefix, sha256 = _prefix(task), hashlib.sha256
 
     def token(key: bytes) -> bytes:
         return sha256(prefix + key).digest()[:TOKEN_BYTES]
 
     return token
+
+
+def tokens_of_one_part(task: str) -> Callable[[str], bytes]:
+    """Return ``tokens_of(task)`` of ``encode_key((text,))`` in one step: most keys are of one part."""
+    prefix, sha256 = _prefix(task), hashlib.sha256
+    heads = [prefix + size.to_bytes(4, "big") for size in range(_SHORT)]
+
+    def token(text: str) -> bytes:
+        part = text.encode()
+        size = len(part)
+        head = heads[size] if size < _SHORT else prefix + size.to_bytes(4, "big")
+        return sha256(head + part).digest()[:TOKEN_BYTES]
+
+    return token
+
+
+def _prefix(task: str) -> bytes:
+    return b"sealtrace.psi.key.1\0" + task.encode() + b"\0"

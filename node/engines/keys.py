@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sealtrace.node.engines.errors import BadInput
 from sealtrace.node.engines.tables import places, table_rows
 from sealtrace.protocol.alignment import Alignment, read_alignment
-from sealtrace.protocol.keys import TOKEN_BYTES, UnfitKey, encode_key, rewriter, tokens_of
+from sealtrace.protocol.keys import TOKEN_BYTES, UnfitKey, encode_key, rewriter, tokens_of, tokens_of_one_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,9 +144,9 @@ def read_keys(path: Path, rule: KeyRule, task: str, columns: Sequence[str] = ())
     found = bytearray()
     with table_rows(path) as (header, rows):
         places(header, columns)
-        read, token = key_reader(rule, header), tokens_of(task)
+        token = _token_reader(rule, header, task)
         for number, row in rows:
-            found += token(encode_key(read(row, number)))
+            found += token(row, number)
     if not found:
         raise BadInput("empty_file", f"{path.name} has no rows below its header")
     tokens = np.frombuffer(found, dtype=TOKENS)
@@ -174,6 +174,21 @@ def key_reader(rule: KeyRule, header: list[str]) -> Callable[[list[str], int], K
 
     at, name, rewrite = parts[0]
     return read_one if len(parts) == 1 else read
+
+
+def _token_reader(rule: KeyRule, header: list[str], task: str) -> Callable[[list[str], int], bytes]:
+    """Return the function of a row, and its number for errors, that gives its key's token."""
+    if len(rule.columns) > 1:
+        read, token = key_reader(rule, header), tokens_of(task)
+        return lambda row, number: token(encode_key(read(row, number)))
+    (at,), (name,), (rules,) = places(header, rule.columns), rule.columns, rule.rules
+    rewrite, token_of_one = rewriter(rules) if rules else None, tokens_of_one_part(task)
+
+    def read_one(row: list[str], number: int) -> bytes:
+        cell = row[at]
+        return token_of_one(cell if cell and rewrite is None else _cell(cell, name, number, rewrite))
+
+    return read_one
 
 
 def _cell(cell: str, name: str, number: int, rewrite: Callable[[str], str] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,11 @@ import bench_evidence  # noqa: E402
 import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
+import bench_links  # noqa: E402
 import bench_psi  # noqa: E402
+import links  # noqa: E402
 import milestones  # noqa: E402
+import places  # noqa: E402
 import plain_ecdh  # noqa: E402
 import synthetic  # noqa: E402
 from bare_run import BareRun  # noqa: E402
@@ -154,15 +158,20 @@ def test_alignments_are_compared_by_the_best_turn_of_each_side():
         turn("bare", 1_049_576, 8.0, 500.0),
         turn("node", 1_049_576, 10.0, 610.0),
     ]
-    result = bench_psi.summary(turns, plain_rows=1_000, plain_s=0.5)
+    result = bench_psi.summary(
+        turns, [bench_psi.Other("slow", 1_000, 0.5), bench_psi.Other("fast", 1_000, 0.25)]
+    )
     small, large = result["sizes"]
     assert (small["ratio"], large["ratio"], large["sent_mb"]) == (2.0, 1.25, 33.0)
-    assert large["times_plain"] == pytest.approx(52.5, abs=0.1)
+    assert large["times"]["slow"] == pytest.approx(52.5, abs=0.1)
+    assert large["times_best"] == large["times"]["fast"] == pytest.approx(26.2, abs=0.1)
     assert result["bytes_a_row"] == {"RR22": 400}
 
 
 def test_memory_a_row_needs_two_sizes():
-    sizes = bench_psi.summary([turn("bare", 10, 1.0, 9.0), turn("node", 10, 1.0, 9.0)], 1, 1.0)["sizes"]
+    sizes = bench_psi.summary(
+        [turn("bare", 10, 1.0, 9.0), turn("node", 10, 1.0, 9.0)], [bench_psi.Other("x", 1, 1.0)]
+    )["sizes"]
     assert bench_psi.growth(sizes, "RR22") is None
 
 
@@ -177,3 +186,95 @@ def test_the_tables_of_an_alignment_share_half_of_their_ids(tmp_path):
             held.append([row["id"] for row in csv.DictReader(file)])
     assert [len(set(each)) for each in held] == [100, 100]
     assert len(set(held[0]) & set(held[1])) == 50
+
+
+def test_a_packet_on_an_idle_line_takes_its_own_time_and_the_delay():
+    sender = links.Sender(links.Line(delay_s=0.005, mbit_s=100.0))
+    assert sender.send(1.0, 1250) == pytest.approx(1.0 + 0.0001 + 0.005)
+
+
+def test_a_line_sends_one_packet_after_the_other_at_its_rate():
+    sender = links.Sender(links.Line(delay_s=0.005, mbit_s=100.0))
+    arrivals = [sender.send(1.0, 1250) for _ in range(80)]
+    assert arrivals[-1] == pytest.approx(1.0 + 80 * 0.0001 + 0.005)
+    assert sender.octets == 100_000
+
+
+def test_a_full_queue_drops_and_takes_again_once_a_packet_has_left():
+    sender = links.Sender(links.Line(queue_packets=2))
+    assert None not in (sender.send(0.0, 1250), sender.send(0.0, 1250))
+    assert sender.send(0.0, 1250) is None
+    assert (sender.packets, sender.octets, sender.dropped) == (2, 2500, 1)
+    assert sender.send(0.0001, 1250) is not None
+
+
+def packet(*target):
+    return bytes([0x45, *[0] * 15, *target])
+
+
+def test_a_packet_goes_to_the_party_whose_address_it_bears_and_to_nobody_else():
+    assert [links.target_of(packet(10, 211, 77, last), 2) for last in (1, 2)] == [0, 1]
+    for stray in (packet(10, 211, 77, 0), packet(10, 211, 77, 3), packet(10, 211, 78, 1), b"", b"\x60" * 40):
+        assert links.target_of(stray, 2) is None
+
+
+def test_lines_are_refused_to_all_but_root_with_what_is_needed(monkeypatch):
+    monkeypatch.setattr(links.os, "geteuid", lambda: 1000)
+    with pytest.raises(links.LinksUnavailable, match="as root"):
+        links.require_able()
+
+
+def test_lines_are_refused_without_what_they_are_made_of(monkeypatch, tmp_path):
+    monkeypatch.setattr(links.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(links.shutil, "which", lambda _name: None)
+    with pytest.raises(links.LinksUnavailable, match="iproute2"):
+        links.require_able()
+    monkeypatch.setattr(links.shutil, "which", lambda name: f"/sbin/{name}")
+    monkeypatch.setattr(links, "_TUN", tmp_path / "tun")
+    with pytest.raises(links.LinksUnavailable, match="module `tun`"):
+        links.require_able()
+
+
+def test_only_namespaces_of_runs_that_are_gone_are_left_behind():
+    mine, gone = f"sealtrace-bench-{os.getpid()}-0", "sealtrace-bench-99999999-1"
+    names = [mine, gone, "sealtrace-bench-own", "other-99999999-0"]
+    assert places.names_of_living("sealtrace-bench-", names) == ([mine], [gone])
+
+
+def test_what_runs_at_no_place_of_its_own_runs_as_it_is():
+    assert places.HERE.command(["true"]) == ["true"]
+    assert places.Place("10.0.0.1", "a").command(["true"]) == ["ip", "netns", "exec", "a", "true"]
+
+
+def far(side, seconds, sent, ran="same"):
+    return bench_links.Turn("psi", side, 1_000, seconds, sent, ran)
+
+
+def test_what_gateways_cost_over_a_line_is_held_against_the_goal():
+    turns = [far("bare", 100.0, 40_000), far("node", 107.0, 41_000), far("node", 120.0, 41_000)]
+    (found,) = bench_links.summary(turns, links.Line())["programs"]
+    assert (found["cost_s"], found["goal_met"]) == (7.0, True)
+    assert (found["bare_bytes_a_row"], found["node_bytes_a_row"]) == (40.0, 41.0)
+    (found,) = bench_links.summary([turns[0], turns[2]], links.Line())["programs"]
+    assert not found["goal_met"]
+
+
+def test_two_sides_that_ran_different_things_are_not_compared():
+    with pytest.raises(bench_links.NotTheSame):
+        bench_links.summary([far("bare", 1.0, 1), far("node", 1.0, 1, "other")], links.Line())
+
+
+def test_the_owners_of_statistics_hold_the_same_ids_in_the_same_order(tmp_path):
+    held = []
+    for path in bench_links.amounts(50, tmp_path):
+        with path.open(newline="", encoding="utf-8") as file:
+            held.append([row["id"] for row in csv.DictReader(file)])
+    assert len(held[0]) == 50
+    assert held[0] == held[1] == held[2]
+
+
+def test_without_root_the_benchmark_of_lines_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr(links.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["bench_links.py"])
+    with pytest.raises(SystemExit, match=r"LinksUnavailable: .* as root"):
+        bench_links.main()

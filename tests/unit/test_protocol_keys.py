@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealtrace.protocol.alignment import BadAlignment, contradictions, read_alignment
-from sealtrace.protocol.keys import RULES, UnfitKey, UnknownRule, encode_key, rewriter, tokens_of
+from sealtrace.protocol.keys import (
+    RULES,
+    UnfitKey,
+    UnknownRule,
+    encode_key,
+    rewriter,
+    tokens_of,
+    tokens_of_one_part,
+)
 
 ALIKE = [
     ("trim", ["  a b ", "a b"], "a b"),
@@ -146,3 +154,9 @@ def test_parameters_that_do_not_fit_their_step_are_refused_by_name(params, said)
 def test_a_later_step_needs_every_party_and_one_row_for_a_key(params):
     assert problems(params) == []
     assert any("a later step computes" in each for each in problems(params, read_later=True))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300), st.sampled_from([1, 255, 256, 257]))
+def test_a_key_of_one_part_has_the_same_token_either_way(text, length):
+    for part in (text, text.ljust(length, "x")):
+        assert tokens_of_one_part("0x07")(part) == tokens_of("0x07")(encode_key([part]))

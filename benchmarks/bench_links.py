@@ -1,0 +1,266 @@
+"""Alignments and statistics between parties far apart: through gateways, against the same on bare SPU.
+
+Every party has a network namespace of its own, in which its engine and its gateway run; what it sends passes
+an emulated line (by default 100 Mbit/s, 5 ms each way: a round trip of 10 ms). *Node* is engine processes as
+nodes run them, with mutual TLS between their gateways. *Bare* is, for an alignment, SPU's own call on the
+same tables, and for statistics the same engine code, both over SPU's direct links on plain TCP, without the
+time that those links take to connect. Bytes are those of all IP packets of all parties. Needs root, Linux.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bare_run
+import bench_psi
+import numpy as np
+from links import Line, Lines, LinksUnavailable, lines, require_able
+from measuring import machine, options, progress, report, table, workplace
+from node_gateways import NODES, TASK, Known, gateways, open_session
+from places import Place
+
+from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.deploy.ports import free_ports
+from sealtrace.node.engines.job import Job, JobInput, JobStep
+from sealtrace.node.engines.process import run_job
+
+GOAL_SHARE, GOAL_S = 0.02, 5.0
+SIDES = ("bare", "node")
+OWNERS = ("bank", "registry", "carrier")
+NOWHERE = "http://127.0.0.1:1"
+SEED = 20_240_601
+STATISTICS = {
+    "min_group": 5,
+    "columns": {name: {"kind": "number", "input": name, "column": "amount"} for name in OWNERS},
+    "requests": {
+        "linked": {"measure": "correlation", "of": list(OWNERS)},
+        "each": {"measure": "summary", "of": list(OWNERS), "statistics": ["mean", "variance"]},
+    },
+}
+
+
+class NotTheSame(RuntimeError):
+    """The two sides came to different rows, or ran different programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run of one side. ``sent`` are bytes of all parties; ``ran`` is what must be alike on both sides."""
+
+    program: str
+    side: str
+    rows: int
+    seconds: float
+    sent: int
+    ran: object
+
+
+Ran = tuple[float, object]
+
+
+def main() -> None:
+    """Measure, print, clean up."""
+    parser = options(__doc__)
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--rows", type=int, help="rows a party (default: each program's own)")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each side (default: 1)")
+    parser.add_argument("--delay-ms", type=float, default=5.0, help="one way (default: 5)")
+    parser.add_argument("--mbit", type=float, default=100.0, help="Mbit/s that a party sends (default: 100)")
+    arguments = parser.parse_args()
+    line, about = Line(arguments.delay_ms / 1000, arguments.mbit), machine()
+    try:
+        require_able()
+        with workplace() as folder, lines(len(OWNERS), line) as up:
+            turns = [
+                _turn(up, program, side, arguments.rows or PROGRAMS[program].rows, folder)
+                for program in arguments.programs
+                for _ in range(arguments.rounds)
+                for side in SIDES
+            ]
+            _, emulation_cpu_s = up.sent()
+    except LinksUnavailable as error:
+        sys.exit(f"LinksUnavailable: {error}")
+    result = summary(turns, line) | {"emulation_cpu_s": round(emulation_cpu_s, 1), "machine": about}
+    report(result, _tables(result), as_json=arguments.json)
+
+
+def summary(turns: Sequence[Turn], line: Line) -> dict[str, Any]:
+    """The best turn of each side by program and size, what gateways cost, and whether that meets the goal.
+
+    Raises:
+        NotTheSame: the turns of one program and size did not all run the same.
+    """
+    found = []
+    for program, rows in dict.fromkeys((turn.program, turn.rows) for turn in turns):
+        own = [turn for turn in turns if (turn.program, turn.rows) == (program, rows)]
+        if any(turn.ran != own[0].ran for turn in own):
+            raise NotTheSame(f"{program}: {[(turn.side, turn.ran) for turn in own]}")
+        best = {side: min((t for t in own if t.side == side), key=lambda t: t.seconds) for side in SIDES}
+        bare, node = best["bare"], best["node"]
+        found.append(
+            {
+                "program": program,
+                "rows": rows,
+                "bare_s": round(bare.seconds, 2),
+                "node_s": round(node.seconds, 2),
+                "ratio": round(node.seconds / bare.seconds, 2),
+                "cost_s": round(node.seconds - bare.seconds, 2),
+                "goal_met": node.seconds - bare.seconds <= GOAL_SHARE * bare.seconds + GOAL_S,
+                **{f"{side}_mb": round(turn.sent / 1e6, 1) for side, turn in best.items()},
+                **{f"{side}_bytes_a_row": round(turn.sent / rows, 1) for side, turn in best.items()},
+            }
+        )
+    return {
+        "benchmark": "links",
+        "baseline": "bare SPU over its direct link, on the same lines in the same run",
+        "line": {"round_trip_ms": line.round_trip_ms, "mbit_s": line.mbit_s, "queue": line.queue_packets},
+        "goal": {"share_of_bare": GOAL_SHARE, "and_s": GOAL_S},
+        "programs": found,
+    }
+
+
+def _tables(result: Mapping[str, Any]) -> list[Any]:
+    line = result["line"]
+    title = f"round trip {line['round_trip_ms']:g} ms, {line['mbit_s']:g} Mbit/s a party"
+    rows = [
+        [
+            f"{each['program']} {each['rows']:,}, {side}",
+            each[f"{side}_s"],
+            each["ratio"] if side == "node" else "",
+            each[f"{side}_mb"],
+            each[f"{side}_bytes_a_row"],
+            ("met" if each["goal_met"] else "missed") if side == "node" else "",
+        ]
+        for each in result["programs"]
+        for side in SIDES
+    ]
+    columns = ["", "seconds", "ratio", "MB", "bytes a row", "goal"]
+    return [table(title, columns, rows), f"goal: within {GOAL_SHARE:.0%} plus {GOAL_S:g} s of bare"]
+
+
+def _turn(up: Lines, program: str, side: str, rows: int, folder: Path) -> Turn:
+    progress(f"{side}: {program}, {rows:,} rows a party")
+    place = folder / f"{program}-{side}-{time.monotonic_ns()}"
+    place.mkdir()
+    tables = PROGRAMS[program].tables(rows, place)
+    before, _ = up.sent()
+    seconds, ran = PROGRAMS[program].sides[side](up.places[: len(tables)], tables, place)
+    after, _ = up.sent()
+    return Turn(program, side, rows, seconds, after - before, ran)
+
+
+def _psi_bare(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
+    ports = free_ports(len(places))
+    hosts = [f"{place.address}:{port}" for place, port in zip(places, ports, strict=True)]
+    work = [(me, hosts, "RR22", tables[me], folder, place) for me, place in enumerate(places)]
+    said = bench_psi.together(bench_psi.bare, work)
+    return max(each["seconds"] for each in said), {each["common"] for each in said}
+
+
+def _psi_node(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
+    jobs = [bench_psi.job_of(me, NOWHERE, "", "RR22", path) for me, path in enumerate(tables)]
+    seconds, steps = _through_gateways(places, jobs, folder)
+    return seconds, {each[0]["common"] for each in steps}
+
+
+def _statistics_bare(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
+    jobs = [_statistics(me, tables[me]) for me in range(len(tables))]
+    done = bare_run.run(jobs, folder, bench_psi.LONGEST_S, places)
+    return done.seconds, done.steps
+
+
+def _statistics_node(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
+    jobs = [_statistics(me, tables[me]) for me in range(len(tables))]
+    seconds, steps = _through_gateways(places, jobs, folder)
+    return seconds, steps[0]
+
+
+def _through_gateways(
+    places: Sequence[Place], jobs: Sequence[Job], folder: Path
+) -> tuple[float, list[list[dict[str, Any]]]]:
+    with gateways(folder, places) as known:
+        work = [(me, place, known, jobs[me], folder / str(me)) for me, place in enumerate(places)]
+        said = bench_psi.together(_node, work)
+    return max(each["seconds"] for each in said), [each["steps"] for each in said]
+
+
+def _node(me: int, place: Place, known: Sequence[Known], job: Job, folder: Path) -> dict[str, Any]:
+    """One party's driver, in its namespace: the session, then the engine."""
+    place.enter()
+    control, token = known[me][0], open_session(known, me)
+    ready = job.model_copy(update={"gateway_url": control.url, "gateway_token": token})
+    done = run_job(ready, folder, deadline_s=bench_psi.LONGEST_S, gateway=control)
+    return {"steps": done.transcript["steps"]}
+
+
+def _statistics(rank: int, path: Path) -> Job:
+    bundle = shipped()["statistics"]
+    inputs = tuple(
+        JobInput(
+            name=name,
+            party=party,
+            id_column="id",
+            columns=("amount",),
+            path=str(path) if party == NODES[rank] else None,
+        )
+        for name, party in zip(OWNERS, NODES, strict=True)
+    )
+    step = JobStep(
+        id="statistics",
+        algorithm=load(bundle).digest,
+        bundle=str(bundle),
+        engine="mpc",
+        protocol="ABY3",
+        inputs=OWNERS,
+        params=STATISTICS,
+    )
+    return Job(
+        task=TASK,
+        party=NODES[rank],
+        parties=NODES,
+        requester_key=TASK,
+        gateway_url=NOWHERE,
+        gateway_token="",
+        inputs=inputs,
+        steps=(step,),
+        timeouts=bench_psi.TIMEOUTS,
+    )
+
+
+def amounts(rows: int, into: Path) -> list[Path]:
+    """Write a table of ids and amounts for each owner, in one order for all; same bytes for same rows."""
+    chance = np.random.default_rng(SEED)
+    made = []
+    for name in OWNERS:
+        path = into / f"{name}.csv"
+        cells = chance.integers(1, 1000, size=rows).tolist()
+        path.write_text("id,amount\n" + "".join([f"A{at:08d},{cell}\n" for at, cell in enumerate(cells)]))
+        made.append(path)
+    return made
+
+
+Tables = Callable[[int, Path], Sequence[Path]]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is run on both sides: how many rows by default, who makes the parties' tables."""
+
+    rows: int
+    tables: Tables
+    sides: Mapping[str, Callable[[Sequence[Place], Sequence[Path], Path], Ran]]
+
+
+PROGRAMS = {
+    "psi": Program(1_000_000, bench_psi.make, {"bare": _psi_bare, "node": _psi_node}),
+    "statistics": Program(100_000, amounts, {"bare": _statistics_bare, "node": _statistics_node}),
+}
+
+
+if __name__ == "__main__":
+    main()
