@@ -94,10 +94,10 @@ class Holdings:
 def prepare(
     task: Hex32, me: Address, introduction: Introduction, facts: Facts, holdings: Holdings
 ) -> Prepared:
-    """Check everything of ``me`` that the task touches, in this order: engine, datasets, bundles, steps, tables.
+    """Check everything of ``me`` that the task touches; in order: engine, datasets, bundles, steps, tables.
 
-    The bytes come before the table's form: a file that was altered is called altered, not malformed. No code of
-    a bundle runs before its bytes were found to be those that the chain names.
+    The bytes come before the table's form: a file that was altered is called altered, not malformed.
+    No code of a bundle runs before its bytes were found to be those that the chain names.
 
     Raises:
         Unfit: the first thing that does not fit.

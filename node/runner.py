@@ -22,7 +22,7 @@ from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.spec import Input, Step, TaskSpec
 
 CHECK_S = 60.0
-"""How long the bundles of a task may take over their parameters; what ships with us takes less than one second."""
+"""How long the bundles of a task may take, all together, to judge its parameters."""
 
 _FAILURES: dict[type[engine.EngineError], tuple[Failure, Blame]] = {
     engine.BadInput: (Failure.INPUT_INVALID, Blame.REPORTER),
