@@ -255,6 +255,10 @@ class Engine(Protocol):
         """What is wrong with the table for the steps of ``spec``, in words without a cell, or ``None``."""
         ...
 
+    def check_steps(self, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> tuple[Denial, str] | None:
+        """Why an algorithm does not take its step as it is written, or ``None``. Runs code of the bundles."""
+        ...
+
     def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:
         """Run to the end, or kill what runs when ``stop`` is set or the time is over.
 

@@ -94,9 +94,10 @@ class Holdings:
 def prepare(
     task: Hex32, me: Address, introduction: Introduction, facts: Facts, holdings: Holdings
 ) -> Prepared:
-    """Check everything of ``me`` that the task touches, in this order: engine, datasets, bundles, tables.
+    """Check everything of ``me`` that the task touches; in order: engine, datasets, bundles, steps, tables.
 
     The bytes come before the table's form: a file that was altered is called altered, not malformed.
+    No code of a bundle runs before its bytes were found to be those that the chain names.
 
     Raises:
         Unfit: the first thing that does not fit.
@@ -117,6 +118,8 @@ def prepare(
         inputs.append(OwnInput(given.name, row.id, row.path, given.id_column, tuple(given.columns)))
     algorithms = own_algorithms(introduction)
     bundles = {each: _bundle(each, holdings.bundles) for each in algorithms}
+    if refusal := holdings.engine.check_steps(introduction.spec, bundles):
+        raise Unfit(*refusal)
     for own in inputs:
         if problem := holdings.engine.check(own, introduction.spec):
             raise Unfit(Denial.INPUT_INVALID, f"input {own.name}: {problem}")

@@ -14,11 +14,15 @@ from sealtrace.node.engines.job import Job, JobInput, JobStep, Timeouts
 from sealtrace.node.engines.keys import check_table, rules_of
 from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
 from sealtrace.node.engines.process import SessionView, run_job
+from sealtrace.node.engines.vetting import vet
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, RunStopped
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.spec import Input, Step, TaskSpec
+
+CHECK_S = 60.0
+"""How long the bundles of a task may take, all together, to judge its parameters."""
 
 _FAILURES: dict[type[engine.EngineError], tuple[Failure, Blame]] = {
     engine.BadInput: (Failure.INPUT_INVALID, Blame.REPORTER),
@@ -71,6 +75,16 @@ class EngineProcesses:
             check_table(own.path, own.columns, rules_of(spec.steps, own.name, own.id_column))
         except engine.BadInput as bad:
             return str(bad)
+        return None
+
+    def check_steps(self, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> tuple[Denial, str] | None:
+        """Why an algorithm does not take its step as it is written, or ``None``."""
+        try:
+            vet(_nowhere(spec, {digest: str(path) for digest, path in bundles.items()}), limit_s=CHECK_S)
+        except engine.BadJob as bad:
+            return Denial.SPEC_MISMATCH, str(bad)
+        except engine.BundleRefused as bad:
+            return Denial.ENGINE_UNAVAILABLE, str(bad)
         return None
 
     def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:
@@ -128,15 +142,18 @@ class EngineProcesses:
 
 def _is_a_job(spec: TaskSpec) -> bool:
     """Whether engines could take ``spec`` at all, for instance by the number of its parties."""
-    party = spec.parties[0]
-    paths = {each.name: "/" for each in spec.inputs if each.party == party}
-    bundles = {step.algorithm: "/" for step in spec.steps}
-    nowhere = LocalGateway("http://127.0.0.1:1", "")
     try:
-        _job(spec, NOTHING, party, nowhere, paths, bundles, Timeouts())
+        _nowhere(spec, {step.algorithm: "/" for step in spec.steps})
     except ValueError:
         return False
     return True
+
+
+def _nowhere(spec: TaskSpec, bundles: Mapping[Hex32, str]) -> Job:
+    """The job of ``spec`` as far as all parties' jobs are alike: with no table, no task and no gateway."""
+    party = spec.parties[0]
+    paths = {each.name: "/" for each in spec.inputs if each.party == party}
+    return _job(spec, NOTHING, party, LocalGateway("http://127.0.0.1:1", ""), paths, bundles, Timeouts())
 
 
 def _job(

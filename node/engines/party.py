@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> Never:
 
 def _attempt(folder: Path) -> int:
     try:
-        _die_with_parent()
+        die_with_parent()
         run(folder)
     except EngineError as error:
         _write(folder / ERROR, canonical(to_report(error)))
@@ -118,9 +118,7 @@ def run(folder: Path) -> None:
         EngineError: one of its kinds.
     """
     job = read_job(folder / JOB)
-    bundles = {step.id: _bundle(step) for step in job.steps}
-    for step in job.steps:
-        _check_step(job, step, bundles[step.id])
+    bundles = checked_bundles(job)
     _require_engine(folder)
     keys = _keys(job)
     tables = {each.name: _table(job, each, bundles, keys) for each in own_inputs(job)}
@@ -137,6 +135,19 @@ def run(folder: Path) -> None:
     state.control.finish()
     _write(folder / TRANSCRIPT, canonical(_transcript(state, outputs)))
     _tell(folder, "done")
+
+
+def checked_bundles(job: Job) -> dict[str, Bundle]:
+    """Load each step's bundle and hold the step to what it takes. Runs code of the bundles.
+
+    Raises:
+        BadJob: a bundle does not take its step.
+        BundleRefused: a bundle is not what the step names, or does not load.
+    """
+    bundles = {step.id: _bundle(step) for step in job.steps}
+    for step in job.steps:
+        _check_step(job, step, bundles[step.id])
+    return bundles
 
 
 def _bundle(step: JobStep) -> Bundle:
@@ -345,7 +356,7 @@ def _report_full_disk(folder: Path) -> None:
     _write(folder / ERROR, canonical(to_report(DiskFull("no space left for the job's files"))))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this process when the worker that started it is gone (Linux)."""
     if (parent := os.environ.get(PARENT)) is None:
         return

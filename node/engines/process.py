@@ -331,7 +331,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
         cwd=folder,
-        env=_environment(folder / SCRATCH),
+        env=environment(folder / SCRATCH),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -339,7 +339,8 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def environment(scratch: Path) -> dict[str, str]:
+    """What an engine's process gets of this one's: where programs are, and nothing secret."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     own = {"HOME": str(scratch), "TMPDIR": str(scratch), PARENT: str(os.getpid())}
     return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu"}

@@ -241,6 +241,7 @@ class FakeEngine:
         self.fuse = Fuse()
         self.unable: Denial | None = None
         self.bad_table: str | None = None
+        self.bad_steps: tuple[Denial, str] | None = None
         self.outcome: Exception | None = None
         self.during: Any = None
         self.before: Any = None
@@ -251,6 +252,9 @@ class FakeEngine:
 
     def check(self, own: Any, spec: Any) -> str | None:
         return self.bad_table
+
+    def check_steps(self, spec: TaskSpec, bundles: Any) -> tuple[Denial, str] | None:
+        return self.bad_steps
 
     def run(self, plan: Any, stop: threading.Event, on_step: Any) -> Ran:
         self.world.runs.append(plan)

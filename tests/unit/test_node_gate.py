@@ -263,6 +263,19 @@ def test_a_malformed_table_is_refused_before_a_use_is_spent(world):
     assert world.facts.grants[GRANT].uses_left == 3
 
 
+def test_parameters_that_the_algorithm_does_not_take_are_refused_before_a_use_is_spent(world):
+    world.engine.bad_steps = Denial.SPEC_MISMATCH, "min_group: at least 5"
+    assert refused(world) is Denial.SPEC_MISMATCH
+    assert world.ledger.acts == ["refuse SPEC_MISMATCH"]
+    assert world.facts.grants[GRANT].uses_left == 3
+    assert "min_group" in world.last(Kind.TASK_REFUSED)["detail"]
+
+
+def test_no_code_of_an_altered_bundle_is_asked_anything(world):
+    world.bundles.altered, world.engine.bad_steps = True, (Denial.SPEC_MISMATCH, "said by altered code")
+    assert refused(world) is Denial.BUNDLE_ALTERED
+
+
 def test_what_the_engine_cannot_do_is_refused(world):
     world.engine.unable = Denial.PROTOCOL_UNSUPPORTED
     assert refused(world) is Denial.PROTOCOL_UNSUPPORTED
