@@ -6,14 +6,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle
+from sealtrace.algorithms.values import TAKEN, takes
 
 
 class ParamsRefused(ValueError):
     """An algorithm does not take a step's parameters; the message says where and what would be right."""
 
 
-def check_params(bundle: Bundle, params: Mapping[str, Any], columns: Mapping[str, Collection[str]]) -> None:
-    """Refuse parameters that the algorithm does not take; ``columns`` are those the task names of each input.
+def check_params(
+    bundle: Bundle, params: Mapping[str, Any], columns: Mapping[str, Collection[str]], uses: Collection[str]
+) -> None:
+    """Refuse parameters that the algorithm does not take; ``columns`` are those the task names of each input,
+    ``uses`` the roles for which it names values of earlier steps.
 
     Raises:
         ParamsRefused: with the program's own words.
@@ -22,9 +26,15 @@ def check_params(bundle: Bundle, params: Mapping[str, Any], columns: Mapping[str
     program = bundle.program
     try:
         program.check(params, list(columns))
+        wanted = takes(program, params)
         used = [(name, column) for name in columns for column, _ in program.columns(params, name)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ParamsRefused(str(error)) from error
+    if TAKEN in params:
+        raise ParamsRefused(f"{TAKEN}: is filled in when the task runs: leave it out")
+    if set(uses) != set(wanted):
+        words = ", ".join(f"{role}: a step that gives {kind}" for role, kind in sorted(wanted.items()))
+        raise ParamsRefused(f"the algorithm uses {{{words}}} and nothing else: say so in the step's uses")
     for name, column in used:
         if column not in columns[name]:
             raise ParamsRefused(f"input {name} does not name the column {column!r}: add it to its columns")

@@ -9,6 +9,7 @@ from sealtrace.algorithms.alignments import aligned
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.compiling import engine_config
 from sealtrace.algorithms.shares import BadShare, Header, ResultShare, SecretValue, decode_share
+from sealtrace.algorithms.values import ValueMismatch, read_values, with_taken
 
 
 class EngineMissing(ImportError):
@@ -29,7 +30,12 @@ def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, An
     if parts[0].header.kind == "psi":
         return aligned(parts)
     opened = _reconstruct(parts)
-    return bundle.program.finish(params, parts[0].header.rows, opened)
+    header = parts[0].header
+    try:
+        params = with_taken(bundle.program, params, read_values(header.taken))
+    except ValueMismatch as error:
+        raise BadShare(f"the shares say that other values were worked on: {error}") from error
+    return bundle.program.finish(params, header.rows, opened)
 
 
 def _check_together(parts: Sequence[ResultShare]) -> None:

@@ -47,7 +47,10 @@ class Computation(_Document):
 
 
 class Header(_Document):
-    """What a share says of itself. ``kind`` is ``mpc`` (secret shares) or ``psi`` (plain)."""
+    """What a share says of itself. ``kind`` is ``mpc`` (secret shares) or ``psi`` (plain).
+
+    ``taken`` is what is public about the values of earlier steps that were worked on, by role.
+    """
 
     kind: Literal["mpc", "psi"]
     task: Hex32Field
@@ -56,6 +59,7 @@ class Header(_Document):
     world: Annotated[int, Field(ge=1, le=16)]
     rows: Annotated[int, Field(ge=0)]
     computation: Computation | None = None
+    taken: dict[str, Any] = Field(default_factory=dict)
     values: list[Blobs] = Field(max_length=4096)
 
 

@@ -199,6 +199,7 @@ def _step(step: Step, bundle: str) -> JobStep:
         "protocol": step.protocol,
         "inputs": tuple(step.inputs),
         "after": tuple(step.after),
+        "uses": dict(step.uses),
         "params": step.params,
     }
     return JobStep.model_validate(words)

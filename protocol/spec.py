@@ -29,6 +29,9 @@ MAX_SPEC_BYTES = 256 << 10
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
+Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}(\.[a-z][a-z0-9_-]{0,62})?$")]
+"""A value of an earlier step: ``step.value``, or ``step`` where the value is called like the role it has."""
+
 Epsilon = dict[Name, Annotated[int, Field(gt=0, lt=2**48)]]
 """What is spent of privacy budgets, by input, in millionths."""
 
@@ -77,7 +80,9 @@ class Input(_Document):
 class Step(_Document):
     """One algorithm over some inputs, after other steps.
 
-    ``grants`` names the grant for each input, ``epsilon`` what is spent of its privacy budget, in millionths.
+    ``uses`` names the shared value of an earlier step for each role it has here; the inputs whose data is in
+    such a value are inputs of this step too. ``grants`` names the grant for each input, ``epsilon`` what is
+    spent of its privacy budget, in millionths.
     """
 
     id: Name
@@ -86,6 +91,7 @@ class Step(_Document):
     protocol: str
     inputs: list[Name] = Field(min_length=1, max_length=16)
     after: list[Name] = Field(default_factory=list, max_length=16)
+    uses: dict[Name, Source] = Field(default_factory=dict, max_length=16)
     grants: dict[Name, Hex32Field]
     epsilon: Epsilon = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
@@ -186,7 +192,27 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
         if step.engine == "psi" and not set(step.inputs) - set(names):
             yield from _alignment_contradictions(spec, step)
         done.add(step.id)
+        yield from _use_contradictions(spec, step)
     yield from _shared_grants(spec)
+
+
+def source_of(role: str, source: str) -> tuple[str, str]:
+    """The step and the value that ``source`` names for ``role``."""
+    step, _, value = source.partition(".")
+    return step, value or role
+
+
+def _use_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
+    """A value is used after it was made, under its own protocol, and under grants for all that is in it."""
+    before = {each.id: each for each in spec.steps[: spec.steps.index(step)]}
+    for role, source in step.uses.items():
+        maker = before.get(source_of(role, source)[0])
+        if maker is None or maker.id not in step.after:
+            yield f"step {step.id}: uses.{role} is of no step that it comes after: {source}"
+        elif (maker.engine, maker.protocol) != (step.engine, step.protocol) or step.engine != "mpc":
+            yield f"step {step.id}: uses.{role} is shared under another protocol than {step.protocol}"
+        elif missing := set(maker.inputs) - set(step.inputs):
+            yield f"step {step.id}: uses.{role} holds data of {min(missing)!r}, so that is an input of it too"
 
 
 def _shared_grants(spec: TaskSpec) -> Iterator[str]:

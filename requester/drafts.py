@@ -10,6 +10,7 @@
     steps:
       align: {algorithm: psi}         # after all steps above it, over all inputs, unless it says otherwise
       stats: {algorithm: statistics, protocol: ABY3, params: {...}}      # and epsilon: {bank: 0.5}
+      train: {algorithm: glm, uses: {features: prepared}, params: {...}}  # of step prepared, still shared
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.protocol.canonical import NotCanonical, canonical
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field, UnixSeconds
-from sealtrace.protocol.spec import VERSION, InvalidSpec, Name, TaskSpec, read_spec, why_unfit
+from sealtrace.protocol.spec import VERSION, InvalidSpec, Name, Source, TaskSpec, read_spec, why_unfit
 from sealtrace.requester.errors import AlgorithmUnknownHere, GrantNotFound
 from sealtrace.requester.task_files import Located
 
@@ -53,6 +54,7 @@ class StepWords(_Document):
     protocol: str | None = None
     inputs: list[Name] | None = None
     after: list[Name] | None = None
+    uses: dict[Name, Source] = Field(default_factory=dict)
     grants: dict[Name, Hex32Field] = Field(default_factory=dict)
     epsilon: dict[Name, float] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
@@ -188,6 +190,7 @@ def _steps(
             "engine": step.engine or known.engine,
             "inputs": inputs,
             "after": after,
+            "uses": step.uses,
             "grants": {name: _grant(words, id, step, name, known, asker, owners) for name in inputs},
             "epsilon": {name: round(spent * 1_000_000) for name, spent in step.epsilon.items()},
             "params": step.params,

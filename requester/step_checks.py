@@ -31,7 +31,8 @@ def _checked(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> I
             continue
         try:
             bundle = algorithms.bundle(step.algorithm)
-            check_params(bundle, step.params, {name: columns[name] for name in step.inputs})
+            named = {name: columns[name] for name in step.inputs}
+            check_params(bundle, step.params, named, step.uses)
         except ParamsRefused as refused:
             raise _pointing(located, step.id, str(refused)) from refused
         except (AlgorithmUnknownHere, BadBundle) as error:

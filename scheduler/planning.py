@@ -18,6 +18,7 @@ from sealtrace.protocol.spec import (
     Input,
     InvalidSpec,
     Name,
+    Source,
     TaskSpec,
     read_spec,
     why_unfit,
@@ -48,6 +49,7 @@ class DraftStep(_Document):
     protocol: str | None = None
     inputs: list[Name] = Field(min_length=1, max_length=16)
     after: list[Name] = Field(default_factory=list, max_length=16)
+    uses: dict[Name, Source] = Field(default_factory=dict, max_length=16)
     grants: dict[Name, Hex32Field]
     epsilon: Epsilon = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from sealtrace.algorithms import checking
 from sealtrace.algorithms.bundles import Bundle, Program
 from sealtrace.algorithms.compiling import arithmetic, compiled, engine_config
 from sealtrace.algorithms.shares import BadShare, Computation, SecretValue, decode_value, encode_value
+from sealtrace.algorithms.values import TAKEN, Value, array_names, gives, with_taken
 from sealtrace.node.engines.errors import BadInput, BadJob, ProgramMismatch, ProtocolViolated
 from sealtrace.node.engines.job import Job, JobStep
 from sealtrace.node.engines.link import Link, connect, translated
@@ -18,17 +19,35 @@ from sealtrace.node.engines.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """This party's part of a value that stays shared between steps."""
+
+    value: Value
+    shares: tuple[SecretValue, ...]
+    computation: Computation
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
-    """One party's part of a step's result, and what ran."""
+    """One party's part of a step's result, what it hands on, and what ran."""
 
     values: tuple[SecretValue, ...]
+    given: Mapping[str, Held]
+    taken: Mapping[str, Any]
     computation: Computation
     program: str
     rows: int
 
 
-def compute(job: Job, step: JobStep, bundle: Bundle, control: Link, tables: Mapping[str, Table]) -> Computed:
-    """Run one MPC step. ``tables`` holds this party's own inputs, aligned.
+def compute(
+    job: Job,
+    step: JobStep,
+    bundle: Bundle,
+    control: Link,
+    tables: Mapping[str, Table],
+    taken: Mapping[str, Held],
+) -> Computed:
+    """Run one MPC step. ``tables`` holds this party's own inputs, aligned; ``taken`` what earlier steps gave.
 
     Raises:
         BadInput: this party's columns do not fit the program.
@@ -39,20 +58,36 @@ def compute(job: Job, step: JobStep, bundle: Bundle, control: Link, tables: Mapp
     if step.protocol not in bundle.manifest.protocols:
         raise BadJob(f"step {step.id}: the bundle does not run under {step.protocol}")
     held = _row_counts(job, step, control, tables)
-    rows = _joint_rows(step, bundle.program, held)
     try:
+        params = with_taken(bundle.program, step.params, {role: each.value for role, each in taken.items()})
+        step = step.model_copy(update={"params": params})
+        rows = _joint_rows(step, bundle.program, held)
         how = arithmetic(bundle, step.params, rows, step.protocol)
         executable = compiled(bundle.program, step.params, held)
+        given = gives(bundle.program, step.params, held)
     except ValueError as error:
         raise BadJob(f"step {step.id}: {error}") from error
+    for role, each in taken.items():
+        if each.computation != how:
+            raise BadJob(f"step {step.id}: {role} is not held as this step computes: {how}")
     own = _prepare(step, bundle.program, tables, held)
     program = hashlib.sha256(executable.code).hexdigest()
     _agree(job, control, {"step": step.id, "program": program, "how": how.model_dump(mode="json")})
     link = connect(job, step.id, range(len(job.parties)), receive_ms=job.timeouts.receive_ms)
     with translated(link.parties):
-        values = _run(job, step, bundle.program, link, executable, own, held, how)
+        made = _run(job, step, bundle.program, link, executable, own, held, how, taken)
     link.finish()
-    return Computed(values, how, program, rows)
+    outputs = tuple(made[name] for name in bundle.program.outputs(step.params))
+    return Computed(outputs, _handed_on(given, made, how), step.params.get(TAKEN, {}), how, program, rows)
+
+
+def _handed_on(
+    given: Mapping[str, Value], made: Mapping[str, SecretValue], how: Computation
+) -> dict[str, Held]:
+    return {
+        name: Held(value, tuple(made[each] for each in array_names(name, value)), how)
+        for name, value in given.items()
+    }
 
 
 def check_params(job: Job, step: JobStep, bundle: Bundle) -> None:
@@ -63,7 +98,8 @@ def check_params(job: Job, step: JobStep, bundle: Bundle) -> None:
         BadJob: with the program's own words.
     """
     try:
-        checking.check_params(bundle, step.params, {name: job.input(name).columns for name in step.inputs})
+        named = {name: job.input(name).columns for name in step.inputs}
+        checking.check_params(bundle, step.params, named, step.uses)
     except checking.ParamsRefused as error:
         raise BadJob(f"step {step.id}: {error}") from error
 
@@ -123,7 +159,8 @@ def _run(
     own: Mapping[str, Any],
     held: Mapping[str, int],
     how: Computation,
-) -> tuple[SecretValue, ...]:
+    taken: Mapping[str, Held],
+) -> dict[str, SecretValue]:
     import spu
 
     config = engine_config(how)
@@ -133,8 +170,11 @@ def _run(
     mine = {name: _share_out(link, io, name, own[name]) for name, rank in owners if rank == job.rank}
     for name, rank in owners:
         runtime.set_var(name, mine.pop(name) if rank == job.rank else _share_in(link, rank, name))
+    for role, each in taken.items():
+        for name, share in zip(array_names(role, each.value), each.shares, strict=True):
+            runtime.set_var(name, _share(share))
     runtime.run(executable)
-    return tuple(_secret(name, runtime.get_var(name)) for name in executable.output_names)
+    return {name: _secret(name, runtime.get_var(name)) for name in executable.output_names}
 
 
 def _share_out(link: Link, io: Any, name: str, column: Any) -> Any:
@@ -150,14 +190,18 @@ def _share_out(link: Link, io: Any, name: str, column: Any) -> Any:
 
 
 def _share_in(link: Link, rank: int, name: str) -> Any:
-    from spu import libspu
-
     try:
         value = decode_value(link.receive(rank))
     except BadShare as error:
         raise ProtocolViolated(f"a peer's share of {name} is malformed: {error}") from error
     if value.name != name:
         raise ProtocolViolated(f"a peer sent {value.name[:64]!r} instead of {name}")
+    return _share(value)
+
+
+def _share(value: SecretValue) -> Any:
+    from spu import libspu
+
     share = libspu.Share()
     share.meta = value.meta
     share.share_chunks = list(value.chunks)

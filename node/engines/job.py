@@ -55,6 +55,7 @@ class JobStep(_Document):
     protocol: Literal["RR22", "KKRT", "ECDH", "ABY3", "CHEETAH", "SEMI2K"]
     inputs: tuple[str, ...] = Field(min_length=1)
     after: tuple[str, ...] = ()
+    uses: dict[str, str] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
     @property

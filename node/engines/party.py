@@ -25,7 +25,7 @@ from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, l
 from sealtrace.algorithms.shares import Header, encode_share
 from sealtrace.node.engines import handover
 from sealtrace.node.engines.alignment import align
-from sealtrace.node.engines.computation import Computed, check_params, compute, used_columns
+from sealtrace.node.engines.computation import Computed, Held, check_params, compute, used_columns
 from sealtrace.node.engines.errors import (
     BadJob,
     BundleRefused,
@@ -46,6 +46,7 @@ from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
 from sealtrace.protocol.receipt import result_digest
+from sealtrace.protocol.spec import source_of
 
 JOB, OUTPUT, TRANSCRIPT, ERROR = "job.json", "output.sealed", "transcript.json", "error.json"
 PROGRESS, SCRATCH = "progress.jsonl", "scratch"
@@ -69,6 +70,8 @@ class Run:
     """Of this party's input, by alignment step."""
     control: Link
     steps: list[dict[str, Any]] = field(default_factory=list)
+    shared: dict[tuple[str, str], Held] = field(default_factory=dict)
+    """Values that steps handed on, by step and name."""
 
 
 def main(arguments: list[str]) -> Never:
@@ -225,10 +228,22 @@ def _step(state: Run, step: JobStep) -> bytes:
     if step.engine == "psi":
         return _align(state, step)
     tables = {name: _rows(state, step, name) for name in step.inputs if name in state.tables}
-    done = compute(state.job, step, state.bundles[step.id], state.control, tables)
-    state.steps.append(_account(step, done.rows, program=done.program, done=done))
+    taken = {role: _taken(state, step, role) for role in step.uses}
+    done = compute(state.job, step, state.bundles[step.id], state.control, tables, taken)
+    state.shared |= {(step.id, name): each for name, each in done.given.items()}
+    uses = {"uses": dict(step.uses)} if step.uses else {}
+    state.steps.append(_account(step, done.rows, program=done.program, done=done, **uses))
     header = _header(state.job, step, "mpc", done.rows)
-    return encode_share(header.model_copy(update={"computation": done.computation}), done.values)
+    more = {"computation": done.computation, "taken": dict(done.taken)}
+    return encode_share(header.model_copy(update=more), done.values)
+
+
+def _taken(state: Run, step: JobStep, role: str) -> Held:
+    """The shared value that ``step`` uses as ``role``."""
+    source = source_of(role, step.uses[role])
+    if source not in state.shared:
+        raise BadJob(f"step {step.id}: uses.{role}: step {source[0]} gives no {source[1]!r}")
+    return state.shared[source]
 
 
 def _align(state: Run, step: JobStep) -> bytes:

@@ -229,8 +229,8 @@ def document(count: int = 3, psi: str | None = "RR22", mpc: str | None = "ABY3",
     """A specification among ``count`` parties as JSON; a protocol of ``None`` is left open."""
     names = [f"p{index}" for index in range(count)]
     steps = [
-        {"id": "align", "algorithm": h(1), "engine": "psi", "protocol": psi, "after": []},
-        {"id": "stats", "algorithm": h(2), "engine": "mpc", "protocol": mpc, "after": ["align"]},
+        {"id": "align", "algorithm": h(1), "engine": "psi", "protocol": psi, "after": [], "uses": {}},
+        {"id": "stats", "algorithm": h(2), "engine": "mpc", "protocol": mpc, "after": ["align"], "uses": {}},
     ]
     for number, step in enumerate(steps, 1):
         step["inputs"] = names

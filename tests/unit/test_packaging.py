@@ -50,7 +50,7 @@ params = {
     "columns": {"x": {"input": "a", "kind": "number"}},
     "requests": {"s": {"measure": "summary", "of": "x", "statistics": ["mean"]}},
 }
-check_params(load(shipped()["statistics"]), params, {"a": ["x"]})
+check_params(load(shipped()["statistics"]), params, {"a": ["x"]}, ())
 """
 
 

@@ -18,7 +18,7 @@ from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import MalformedIdentifier, UnixSeconds, address, hex32, raw
 from sealtrace.protocol.merkle import leaf_hash, node_hash
 from sealtrace.protocol.records import NoSuchProtection, PartyNotNamed, Protection, protections_of
-from sealtrace.protocol.spec import InvalidSpec, TaskSpec, purpose_hash, read_spec
+from sealtrace.protocol.spec import InvalidSpec, TaskSpec, purpose_hash, read_spec, source_of
 
 BANK, CARRIER, LAB = (address("0x" + digit * 40) for digit in "123")
 
@@ -148,6 +148,38 @@ def test_an_algorithm_used_twice_on_one_dataset_under_one_grant_is_one_use():
 def test_a_specification_that_contradicts_itself_is_refused_by_name(path, value, why):
     with pytest.raises(InvalidSpec, match=why):
         read_spec(canonical(changed(path, value)))
+
+
+def using(**changes):
+    """A third step that uses what the second gives."""
+    more = copy.deepcopy(SPEC)
+    third = {**more["steps"][1], "id": "third", "after": ["sum"], "uses": {"model": "sum.model"}}
+    more["steps"].append({**third, **changes})
+    return canonical(more)
+
+
+def test_a_step_uses_a_shared_value_of_a_step_before_it():
+    assert read_spec(using()).steps[2].uses == {"model": "sum.model"}
+    assert source_of("model", "sum.model") == source_of("model", "sum") == ("sum", "model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"uses": {"model": "third"}}, "of no step that it comes after"),
+        ({"after": []}, "of no step that it comes after"),
+        ({"after": ["align", "sum"], "uses": {"model": "align"}}, "under another protocol"),
+        ({"protocol": "SEMI2K"}, "under another protocol than SEMI2K"),
+        (
+            {"inputs": ["bank"], "grants": {"bank": SPEC["steps"][1]["grants"]["bank"]}},
+            "holds data of 'carrier'",
+        ),
+        ({"uses": {"model": "a.b.c"}}, "uses.model"),
+    ],
+)
+def test_a_step_that_uses_what_it_may_not_is_refused_by_name(changes, why):
+    with pytest.raises(InvalidSpec, match=why):
+        read_spec(using(**changes))
 
 
 def test_a_specification_in_another_form_than_the_canonical_one_is_refused():
