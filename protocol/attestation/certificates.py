@@ -1,0 +1,147 @@
+"""X.509 chains and revocation lists, judged at a given time (RFC 5280, as far as vendors use it)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
+from sealtrace.protocol.identifiers import UnixSeconds
+
+
+def read_pem(text: bytes) -> tuple[x509.Certificate, ...]:
+    """Read certificates from PEM in its one spelling (RFC 7468 §3, strict): no byte of it is left uncounted.
+
+    Raises:
+        EvidenceRefused: it is no PEM, or another spelling of it.
+    """
+    try:
+        read = tuple(x509.load_pem_x509_certificates(text))
+    except (ValueError, TypeError) as cause:
+        raise EvidenceRefused(Refusal.MALFORMED, f"no PEM certificates ({str(cause)[:80]})") from cause
+    if b"".join(each.public_bytes(Encoding.PEM) for each in read) != text:
+        raise EvidenceRefused(Refusal.MALFORMED, "PEM with bytes that belong to no certificate")
+    return read
+
+
+def read_der(data: bytes) -> x509.Certificate:
+    """Read one certificate.
+
+    Raises:
+        EvidenceRefused: it is none.
+    """
+    try:
+        return x509.load_der_x509_certificate(data)
+    except (ValueError, TypeError) as cause:
+        raise EvidenceRefused(Refusal.MALFORMED, f"no certificate ({str(cause)[:80]})") from cause
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate's DER."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def key_fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo of the certificate's key."""
+    key = certificate.public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """The subject's common name; empty where there is not exactly one."""
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
+def check_chain(chain: Sequence[x509.Certificate], at: UnixSeconds) -> tuple[UnixSeconds, UnixSeconds]:
+    """Hold a chain, root first and leaf last, to its signatures, its roles and its times.
+
+    Returns the window in which all of it is valid. Whether the root is a vendor's is for the caller to see.
+
+    Raises:
+        EvidenceRefused: a certificate was not issued by the one before it, may issue none, or is not valid.
+    """
+    _check_issued(chain[0], chain[0])
+    for depth, (issuer, issued) in enumerate(pairwise(chain)):
+        _check_issued(issued, issuer)
+        _check_authority(issuer, below=len(chain) - depth - 2)
+    for each in chain:
+        check_window(f"the certificate of {common_name(each)!r}", *window_of(each), at)
+    windows = [window_of(each) for each in chain]
+    return max(first for first, _ in windows), min(last for _, last in windows)
+
+
+def window_of(certificate: x509.Certificate) -> tuple[UnixSeconds, UnixSeconds]:
+    """The first and the last second at which a certificate is valid."""
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return UnixSeconds(int(first.timestamp())), UnixSeconds(int(last.timestamp()))
+
+
+def check_window(what: str, first: UnixSeconds, last: UnixSeconds, at: UnixSeconds) -> None:
+    """Hold ``at`` to a window of which both ends belong to it (RFC 5280 §4.1.2.5).
+
+    Raises:
+        EvidenceRefused: it is outside.
+    """
+    if at < first:
+        raise EvidenceRefused(Refusal.NOT_YET_VALID, f"{what} is valid from {first}, judged at {at}")
+    if at > last:
+        raise EvidenceRefused(Refusal.EXPIRED, f"{what} was valid until {last}, judged at {at}")
+
+
+def check_not_revoked(
+    crl: bytes, issuer: x509.Certificate, certificates: Sequence[x509.Certificate], at: UnixSeconds
+) -> tuple[UnixSeconds, UnixSeconds]:
+    """Hold certificates to a revocation list that ``issuer`` signed; returns the list's own window.
+
+    Raises:
+        EvidenceRefused: one is revoked, or the list is not the issuer's, or not of this time.
+    """
+    try:
+        listed = x509.load_der_x509_crl(crl)
+        key = issuer.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise TypeError("a key that signs no revocation list")
+        genuine = listed.issuer == issuer.subject and listed.is_signature_valid(key)
+    except (ValueError, TypeError) as cause:
+        raise EvidenceRefused(Refusal.MALFORMED, f"no revocation list ({str(cause)[:80]})") from cause
+    if not genuine:
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"not the revocation list of {common_name(issuer)!r}")
+    if listed.next_update_utc is None:
+        raise EvidenceRefused(Refusal.MALFORMED, "a revocation list that does not say until when it holds")
+    first = UnixSeconds(int(listed.last_update_utc.timestamp()))
+    last = UnixSeconds(int(listed.next_update_utc.timestamp()))
+    check_window("the revocation list", first, last, at)
+    for each in certificates:
+        if each.issuer == listed.issuer and listed.get_revoked_certificate_by_serial_number(
+            each.serial_number
+        ):
+            raise EvidenceRefused(Refusal.REVOKED, f"the certificate of {common_name(each)!r} is revoked")
+    return first, last
+
+
+def _check_issued(issued: x509.Certificate, issuer: x509.Certificate) -> None:
+    try:
+        issued.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature) as cause:
+        names = f"{common_name(issued)!r} was not issued by {common_name(issuer)!r}"
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"the certificate of {names}") from cause
+
+
+def _check_authority(issuer: x509.Certificate, below: int) -> None:
+    """Whether ``issuer`` may issue, with ``below`` authorities under it (RFC 5280 §4.2.1.3, §4.2.1.9)."""
+    try:
+        basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
+        deep_enough = basic.path_length is None or basic.path_length >= below
+        allowed = basic.ca and usage.key_cert_sign and deep_enough
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as cause:
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"{common_name(issuer)!r} is no authority") from cause
+    if not allowed:
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"{common_name(issuer)!r} may not issue this certificate")
