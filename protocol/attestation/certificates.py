@@ -5,14 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
 from sealtrace.protocol.identifiers import UnixSeconds
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading or verifying a certificate of somebody else's making can raise, its parts being read late."""
+
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 def read_pem(text: bytes) -> tuple[x509.Certificate, ...]:
@@ -23,7 +38,7 @@ def read_pem(text: bytes) -> tuple[x509.Certificate, ...]:
     """
     try:
         read = tuple(x509.load_pem_x509_certificates(text))
-    except (ValueError, TypeError) as cause:
+    except UNREADABLE as cause:
         raise EvidenceRefused(Refusal.MALFORMED, f"no PEM certificates ({str(cause)[:80]})") from cause
     if b"".join(each.public_bytes(Encoding.PEM) for each in read) != text:
         raise EvidenceRefused(Refusal.MALFORMED, "PEM with bytes that belong to no certificate")
@@ -38,7 +53,7 @@ def read_der(data: bytes) -> x509.Certificate:
     """
     try:
         return x509.load_der_x509_certificate(data)
-    except (ValueError, TypeError) as cause:
+    except UNREADABLE as cause:
         raise EvidenceRefused(Refusal.MALFORMED, f"no certificate ({str(cause)[:80]})") from cause
 
 
@@ -49,13 +64,43 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def key_fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the SubjectPublicKeyInfo of the certificate's key."""
-    key = certificate.public_key()
+    key = public_key(certificate)
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def public_key(certificate: x509.Certificate) -> PublicKey:
+    """The certificate's key.
+
+    Raises:
+        EvidenceRefused: it is neither of an elliptic curve nor RSA.
+    """
+    try:
+        key = certificate.public_key()
+    except UNREADABLE as cause:
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, "a certificate whose key cannot be read") from cause
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, "a certificate with a key of no vendor's kind")
+    return key
+
+
+def p384_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    """The key of a certificate that signs evidence with ECDSA on P-384.
+
+    Raises:
+        EvidenceRefused: it is another kind of key.
+    """
+    key = public_key(certificate)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, "the certificate is not of a key on P-384")
+    return key
 
 
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's common name; empty where there is not exactly one."""
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    try:
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except UNREADABLE:
+        return ""
     return str(names[0].value) if len(names) == 1 else ""
 
 
@@ -105,11 +150,8 @@ def check_not_revoked(
     """
     try:
         listed = x509.load_der_x509_crl(crl)
-        key = issuer.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-            raise TypeError("a key that signs no revocation list")
-        genuine = listed.issuer == issuer.subject and listed.is_signature_valid(key)
-    except (ValueError, TypeError) as cause:
+        genuine = listed.issuer == issuer.subject and listed.is_signature_valid(public_key(issuer))
+    except UNREADABLE as cause:
         raise EvidenceRefused(Refusal.MALFORMED, f"no revocation list ({str(cause)[:80]})") from cause
     if not genuine:
         raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"not the revocation list of {common_name(issuer)!r}")
@@ -129,7 +171,7 @@ def check_not_revoked(
 def _check_issued(issued: x509.Certificate, issuer: x509.Certificate) -> None:
     try:
         issued.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature) as cause:
+    except UNREADABLE as cause:
         names = f"{common_name(issued)!r} was not issued by {common_name(issuer)!r}"
         raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"the certificate of {names}") from cause
 
@@ -141,7 +183,7 @@ def _check_authority(issuer: x509.Certificate, below: int) -> None:
         usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
         deep_enough = basic.path_length is None or basic.path_length >= below
         allowed = basic.ca and usage.key_cert_sign and deep_enough
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as cause:
+    except UNREADABLE as cause:
         raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"{common_name(issuer)!r} is no authority") from cause
     if not allowed:
         raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"{common_name(issuer)!r} may not issue this certificate")

@@ -18,7 +18,14 @@ import dcap_qvl
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sealtrace.protocol.attestation.certificates import fingerprint, read_pem
+from sealtrace.protocol.attestation.certificates import (
+    check_chain,
+    check_not_revoked,
+    common_name,
+    fingerprint,
+    key_fingerprint,
+    read_pem,
+)
 from sealtrace.protocol.attestation.evidence import (
     DcapCollateral,
     Evidence,
@@ -66,7 +73,7 @@ _WORDS: Final[Sequence[tuple[str, Refusal]]] = (
     ("notvalidyet", Refusal.NOT_YET_VALID),
     ("expired", Refusal.EXPIRED),
     ("fmspc", Refusal.COLLATERAL_MISMATCH),
-    ("unknownissuer", Refusal.CHAIN_BROKEN),
+    ("certificate chain", Refusal.CHAIN_BROKEN),
     ("collateral", Refusal.COLLATERAL_MISMATCH),
     ("decode", Refusal.MALFORMED),
     ("parse", Refusal.MALFORMED),
@@ -92,7 +99,7 @@ def verify_dcap(evidence: Evidence, collateral: DcapCollateral, roots: Roots, at
     quote = read_quote(evidence.raw)
     if quote.tee_type != TEE_TYPES[evidence.kind]:
         raise EvidenceRefused(Refusal.MALFORMED, f"not a quote of {evidence.kind}: TEE type {quote.tee_type}")
-    root = _pinned_root(quote, collateral, roots)
+    root = _pinned_root(quote, collateral, roots, at)
     claims = _claims(quote.raw, collateral, root, at)
     report = claims["report"]
     if "SgxEnclave" in report:
@@ -158,8 +165,12 @@ def _certification(data: bytes, expected: int) -> bytes:
     return data[6:]
 
 
-def _pinned_root(quote: Quote, collateral: DcapCollateral, roots: Roots) -> bytes:
-    """The root's DER, once all four chains are seen to end in it."""
+def _pinned_root(quote: Quote, collateral: DcapCollateral, roots: Roots, at: UnixSeconds) -> bytes:
+    """The root's DER, once all four chains are seen to end in it, to hold together and not to be revoked.
+
+    The library looks at most of this too, but says of a failure only that a chain does not verify; and it
+    does not look at the issuer of the PCK list, because it takes the authority that issued the PCK.
+    """
     published = (
         collateral.pck_crl_issuer_chain,
         collateral.tcb_info_issuer_chain,
@@ -171,7 +182,21 @@ def _pinned_root(quote: Quote, collateral: DcapCollateral, roots: Roots) -> byte
             raise EvidenceRefused(Refusal.UNKNOWN_ROOT, f"a chain ends in {fingerprint(chain[-1])}")
     if any(len(chain) != 2 for chain in chains[1:]):
         raise EvidenceRefused(Refusal.COLLATERAL_MISMATCH, "an issuer chain of other than 2 certificates")
+    for chain in dict.fromkeys(chains):  # one signing key often serves two
+        check_chain(tuple(reversed(chain)), at)
+    _check_lists(chains, collateral, at)
     return quote.chain[-1].public_bytes(Encoding.DER)
+
+
+def _check_lists(
+    chains: Sequence[tuple[x509.Certificate, ...]], collateral: DcapCollateral, at: UnixSeconds
+) -> None:
+    (leaf, issuing, root), (listing, _), (tcb_signer, _), (qe_signer, _) = chains
+    if key_fingerprint(listing) != key_fingerprint(issuing):
+        detail = f"the list of {common_name(listing)!r} for a key of {common_name(issuing)!r}"
+        raise EvidenceRefused(Refusal.COLLATERAL_MISMATCH, detail)
+    check_not_revoked(collateral.root_ca_crl, root, (issuing, listing, tcb_signer, qe_signer), at)
+    check_not_revoked(collateral.pck_crl, issuing, (leaf,), at)
 
 
 def _claims(quote: bytes, collateral: DcapCollateral, root: bytes, at: UnixSeconds) -> dict[str, Any]:

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from sealtrace.protocol.attestation.certificates import check_chain, check_window, fingerprint, read_der
+from sealtrace.protocol.attestation.certificates import (
+    check_chain,
+    check_window,
+    fingerprint,
+    p384_key,
+    read_der,
+)
 from sealtrace.protocol.attestation.evidence import Evidence, Kind, NitroCollateral, TcbStatus, Verified
 from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
 from sealtrace.protocol.attestation.roots import Roots
@@ -115,12 +121,9 @@ def _decode(data: bytes) -> Any:
 
 
 def _check_signature(leaf: x509.Certificate, protected: bytes, payload: bytes, signature: bytes) -> None:
-    key = leaf.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise EvidenceRefused(Refusal.CHAIN_BROKEN, "the leaf is not a key on P-384")
     r, s = int.from_bytes(signature[:48], "big"), int.from_bytes(signature[48:], "big")
     signed = cbor2.dumps(["Signature1", protected, b"", payload])  # RFC 9052 §4.4
     try:
-        key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA384()))
-    except (InvalidSignature, ValueError) as cause:
+        p384_key(leaf).verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA384()))
+    except InvalidSignature as cause:
         raise EvidenceRefused(Refusal.SIGNATURE_INVALID, "the COSE signature is not the leaf's") from cause

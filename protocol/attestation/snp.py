@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from sealtrace.protocol.attestation.certificates import (
+    UNREADABLE,
     check_chain,
     check_not_revoked,
     common_name,
     key_fingerprint,
+    p384_key,
     read_der,
     read_pem,
 )
@@ -193,14 +195,11 @@ def _product(ark: x509.Certificate, roots: Roots) -> Product:
 
 
 def _check_signature(report: Report, vek: x509.Certificate) -> None:
-    key = vek.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise EvidenceRefused(Refusal.CHAIN_BROKEN, "the VEK is not a key on P-384")
     if report.chip_key_masked:
         raise EvidenceRefused(Refusal.SIGNATURE_INVALID, "the platform was told not to sign (MASK_CHIP_KEY)")
     try:
-        key.verify(encode_dss_signature(*report.signature), report.signed, ec.ECDSA(SHA384()))
-    except (InvalidSignature, ValueError) as cause:
+        p384_key(vek).verify(encode_dss_signature(*report.signature), report.signed, ec.ECDSA(SHA384()))
+    except InvalidSignature as cause:
         raise EvidenceRefused(Refusal.SIGNATURE_INVALID, "not signed by this VEK") from cause
 
 
@@ -250,7 +249,7 @@ def _features(policy: int) -> frozenset[Feature]:
 def _extension(vek: x509.Certificate, oid: str) -> bytes:
     try:
         value = vek.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as cause:
+    except UNREADABLE as cause:
         raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"the VEK has no extension {oid}") from cause
     if not isinstance(value, x509.UnrecognizedExtension):
         raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"the extension {oid} is not AMD's")
