@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -104,7 +105,18 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(names[0].value) if len(names) == 1 else ""
 
 
-def check_chain(chain: Sequence[x509.Certificate], at: UnixSeconds) -> tuple[UnixSeconds, UnixSeconds]:
+class Window(NamedTuple):
+    """The first and the last second at which something is valid."""
+
+    first: UnixSeconds
+    last: UnixSeconds
+
+    def within(self, other: Window) -> Window:
+        """The seconds at which both are valid."""
+        return Window(max(self.first, other.first), min(self.last, other.last))
+
+
+def check_chain(chain: Sequence[x509.Certificate], at: UnixSeconds) -> Window:
     """Hold a chain, root first and leaf last, to its signatures, its roles and its times.
 
     Returns the window in which all of it is valid. Whether the root is a vendor's is for the caller to see.
@@ -117,33 +129,34 @@ def check_chain(chain: Sequence[x509.Certificate], at: UnixSeconds) -> tuple[Uni
         _check_issued(issued, issuer)
         _check_authority(issuer, below=len(chain) - depth - 2)
     for each in chain:
-        check_window(f"the certificate of {common_name(each)!r}", *window_of(each), at)
-    windows = [window_of(each) for each in chain]
-    return max(first for first, _ in windows), min(last for _, last in windows)
+        check_window(f"the certificate of {common_name(each)!r}", window_of(each), at)
+    return reduce(Window.within, map(window_of, chain))
 
 
-def window_of(certificate: x509.Certificate) -> tuple[UnixSeconds, UnixSeconds]:
-    """The first and the last second at which a certificate is valid."""
+def window_of(certificate: x509.Certificate) -> Window:
+    """When a certificate is valid: both ends belong to it (RFC 5280 §4.1.2.5)."""
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return UnixSeconds(int(first.timestamp())), UnixSeconds(int(last.timestamp()))
+    return Window(UnixSeconds(int(first.timestamp())), UnixSeconds(int(last.timestamp())))
 
 
-def check_window(what: str, first: UnixSeconds, last: UnixSeconds, at: UnixSeconds) -> None:
-    """Hold ``at`` to a window of which both ends belong to it (RFC 5280 §4.1.2.5).
+def check_window(what: str, window: Window, at: UnixSeconds) -> None:
+    """Hold ``at`` to a window.
 
     Raises:
         EvidenceRefused: it is outside.
     """
-    if at < first:
-        raise EvidenceRefused(Refusal.NOT_YET_VALID, f"{what} is valid from {first}, judged at {at}")
-    if at > last:
-        raise EvidenceRefused(Refusal.EXPIRED, f"{what} was valid until {last}, judged at {at}")
+    if at < window.first:
+        raise EvidenceRefused(Refusal.NOT_YET_VALID, f"{what} is valid from {window.first}, judged at {at}")
+    if at > window.last:
+        raise EvidenceRefused(Refusal.EXPIRED, f"{what} was valid until {window.last}, judged at {at}")
 
 
 def check_not_revoked(
     crl: bytes, issuer: x509.Certificate, certificates: Sequence[x509.Certificate], at: UnixSeconds
-) -> tuple[UnixSeconds, UnixSeconds]:
+) -> Window:
     """Hold certificates to a revocation list that ``issuer`` signed; returns the list's own window.
+
+    It ends the second before the next list is due, as dcap-qvl has it too (RFC 5280 §5.1.2.5 leaves it open).
 
     Raises:
         EvidenceRefused: one is revoked, or the list is not the issuer's, or not of this time.
@@ -158,14 +171,14 @@ def check_not_revoked(
     if listed.next_update_utc is None:
         raise EvidenceRefused(Refusal.MALFORMED, "a revocation list that does not say until when it holds")
     first = UnixSeconds(int(listed.last_update_utc.timestamp()))
-    last = UnixSeconds(int(listed.next_update_utc.timestamp()))
-    check_window("the revocation list", first, last, at)
+    window = Window(first, UnixSeconds(int(listed.next_update_utc.timestamp()) - 1))
+    check_window("the revocation list", window, at)
     for each in certificates:
         if each.issuer == listed.issuer and listed.get_revoked_certificate_by_serial_number(
             each.serial_number
         ):
             raise EvidenceRefused(Refusal.REVOKED, f"the certificate of {common_name(each)!r} is revoked")
-    return first, last
+    return window
 
 
 def _check_issued(issued: x509.Certificate, issuer: x509.Certificate) -> None:

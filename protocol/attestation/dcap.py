@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Final
 
 import dcap_qvl
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealtrace.protocol.attestation.certificates import (
+    Window,
     check_chain,
     check_not_revoked,
     common_name,
@@ -46,8 +48,7 @@ _CERTIFIED_BY_QE: Final = 6  # certification data types, QuoteLib Reference A.4
 _PCK_CHAIN: Final = 5
 _QE_REPORT_BYTES: Final = 384 + 64  # the report and its signature
 
-_SGX_INIT, _SGX_DEBUG, _SGX_PROVISION_KEY = 1 << 0, 1 << 1, 1 << 4  # SDM vol. 3D, ATTRIBUTES
-_TD_UNDER_DEBUG, _TD_MIGRATABLE = 0xFF, 1 << 29  # TDX Module ABI, ATTRIBUTES.TUD and .MIGRATABLE
+_SGX_INIT, _SGX_PROVISION_KEY = 1 << 0, 1 << 4  # SDM vol. 3D, ATTRIBUTES
 _FEATURES: Final[Mapping[str, Feature]] = {
     "smt_enabled": Feature.SMT,
     "dynamic_platform": Feature.DYNAMIC_PLATFORM,
@@ -67,18 +68,25 @@ _TD_REGISTERS: Final = (
     "xfam",
 )
 _WORDS: Final[Sequence[tuple[str, Refusal]]] = (
-    ("debug", Refusal.DEBUG),
+    ("debugmode", Refusal.DEBUG),
     ("revoked", Refusal.REVOKED),
-    ("in the future", Refusal.NOT_YET_VALID),
-    ("notvalidyet", Refusal.NOT_YET_VALID),
+    ("inthefuture", Refusal.NOT_YET_VALID),
     ("expired", Refusal.EXPIRED),
+    ("musthaveversion", Refusal.UNSUPPORTED),
+    ("unrecognizedtcbstatus", Refusal.UNSUPPORTED),
+    ("unknownqevendor", Refusal.UNSUPPORTED),
+    ("septvedisable", Refusal.UNSAFE_SETTINGS),
+    ("reservedbits", Refusal.UNSAFE_SETTINGS),
+    ("migrationisenabled", Refusal.UNSAFE_SETTINGS),
+    ("servicetd", Refusal.UNSAFE_SETTINGS),
+    ("moduleidentity", Refusal.UNSAFE_SETTINGS),
     ("fmspc", Refusal.COLLATERAL_MISMATCH),
-    ("certificate chain", Refusal.CHAIN_BROKEN),
+    ("certificatechain", Refusal.CHAIN_BROKEN),
     ("collateral", Refusal.COLLATERAL_MISMATCH),
     ("decode", Refusal.MALFORMED),
     ("parse", Refusal.MALFORMED),
 )
-"""What the library's messages of one pinned version say; the message itself is kept in the detail."""
+"""The letters of what the library's pinned version says; the message itself is kept in the detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +107,23 @@ def verify_dcap(evidence: Evidence, collateral: DcapCollateral, roots: Roots, at
     quote = read_quote(evidence.raw)
     if quote.tee_type != TEE_TYPES[evidence.kind]:
         raise EvidenceRefused(Refusal.MALFORMED, f"not a quote of {evidence.kind}: TEE type {quote.tee_type}")
-    root = _pinned_root(quote, collateral, roots, at)
-    claims = _claims(quote.raw, collateral, root, at)
+    window = _check_chains(quote, collateral, roots, at)
+    claims = _claims(quote, collateral, at)
+    verified = _read(quote.raw, claims)
+    window = window.within(Window(verified.valid_from, verified.valid_until))
+    return replace(verified, valid_from=window.first, valid_until=window.last)
+
+
+def _read(raw: bytes, claims: dict[str, Any]) -> Verified:
+    """The facts of a quote that the library found genuine."""
     report = claims["report"]
     if "SgxEnclave" in report:
-        return _sgx(quote.raw, claims, report["SgxEnclave"])
+        return _sgx(raw, claims, report["SgxEnclave"])
     if "TD10" in report:
-        return _tdx(quote.raw, claims, report["TD10"], {})
+        return _tdx(raw, claims, report["TD10"], {})
     if "TD15" in report:
         later = report["TD15"]
-        return _tdx(quote.raw, claims, later["base"], {"mr_service_td": later["mr_service_td"]})
+        return _tdx(raw, claims, later["base"], {"mr_service_td": later["mr_service_td"]})
     raise EvidenceRefused(Refusal.UNSUPPORTED, f"a report of the form {', '.join(report)}")
 
 
@@ -165,8 +180,8 @@ def _certification(data: bytes, expected: int) -> bytes:
     return data[6:]
 
 
-def _pinned_root(quote: Quote, collateral: DcapCollateral, roots: Roots, at: UnixSeconds) -> bytes:
-    """The root's DER, once all four chains are seen to end in it, to hold together and not to be revoked.
+def _check_chains(quote: Quote, collateral: DcapCollateral, roots: Roots, at: UnixSeconds) -> Window:
+    """All four chains end in the pinned root, hold together and are not revoked; returns when this is so.
 
     The library looks at most of this too, but says of a failure only that a chain does not verify; and it
     does not look at the issuer of the PCK list, because it takes the authority that issued the PCK.
@@ -182,36 +197,34 @@ def _pinned_root(quote: Quote, collateral: DcapCollateral, roots: Roots, at: Uni
             raise EvidenceRefused(Refusal.UNKNOWN_ROOT, f"a chain ends in {fingerprint(chain[-1])}")
     if any(len(chain) != 2 for chain in chains[1:]):
         raise EvidenceRefused(Refusal.COLLATERAL_MISMATCH, "an issuer chain of other than 2 certificates")
-    for chain in dict.fromkeys(chains):  # one signing key often serves two
-        check_chain(tuple(reversed(chain)), at)
-    _check_lists(chains, collateral, at)
-    return quote.chain[-1].public_bytes(Encoding.DER)
+    distinct = dict.fromkeys(chains)  # one signing key often serves two
+    windows = [check_chain(tuple(reversed(chain)), at) for chain in distinct]
+    return reduce(Window.within, windows, _check_lists(chains, collateral, at))
 
 
 def _check_lists(
     chains: Sequence[tuple[x509.Certificate, ...]], collateral: DcapCollateral, at: UnixSeconds
-) -> None:
+) -> Window:
     (leaf, issuing, root), (listing, _), (tcb_signer, _), (qe_signer, _) = chains
     if key_fingerprint(listing) != key_fingerprint(issuing):
         detail = f"the list of {common_name(listing)!r} for a key of {common_name(issuing)!r}"
         raise EvidenceRefused(Refusal.COLLATERAL_MISMATCH, detail)
-    check_not_revoked(collateral.root_ca_crl, root, (issuing, listing, tcb_signer, qe_signer), at)
-    check_not_revoked(collateral.pck_crl, issuing, (leaf,), at)
+    signers = (issuing, listing, tcb_signer, qe_signer)
+    window = check_not_revoked(collateral.root_ca_crl, root, signers, at)
+    return window.within(check_not_revoked(collateral.pck_crl, issuing, (leaf,), at))
 
 
-def _claims(quote: bytes, collateral: DcapCollateral, root: bytes, at: UnixSeconds) -> dict[str, Any]:
+def _claims(quote: Quote, collateral: DcapCollateral, at: UnixSeconds) -> dict[str, Any]:
     try:
         given = dcap_qvl.QuoteCollateralV3(*_in_order(collateral))
-        verifier = dcap_qvl.QuoteVerifier(root)
+        verifier = dcap_qvl.QuoteVerifier(quote.chain[-1].public_bytes(Encoding.DER))
         # All restrictions that the library could apply are applied to these claims by the owner's policy.
-        claims = verifier.verify_with_policy(quote, given, at, dcap_qvl.QuotePolicy.claims_only(at))
+        claims = verifier.verify_with_policy(quote.raw, given, at, dcap_qvl.QuotePolicy.claims_only(at))
         read: dict[str, Any] = json.loads(claims.to_json())
     except (ValueError, TypeError, OverflowError) as cause:
         text = str(cause)
-        plain = text.lower().replace(" ", "").replace("_", "")
-        reason = next(
-            (why for word, why in _WORDS if word.replace(" ", "") in plain), Refusal.SIGNATURE_INVALID
-        )
+        letters = "".join(filter(str.isalnum, text.lower()))
+        reason = next((why for word, why in _WORDS if word in letters), Refusal.SIGNATURE_INVALID)
         raise EvidenceRefused(reason, f"dcap-qvl says: {text[:160]}") from cause
     return read
 
@@ -236,19 +249,15 @@ def _sgx(raw: bytes, claims: dict[str, Any], report: dict[str, Any]) -> Verified
         raise EvidenceRefused(Refusal.MALFORMED, "an enclave that was never initialised")
     measurements = {name: report[name] for name in ("mr_enclave", "mr_signer", "attributes")}
     measurements["isv_prod_id"] = f"{report['isv_prod_id']:04x}"
-    more = frozenset({Feature.PROVISION_KEY} if flags & _SGX_PROVISION_KEY else ())
-    versions = {"isv_svn": report["isv_svn"]}
-    debug = bool(flags & _SGX_DEBUG)
-    return _verified(Kind.SGX, raw, claims, report, measurements, versions, more, debug)
+    verified = _verified(Kind.SGX, raw, claims, report, measurements, {"isv_svn": report["isv_svn"]})
+    if flags & _SGX_PROVISION_KEY:
+        return replace(verified, features=verified.features | {Feature.PROVISION_KEY})
+    return verified
 
 
 def _tdx(raw: bytes, claims: dict[str, Any], report: dict[str, Any], more: Mapping[str, str]) -> Verified:
-    if any(bytes.fromhex(report["mr_signer_seam"])) or any(bytes.fromhex(report["seam_attributes"])):
-        raise EvidenceRefused(Refusal.UNSUPPORTED, "a TDX module that is not Intel's production module")
-    flags = int.from_bytes(bytes.fromhex(report["td_attributes"]), "little")
     measurements = {name: report[name] for name in _TD_REGISTERS} | dict(more)
-    features = frozenset({Feature.MIGRATION_AGENT} if flags & _TD_MIGRATABLE else ())
-    return _verified(Kind.TDX, raw, claims, report, measurements, {}, features, bool(flags & _TD_UNDER_DEBUG))
+    return _verified(Kind.TDX, raw, claims, report, measurements, {})
 
 
 def _verified(
@@ -258,8 +267,6 @@ def _verified(
     report: dict[str, Any],
     measurements: Mapping[str, str],
     versions: Mapping[str, int],
-    features: frozenset[Feature],
-    debug: bool,
 ) -> Verified:
     pck = claims["platform"]["pck"]
     earliest = (claims["earliest_expiration_date"], claims["qe_iden_earliest_expiration_date"])
@@ -271,20 +278,17 @@ def _verified(
         versions=versions,
         platform={"fmspc": bytes(pck["fmspc"]).hex(), "ppid": bytes(pck["ppid"]).hex()},
         status=_status(claims["tcb"]["status"]),
-        debug=debug,
+        debug=False,  # the library takes no quote of an enclave or TD in debug mode
         valid_from=UnixSeconds(max(claims["latest_issue_date"], claims["qe_iden_latest_issue_date"])),
         valid_until=UnixSeconds(min(earliest)),
         advisories=tuple(sorted(set(claims["tcb"]["advisory_ids"]))),
-        features=features | {feature for name, feature in _FEATURES.items() if pck[name] == "True"},
+        features=frozenset(feature for name, feature in _FEATURES.items() if pck[name] == "True"),
         evaluation=claims["tcb"]["eval_data_number"],
     )
 
 
 def _status(word: str) -> TcbStatus:
     try:
-        status = TcbStatus(word)
+        return TcbStatus(word)
     except ValueError as cause:
         raise EvidenceRefused(Refusal.UNSUPPORTED, f"a TCB status {word!r}") from cause
-    if status is TcbStatus.REVOKED:
-        raise EvidenceRefused(Refusal.REVOKED, "the TCB level of this platform is revoked")
-    return status

@@ -38,18 +38,15 @@ class TcbStatus(StrEnum):
     """What a vendor says of a platform's firmware; the words are Intel's (PCS API v4, ``tcbStatus``).
 
     AMD and AWS publish no such word: their evidence counts as ``UpToDate`` here, and a policy holds SEV-SNP
-    to minimum security version numbers instead.
+    to minimum security version numbers instead. ``Revoked`` is no word here: what is revoked is not genuine.
     """
 
     UP_TO_DATE = "UpToDate"
     SW_HARDENING_NEEDED = "SWHardeningNeeded"
     CONFIGURATION_NEEDED = "ConfigurationNeeded"
     CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
-    TD_RELAUNCH_ADVISED = "TDRelaunchAdvised"
-    TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED = "TDRelaunchAdvisedConfigurationNeeded"
     OUT_OF_DATE = "OutOfDate"
     OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
-    REVOKED = "Revoked"
 
 
 class Feature(StrEnum):

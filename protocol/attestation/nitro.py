@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from sealtrace.protocol.attestation.certificates import (
+    Window,
     check_chain,
     check_window,
     fingerprint,
@@ -59,10 +60,10 @@ def verify_nitro(evidence: Evidence, collateral: NitroCollateral, roots: Roots, 
     chain = tuple(map(read_der, (*document["cabundle"], document["certificate"])))
     if fingerprint(chain[0]) != roots.nitro:
         raise EvidenceRefused(Refusal.UNKNOWN_ROOT, f"the chain begins with {fingerprint(chain[0])}")
-    valid_from, valid_until = check_chain(chain, at)
+    window = check_chain(chain, at)
     _check_signature(chain[-1], protected, payload, signature)
     made = UnixSeconds(document["timestamp"] // 1000)  # milliseconds
-    check_window("the document", UnixSeconds(made - CLOCK_SKEW_S), valid_until, at)
+    check_window("the document", Window(UnixSeconds(made - CLOCK_SKEW_S), window.last), at)
     pcrs: dict[int, bytes] = document["pcrs"]
     return Verified(
         kind=Kind.NITRO,
@@ -73,8 +74,8 @@ def verify_nitro(evidence: Evidence, collateral: NitroCollateral, roots: Roots, 
         platform={"module_id": document["module_id"].encode().hex()},
         status=TcbStatus.UP_TO_DATE,
         debug=not any(pcrs.get(0, b"")),
-        valid_from=valid_from,
-        valid_until=valid_until,
+        valid_from=window.first,
+        valid_until=window.last,
     )
 
 

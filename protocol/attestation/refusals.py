@@ -21,6 +21,7 @@ class Refusal(StrEnum):
     REVOKED = "revoked"
     SIGNATURE_INVALID = "signature-invalid"
     DEBUG = "debug"
+    UNSAFE_SETTINGS = "unsafe-settings"
 
     PROTECTION_NOT_ALLOWED = "protection-not-allowed"
     NOT_BOUND = "not-bound"
@@ -53,6 +54,7 @@ NEXT_STEPS: Mapping[Refusal, str] = {
     Refusal.REVOKED: "do not use this platform: its vendor has withdrawn its key",
     Refusal.SIGNATURE_INVALID: "do not use it: the platform did not sign these bytes",
     Refusal.DEBUG: "have the enclave started without debugging: in debug mode its host reads its memory",
+    Refusal.UNSAFE_SETTINGS: "start the TD with the attributes that docs/attestation.md lists",
     Refusal.PROTECTION_NOT_ALLOWED: "run on a TEE that the policy names, or ask the owner to name this one",
     Refusal.NOT_BOUND: "ask for fresh evidence over this task, block, key, algorithm and event log",
     Refusal.TOO_OLD: "ask for fresh evidence over a recent block",

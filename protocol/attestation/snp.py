@@ -114,10 +114,9 @@ def verify_snp(evidence: Evidence, collateral: SnpCollateral, roots: Roots, at: 
         )
     ask, ark = issuers
     product = _product(ark, roots)
-    valid_from, valid_until = check_chain((ark, ask, vek), at)
+    window = check_chain((ark, ask, vek), at)
     if collateral.crl is not None:
-        listed_from, listed_until = check_not_revoked(collateral.crl, ark, (ask,), at)
-        valid_from, valid_until = max(valid_from, listed_from), min(valid_until, listed_until)
+        window = window.within(check_not_revoked(collateral.crl, ark, (ask,), at))
     _check_signature(report, vek)
     _check_names(report, vek, ask, product)
     versions = _check_tcb(report, vek, product)
@@ -137,8 +136,8 @@ def verify_snp(evidence: Evidence, collateral: SnpCollateral, roots: Roots, at: 
         platform={"product": product.encode().hex(), "chip_id": report.chip_id.hex()},
         status=TcbStatus.UP_TO_DATE,
         debug=bool(report.policy & _POLICY_DEBUG),
-        valid_from=valid_from,
-        valid_until=valid_until,
+        valid_from=window.first,
+        valid_until=window.last,
         features=_features(report.policy),
         revocation_checked=collateral.crl is not None,
     )
@@ -231,7 +230,7 @@ def _check_tcb(report: Report, vek: x509.Certificate, product: Product) -> dict[
 
 
 def _check_chip(report: Report, vek: x509.Certificate, product: Product) -> None:
-    """A VCEK belongs to one chip, which the report names unless its host masks it; a VLEK to none."""
+    """A VCEK belongs to one chip, which the report must name (no MASK_CHIP_ID); a VLEK to none."""
     if _SIGNERS[report.signer] == "SEV-VLEK":
         return
     length = _CHIP_ID_BYTES[product]

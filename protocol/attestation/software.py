@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from sealtrace.protocol.attestation.certificates import check_window
+from sealtrace.protocol.attestation.certificates import Window, check_window
 from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral, TcbStatus, Verified
 from sealtrace.protocol.attestation.jws import TokenRefused, read, sign, thumbprint
 from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
@@ -57,7 +57,7 @@ def verify_software(
         raise EvidenceRefused(Refusal.MALFORMED, "not a signed text, or no Ed25519 key") from cause
     made, report_data, measurements = _fields(claims)
     until = UnixSeconds(made + LIFETIME_S)
-    check_window("the node's word", made, until, at)
+    check_window("the node's word", Window(made, until), at)
     return Verified(
         kind=Kind.SOFTWARE,
         raw=evidence.raw,
