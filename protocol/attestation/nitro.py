@@ -47,6 +47,8 @@ _FIELDS: Final[Mapping[str, tuple[type, ...]]] = {
     "nonce": (bytes, type(None)),
 }
 
+_OPTIONAL: Final = frozenset({"public_key", "user_data", "nonce"})
+
 
 def verify_nitro(evidence: Evidence, collateral: NitroCollateral, roots: Roots, at: UnixSeconds) -> Verified:
     """Verify an attestation document at a time; ``user_data`` holds the 64 bytes of the enclave's binding.
@@ -82,6 +84,8 @@ def verify_nitro(evidence: Evidence, collateral: NitroCollateral, roots: Roots, 
 def _sign1(raw: bytes) -> tuple[bytes, bytes, bytes]:
     """The protected header, payload and signature of a COSE_Sign1 in its one encoding."""
     value = _decode(raw)
+    if _encoded(value) != raw:  # definite lengths, shortest heads, nothing after it: no byte is uncounted
+        raise EvidenceRefused(Refusal.MALFORMED, "a COSE_Sign1 in another than its one encoding")
     if not isinstance(value, list) or len(value) != 4 or value[1] != {} or type(value[1]) is not dict:
         raise EvidenceRefused(Refusal.MALFORMED, "not a COSE_Sign1 with an empty unprotected header")
     protected, _, payload, signature = value
@@ -94,8 +98,9 @@ def _sign1(raw: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _document(payload: bytes) -> dict[str, Any]:
     document = _decode(payload)
-    if not isinstance(document, dict) or set(document) != set(_FIELDS):
-        raise EvidenceRefused(Refusal.MALFORMED, "not the nine fields of an attestation document")
+    if not isinstance(document, dict) or not set(_FIELDS) - _OPTIONAL <= set(document) <= set(_FIELDS):
+        raise EvidenceRefused(Refusal.MALFORMED, "not the fields of an attestation document")
+    document = dict.fromkeys(_OPTIONAL) | document
     for name, types in _FIELDS.items():
         if type(document[name]) not in types:
             raise EvidenceRefused(Refusal.MALFORMED, f"{name} is not of its type")
@@ -111,14 +116,17 @@ def _document(payload: bytes) -> dict[str, Any]:
 
 
 def _decode(data: bytes) -> Any:
-    """Read CBOR that encodes again to the same bytes: definite lengths, shortest heads, nothing after it."""
     try:
-        value = cbor2.loads(data)
-        if cbor2.dumps(value) != data:
-            raise ValueError("not in its shortest encoding")
+        return cbor2.loads(data)
     except (ValueError, TypeError, OverflowError, RecursionError, cbor2.CBORError) as cause:
         raise EvidenceRefused(Refusal.MALFORMED, f"no CBOR ({str(cause)[:80]})") from cause
-    return value
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return cbor2.dumps(value)
+    except (ValueError, TypeError, RecursionError, cbor2.CBORError) as cause:
+        raise EvidenceRefused(Refusal.MALFORMED, "CBOR of values that no document has") from cause
 
 
 def _check_signature(leaf: x509.Certificate, protected: bytes, payload: bytes, signature: bytes) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sealtrace.protocol.attestation.appraisal import appraise
+from sealtrace.protocol.attestation.binding import Challenge, Moment
 from sealtrace.protocol.attestation.certificates import fingerprint, key_fingerprint, read_pem
 from sealtrace.protocol.attestation.evidence import (
     Evidence,
@@ -18,6 +20,7 @@ from sealtrace.protocol.attestation.evidence import (
     TcbStatus,
     read_dcap_collateral,
 )
+from sealtrace.protocol.attestation.policy import AttestationPolicy, Image, Platform
 from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
 from sealtrace.protocol.attestation.roots import Product, production_roots
 from sealtrace.protocol.attestation.verification import verify
@@ -256,6 +259,40 @@ def test_truncated_and_empty_evidence_is_refused(sample):
     for length in (0, 1, 47, 500, len(raw) - 1):
         with pytest.raises(EvidenceRefused):
             sample.with_raw(raw[:length]).verified()
+
+
+CHALLENGE = Challenge("0x" + "01" * 32, "0x" + "02" * 32, Moment(JUNE_2025 - 1, 1), b"k", "0x" + "03" * 32)
+IDENTITY = {
+    Kind.SGX: ("mr_enclave",),
+    Kind.TDX: ("mr_td", "rt_mr1", "rt_mr2"),
+    Kind.SEV_SNP: ("measurement",),
+}
+
+
+@pytest.mark.parametrize(
+    ("folder", "platform"),
+    [
+        ("sgx_v3", [Refusal.TCB_STATUS, Refusal.ADVISORY]),
+        ("tdx_v4", [Refusal.FEATURE_NOT_ALLOWED] * 3),
+        ("snp_milan", [Refusal.FEATURE_NOT_ALLOWED, Refusal.REVOCATION_UNKNOWN]),
+        ("snp_milan_debug", [Refusal.DEBUG, Refusal.FEATURE_NOT_ALLOWED, Refusal.REVOCATION_UNKNOWN]),
+    ],
+)
+def test_a_strict_owner_refuses_real_evidence_for_what_its_platform_is_and_because_it_is_not_ours(
+    folder, platform
+):
+    sample = MAKERS[folder]()
+    kind, seen = sample.evidence.kind, sample.verified()
+    image = Image(kind=kind, measurements={name: seen.measurements[name] for name in IDENTITY[kind]})
+    policy = AttestationPolicy(
+        platforms=(Platform.HARDWARE,),
+        images=(image,),
+        max_age_s=60,
+        max_age_blocks=10,
+        refused_advisories=("INTEL-SA-00615",),
+    )
+    result = appraise(sample.evidence, sample.collateral, policy, CHALLENGE, Moment(JUNE_2025, 2))
+    assert list(result.codes) == [*platform, Refusal.NOT_BOUND, Refusal.LOG_BROKEN]
 
 
 def test_the_pinned_roots_are_those_that_the_samples_end_in():
