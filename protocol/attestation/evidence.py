@@ -192,7 +192,7 @@ def read_dcap_collateral(text: bytes) -> DcapCollateral:
 class Verified:
     """What genuine evidence says; nothing of it has been compared with anybody's policy.
 
-    ``raw`` are the bytes that count: what followed them is cut, so that one piece of evidence has one digest.
+    ``raw`` are the bytes that count: what followed them is cut, so that padding changes no digest.
     ``measurements`` and ``platform`` are lower-case hexadecimal by name, ``versions`` security version
     numbers. ``valid_from`` and ``valid_until`` bound the times at which all that was used was valid.
     """
