@@ -182,6 +182,21 @@ def check_not_revoked(
     return window
 
 
+def check_signs(leaf: x509.Certificate) -> None:
+    """Hold the certificate of a key that signs evidence to its use: signatures, and no certificates.
+
+    Raises:
+        EvidenceRefused: it is for another use.
+    """
+    try:
+        basic = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    except UNREADABLE as cause:
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, "a certificate that does not say its use") from cause
+    if basic.ca or not usage.digital_signature:
+        raise EvidenceRefused(Refusal.CHAIN_BROKEN, f"{common_name(leaf)!r} may not sign evidence")
+
+
 def _check_issued(issued: x509.Certificate, issuer: x509.Certificate) -> None:
     try:
         issued.verify_directly_issued_by(issuer)

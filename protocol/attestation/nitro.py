@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from sealtrace.protocol.attestation.certificates import (
     Window,
     check_chain,
+    check_signs,
     check_window,
     fingerprint,
     p384_key,
@@ -63,6 +64,7 @@ def verify_nitro(evidence: Evidence, collateral: NitroCollateral, roots: Roots, 
     if fingerprint(chain[0]) != roots.nitro:
         raise EvidenceRefused(Refusal.UNKNOWN_ROOT, f"the chain begins with {fingerprint(chain[0])}")
     window = check_chain(chain, at)
+    check_signs(chain[-1])
     _check_signature(chain[-1], protected, payload, signature)
     made = UnixSeconds(document["timestamp"] // 1000)  # milliseconds
     check_window("the document", Window(UnixSeconds(made - CLOCK_SKEW_S), window.last), at)
@@ -100,10 +102,12 @@ def _document(payload: bytes) -> dict[str, Any]:
     document = _decode(payload)
     if not isinstance(document, dict) or not set(_FIELDS) - _OPTIONAL <= set(document) <= set(_FIELDS):
         raise EvidenceRefused(Refusal.MALFORMED, "not the fields of an attestation document")
-    document = dict.fromkeys(_OPTIONAL) | document
+    document = {**dict.fromkeys(_OPTIONAL), **document}
     for name, types in _FIELDS.items():
         if type(document[name]) not in types:
             raise EvidenceRefused(Refusal.MALFORMED, f"{name} is not of its type")
+    if not document["module_id"]:
+        raise EvidenceRefused(Refusal.MALFORMED, "a document of no module")
     if document["digest"] != "SHA384" or not 0 < document["timestamp"] < 1 << 53:
         raise EvidenceRefused(Refusal.UNSUPPORTED, "another digest than SHA384, or no time")
     pcrs, bundle = document["pcrs"], document["cabundle"]

@@ -373,6 +373,7 @@ NITRO_DEFECTS = {
     "a field too few": ({"digest": ...}, Refusal.MALFORMED),
     "a field too many": ({"more": 1}, Refusal.MALFORMED),
     "a field of another type": ({"module_id": 7}, Refusal.MALFORMED),
+    "no module": ({"module_id": ""}, Refusal.MALFORMED),
     "a truth for a time": ({"timestamp": True}, Refusal.MALFORMED),
     "no time": ({"timestamp": 0}, Refusal.UNSUPPORTED),
     "a time to come": ({"timestamp": (NOW + 301) * 1000}, Refusal.NOT_YET_VALID),
@@ -391,6 +392,10 @@ NITRO_DEFECTS = {
         Refusal.CHAIN_BROKEN,
     ),
     "a certificate of somebody else": ({"certificate": NITRO.zonal.der()}, Refusal.CHAIN_BROKEN),
+    "an authority for a leaf": (
+        {"cabundle": [NITRO.root.der(), NITRO.zonal.der()], "certificate": NITRO.host.der()},
+        Refusal.CHAIN_BROKEN,
+    ),
 }
 
 
