@@ -12,6 +12,7 @@ from sealtrace.protocol.attestation.evidence import Feature, Kind, TcbStatus
 from sealtrace.protocol.canonical import NotCanonical, canonical, digest, parse_canonical
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Hex32, Hex32Field
+from sealtrace.protocol.records import Protection
 
 VERSION: Final = "sealtrace.attestation-policy/1"
 EVENT_LOG: Final = "event-log"
@@ -28,6 +29,11 @@ class Platform(StrEnum):
 
     HARDWARE = "tee-hardware"
     SIMULATED = "tee-simulated"
+
+    @property
+    def protection(self) -> Protection:
+        """What a grant must allow for evidence of this platform, beside the policy."""
+        return Protection.TEE_HARDWARE if self is Platform.HARDWARE else Protection.TEE_SIMULATED
 
 
 REQUIRED: Final[Mapping[Kind, tuple[str, ...]]] = {

@@ -386,6 +386,7 @@ SNP_OFFSETS = {
     "vmpl": 0x030,
     "algorithm": 0x034,
     "signer": 0x048,
+    "reserved": 0x04C,
     "report_data": 0x050,
     "measurement": 0x090,
     "host_data": 0x0C0,

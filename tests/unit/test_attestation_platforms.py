@@ -240,6 +240,21 @@ def test_every_published_version_of_the_report_is_read(version):
     assert not snp(version=struct.pack("<I", version)).debug
 
 
+@pytest.mark.parametrize("length", [0, 0x49F, 0x4A1])
+def test_a_report_has_the_length_of_a_report(length):
+    raw = (SNP.report() + b"\0")[:length]
+    seen = refusal(verify, Evidence(Kind.SEV_SNP, raw), SNP.collateral(), NOW, roots=SNP.roots)
+    assert seen is Refusal.MALFORMED
+
+
+@pytest.mark.parametrize("place", [0x330, 0x49F])
+def test_what_no_signature_covers_must_be_zero(place):
+    raw = bytearray(SNP.report())
+    raw[place] = 1
+    seen = refusal(verify, Evidence(Kind.SEV_SNP, bytes(raw)), SNP.collateral(), NOW, roots=SNP.roots)
+    assert seen is Refusal.MALFORMED
+
+
 @pytest.mark.parametrize("line", [line for line in LINES if not line[1]])
 def test_the_chip_id_may_be_wrapped_in_an_octet_string(line):
     assert snp(FACTORIES[line].but(bare_chip_id=False)).platform["chip_id"]
@@ -252,6 +267,7 @@ SNP_DEFECTS = {
     "no signer at all": ({"signer": struct.pack("<I", 7 << 2)}, Refusal.CHAIN_BROKEN),
     "a masked chip key": ({"signer": struct.pack("<I", 1 << 1)}, Refusal.SIGNATURE_INVALID),
     "a reserved signer bit": ({"signer": struct.pack("<I", 1 << 5)}, Refusal.MALFORMED),
+    "something in a reserved part": ({"reserved": b"\1"}, Refusal.MALFORMED),
     "a policy without its one": ({"policy": bytes(8)}, Refusal.MALFORMED),
     "another chip": ({"chip_id": b"\xff"}, Refusal.COLLATERAL_MISMATCH),
     "a masked chip id": ({"chip_id": bytes(64)}, Refusal.COLLATERAL_MISMATCH),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from attestation_factory import NOW, POLICY, SEPT_VE_DISABLE, DcapFactory, NitroFactory, SnpFactory
@@ -25,6 +27,7 @@ from sealtrace.protocol.attestation.policy import (
 from sealtrace.protocol.attestation.refusals import NEXT_STEPS, Refusal
 from sealtrace.protocol.attestation.software import software_evidence
 from sealtrace.protocol.canonical import canonical, sha256
+from sealtrace.protocol.records import protections_of
 
 DCAP, SNP, NITRO = DcapFactory(), SnpFactory(), NitroFactory()
 NODE = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -456,6 +459,29 @@ def test_a_policy_in_another_spelling_is_refused():
         read_policy(BASE.text() + b"\n")
 
 
+@pytest.mark.parametrize("platform", Platform)
+def test_a_platform_has_the_name_of_the_protection_that_grants_allow(platform):
+    assert protections_of([platform.value.replace("-", "_")]) is platform.protection
+
+
 def test_a_policy_cannot_be_changed():
     with pytest.raises(ValidationError):
         BASE.max_age_s = 10**9
+
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "attestation.md").read_text(encoding="utf-8")
+
+
+def test_the_policy_in_the_document_is_one():
+    example = DOCUMENT.partition("```json\n")[2].partition("```")[0].replace("...", "ab" * 48)
+    assert AttestationPolicy.model_validate_json(example).images[0].measurements["rt_mr3"] == "event-log"
+
+
+def test_the_document_lists_every_reason_and_what_to_do_about_it():
+    listed = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", DOCUMENT, re.MULTILINE))
+    assert {code.value: step for code, step in NEXT_STEPS.items()}.items() <= listed.items()
+
+
+def test_the_document_names_every_field_of_a_policy():
+    for name in AttestationPolicy.model_fields:
+        assert name == "version" or f"`{name}`" in DOCUMENT
