@@ -404,6 +404,7 @@ class SnpFactory:
     vlek: bool = False
     product_name: str | None = None
     bare_chip_id: bool = True
+    chip: bytes | None = None
     vek_last: int = NOW + 30 * DAY
     common_name: str | None = None
     ask_name: str | None = None
@@ -429,7 +430,7 @@ class SnpFactory:
 
     @property
     def chip_id(self):
-        return bytes(range(1, 9 if self.product is Product.TURIN else 65))
+        return self.chip or bytes(range(1, 9 if self.product is Product.TURIN else 65))
 
     @cached_property
     def vek(self):

@@ -260,6 +260,11 @@ def test_the_chip_id_may_be_wrapped_in_an_octet_string(line):
     assert snp(FACTORIES[line].but(bare_chip_id=False)).platform["chip_id"]
 
 
+def test_a_chip_id_of_another_lines_length_is_refused():
+    short = SNP.but(chip=bytes(range(1, 9)), bare_chip_id=False)
+    assert refusal(snp, short) is Refusal.COLLATERAL_MISMATCH
+
+
 SNP_DEFECTS = {
     "an unknown version": ({"version": struct.pack("<I", 6)}, Refusal.UNSUPPORTED),
     "another signature algorithm": ({"algorithm": struct.pack("<I", 2)}, Refusal.UNSUPPORTED),
