@@ -88,7 +88,7 @@ def _sign1(raw: bytes) -> tuple[bytes, bytes, bytes]:
     value = _decode(raw)
     if _encoded(value) != raw:  # definite lengths, shortest heads, nothing after it: no byte is uncounted
         raise EvidenceRefused(Refusal.MALFORMED, "a COSE_Sign1 in another than its one encoding")
-    if not isinstance(value, list) or len(value) != 4 or value[1] != {} or type(value[1]) is not dict:
+    if not isinstance(value, list) or len(value) != 4 or value[1] != {}:
         raise EvidenceRefused(Refusal.MALFORMED, "not a COSE_Sign1 with an empty unprotected header")
     protected, _, payload, signature = value
     if not all(isinstance(each, bytes) for each in (protected, payload, signature)):

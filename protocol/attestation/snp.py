@@ -257,6 +257,6 @@ def _extension(vek: x509.Certificate, oid: str) -> bytes:
 
 def _der_value(encoded: bytes, tag: int) -> bytes:
     """The content of a short DER value: one byte of tag, one of length (X.690 §8.1)."""
-    if len(encoded) < 3 or encoded[0] != tag or encoded[1] != len(encoded) - 2 or encoded[1] > 127:
+    if len(encoded) < 3 or encoded[0] != tag or encoded[1] != len(encoded) - 2:
         raise EvidenceRefused(Refusal.MALFORMED, f"an extension of the VEK is not a value of type {tag}")
     return encoded[2:]

@@ -405,6 +405,7 @@ class SnpFactory:
     product_name: str | None = None
     bare_chip_id: bool = True
     chip: bytes | None = None
+    bootloader_extension: bytes | None = None
     vek_last: int = NOW + 30 * DAY
     common_name: str | None = None
     ask_name: str | None = None
@@ -436,7 +437,10 @@ class SnpFactory:
     def vek(self):
         word = self.product_name or f"{self.product}-B0"
         extensions = [(AMD + "2", der(0x16, word.encode()))]
-        extensions += [(AMD + TCB_ARCS[each], der_integer(VERSIONS[each])) for each in self.tcb_places]
+        values = {each: der_integer(VERSIONS[each]) for each in self.tcb_places}
+        if self.bootloader_extension is not None:
+            values["bootloader"] = self.bootloader_extension
+        extensions += [(AMD + TCB_ARCS[each], value) for each, value in values.items()]
         if not self.vlek:
             extensions.append((AMD + "4", self.chip_id if self.bare_chip_id else der(0x04, self.chip_id)))
         title = self.common_name or ("SEV-VLEK" if self.vlek else "SEV-VCEK")

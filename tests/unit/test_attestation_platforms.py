@@ -265,6 +265,11 @@ def test_a_chip_id_of_another_lines_length_is_refused():
     assert refusal(snp, short) is Refusal.COLLATERAL_MISMATCH
 
 
+@pytest.mark.parametrize("value", [b"\x04\x01\x04", b"\x02\x02\x04", b"\x02\x00", b""])
+def test_a_version_in_the_certificate_is_a_whole_number_and_nothing_else(value):
+    assert refusal(snp, SNP.but(bootloader_extension=value)) is Refusal.MALFORMED
+
+
 SNP_DEFECTS = {
     "an unknown version": ({"version": struct.pack("<I", 6)}, Refusal.UNSUPPORTED),
     "another signature algorithm": ({"algorithm": struct.pack("<I", 2)}, Refusal.UNSUPPORTED),
@@ -386,6 +391,7 @@ def test_a_document_of_an_enclave_in_debug_mode_says_so():
     assert not nitro().debug
 
 
+HEAD = cbor2.dumps({1: -35})
 NITRO_DEFECTS = {
     "another algorithm": ({"protected": {1: -7}}, Refusal.UNSUPPORTED),
     "a second protected header": ({"protected": {1: -35, 4: b"k"}}, Refusal.UNSUPPORTED),
@@ -426,6 +432,13 @@ def test_a_document_that_is_signed_and_not_as_specified_is_refused(what):
     assert refusal(nitro, **patch) is reason
 
 
+@pytest.mark.parametrize("place", [48, 96])
+def test_a_signature_has_no_room_for_more_bytes(place):
+    *parts, signature = cbor2.loads(NITRO.document())
+    raw = cbor2.dumps([*parts, signature[:place] + b"\0" + signature[place:]])
+    assert refusal(verify, Evidence(Kind.NITRO, raw), None, NOW, roots=NITRO.roots) is Refusal.UNSUPPORTED
+
+
 def test_an_authority_without_the_right_to_issue_is_refused():
     assert refusal(nitro, NITRO.but(zonal_is_authority=False)) is Refusal.CHAIN_BROKEN
 
@@ -443,7 +456,12 @@ def test_a_document_is_refused_once_its_leaf_has_expired():
         cbor2.dumps([1, 2]),
         cbor2.dumps("text"),
         b"\x9f\x40\xa0\x40\x40\xff",  # an array of indefinite length
-        cbor2.dumps([b"", {}, b"", 7]),
+        cbor2.dumps([HEAD, {}, b"", 7]),
+        cbor2.dumps([HEAD, {}, b"", b"", b""]),
+        cbor2.dumps([HEAD, [], b"", b""]),
+        cbor2.dumps({0: HEAD, 1: {}, 2: b"", 3: b""}),
+        NITRO.document() + b"\0",
+        b"\x98\x04" + NITRO.document()[1:],
     ],
 )
 def test_what_is_no_signed_structure_in_its_one_encoding_is_malformed(raw):
