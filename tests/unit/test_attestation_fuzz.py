@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from dataclasses import fields, replace
 
@@ -82,3 +83,27 @@ def test_a_spliced_document_is_refused_or_read(data):
     text = data.draw(spliced(CASES[Kind.SEV_SNP][0].document()))
     with suppress(EvidenceRefused):
         assert read_evidence(text).document() == text
+
+
+def flipped(data, bit):
+    altered = bytearray(data)
+    altered[bit // 8] ^= 1 << bit % 8
+    return bytes(altered)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_no_single_bit_of_made_evidence_can_be_changed(kind):
+    raw = CASES[kind][0].raw
+    for bit in random.Random(11).sample(range(len(raw) * 8), 400):
+        assert judged(kind, replace(CASES[kind][0], raw=flipped(raw, bit))) is None
+
+
+@pytest.mark.parametrize(("kind", "part"), [*PARTS, (Kind.SGX, "tcb_info"), (Kind.TDX, "tcb_info")])
+def test_no_single_bit_of_made_collateral_can_be_changed(kind, part):
+    collateral = CASES[kind][1]
+    value = getattr(collateral, part)
+    data = value if isinstance(value, bytes) else value.encode()
+    for bit in random.Random(12).sample(range(len(data) * 8), min(100, len(data) * 8)):
+        altered = flipped(data, bit)
+        given = altered if isinstance(value, bytes) else altered.decode("latin-1")
+        assert judged(kind, collateral=replace(collateral, **{part: given})) is None
