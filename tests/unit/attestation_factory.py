@@ -69,6 +69,7 @@ def issue(
     by=None,
     *,
     authority=True,
+    signs=None,
     path_length=None,
     serial=None,
     first=NOW - DAY,
@@ -87,7 +88,7 @@ def issue(
         .not_valid_before(moment(first))
         .not_valid_after(moment(last))
         .add_extension(x509.BasicConstraints(authority, path_length), critical=True)
-        .add_extension(usage(authority), critical=True)
+        .add_extension(usage(authority, not authority if signs is None else signs), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False
@@ -99,9 +100,9 @@ def issue(
     return Authority(builder.sign(issuer.key, issuer.hash, **issuer.options), key)
 
 
-def usage(authority):
+def usage(authority, signs):
     return x509.KeyUsage(
-        digital_signature=not authority,
+        digital_signature=signs,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
@@ -492,6 +493,8 @@ class NitroFactory:
 
     leaf_last: int = NOW + 3 * 3600
     zonal_is_authority: bool = True
+    leaf_is_authority: bool = False
+    leaf_signs: bool = True
     keys: dict = field(default_factory=lambda: {each: p384() for each in ("root", "zonal", "host", "leaf")})
 
     def but(self, **changes):
@@ -511,7 +514,10 @@ class NitroFactory:
 
     @cached_property
     def leaf(self):
-        return issue("enclave", self.keys["leaf"], self.host, authority=False, last=self.leaf_last)
+        authority, signs = self.leaf_is_authority, self.leaf_signs
+        return issue(
+            "enclave", self.keys["leaf"], self.host, authority=authority, signs=signs, last=self.leaf_last
+        )
 
     @property
     def roots(self):

@@ -365,6 +365,19 @@ def test_a_processor_key_cannot_play_the_intermediate():
     assert refusal(snp, collateral=SnpCollateral(forged.der(), chain)) is Refusal.CHAIN_BROKEN
 
 
+def test_a_processor_key_on_another_curve_is_refused():
+    assert refusal(snp, SNP.but(keys={**SNP.keys, "vek": p256()})) is Refusal.CHAIN_BROKEN
+
+
+@pytest.mark.parametrize(
+    "change", [lambda pem: pem + b"\n", lambda pem: b"AMD\n" + pem, lambda pem: pem[:-1]]
+)
+def test_a_chain_in_another_spelling_is_refused(change):
+    collateral = SNP.collateral()
+    altered = replace(collateral, chain=change(collateral.chain))
+    assert refusal(snp, collateral=altered) is Refusal.MALFORMED
+
+
 @pytest.mark.parametrize("chain", [lambda: b"", lambda: SNP.ark.pem().encode(), lambda: b"PEM"])
 def test_a_chain_of_the_wrong_length_is_refused(chain):
     collateral = replace(SNP.collateral(), chain=chain())
@@ -441,6 +454,15 @@ def test_a_signature_has_no_room_for_more_bytes(place):
 
 def test_an_authority_without_the_right_to_issue_is_refused():
     assert refusal(nitro, NITRO.but(zonal_is_authority=False)) is Refusal.CHAIN_BROKEN
+
+
+@pytest.mark.parametrize("change", [{"leaf_is_authority": True}, {"leaf_signs": False}])
+def test_a_leaf_that_is_not_for_signing_evidence_is_refused(change):
+    assert refusal(nitro, NITRO.but(**change)) is Refusal.CHAIN_BROKEN
+
+
+def test_a_leaf_on_another_curve_is_refused():
+    assert refusal(nitro, NITRO.but(keys={**NITRO.keys, "leaf": p256()})) is Refusal.CHAIN_BROKEN
 
 
 def test_a_document_is_refused_once_its_leaf_has_expired():
