@@ -240,7 +240,7 @@ def _step(state: Run, step: JobStep) -> None:
     elif state.job.rank in state.job.ranks_of(step):
         _align(state, step)
     else:
-        state.steps.append({**_words(step), "part": "none"})
+        state.steps.append({**_words(step), "part": "none", "common": None})
 
 
 def _compute(state: Run, step: JobStep) -> None:
