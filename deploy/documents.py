@@ -27,6 +27,8 @@ from sealtrace.auditor.archive import Archive
 from sealtrace.node import settings as node_settings
 from sealtrace.node.api.app import router as node_router
 from sealtrace.protocol.identifiers import address
+from sealtrace.protocol.records import Protection
+from sealtrace.protocol.security import SECURITY, SecurityModel, among
 from sealtrace.requester import directory as requester_settings
 from sealtrace.scheduler import settings as scheduler_settings
 from sealtrace.scheduler.api import router as scheduler_router
@@ -211,11 +213,46 @@ def disclosures() -> str:
     return "\n".join(lines) + "\n"
 
 
+def protocols() -> str:
+    """``docs/protocols.md``: what each protection promises, and what breaks it."""
+    lines = [
+        "# What each protocol promises",
+        "",
+        "A grant names the protections that its owner accepts, one by one; a task names one for each",
+        "step. The first two rows below are shown where a grant is issued and listed, where a task awaits",
+        "approval, and by `sealtrace task plan`; they are in the transcript that each party's receipt",
+        "digests, and in the auditor's report.",
+        "",
+        "No step runs under another protection than its specification names: the chain refuses a start",
+        "where a grant does not accept it (`PROTECTION_NOT_ALLOWED`), the parties compare what each was",
+        "told before anything is shared (`ProgramMismatch`), and the auditor holds every transcript to",
+        "the chain (`EV-X03`). SEMI2K trusts one party: it runs only where every grant of the task names",
+        "it by its whole name,",
+        f"`{Protection.MPC_SEMI2K_TRUSTED_FIRST_PARTY.name}`.",
+    ]
+    for model in SECURITY.values():
+        lines += ["", f"## {model.name}", "", "| | |", "|---|---|", *_promises(model)]
+    return "\n".join(lines) + "\n"
+
+
+def _promises(model: SecurityModel) -> Iterator[str]:
+    rows = {
+        "holds against": model.adversary,
+        "as long as": model.threshold,
+        "parties": among(model.protection),
+        "with three": model.three,
+        "where that breaks": model.breach,
+        "source": model.source,
+    }
+    yield from (f"| {name} | {_cell(words)} |" for name, words in rows.items() if words)
+
+
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "errors.md": errors,
     "settings.md": settings,
     "api.md": api,
     "disclosures.md": disclosures,
+    "protocols.md": protocols,
 }
 
 
