@@ -210,7 +210,37 @@ def disclosures() -> str:
             "|---|---|",
         ]
         lines += [f"| {_cell(role)} | {_cell(what)} |" for role, what in manifest.learns.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_HOW_DISCLOSURES_ARE_TESTED]) + "\n"
+
+
+_HOW_DISCLOSURES_ARE_TESTED = (
+    "",
+    "## How this is tested",
+    "",
+    "`tests/e2e/test_secrets.py` runs three organisations, a scheduler and a chain on tables whose",
+    "every cell and id occurs nowhere else, through an alignment whose keys the requester gets, joint",
+    "statistics and a regression. Meanwhile it looks again and again at every file that any of them",
+    "keeps (at an engine's job folder up to thirty times a second), at all that lies in queues, logs,",
+    "command lines and environments, and captures each TCP connection on loopback: engine to own",
+    "gateway, gateway to gateway, node to scheduler, chain, queue and operator. All of it is searched",
+    "for every cell, id and result, for what an engine makes of the cells before it shares them, for",
+    "what the requester's shares come to, and for the tokens that stand for ids: as text,",
+    "hexadecimal, base64, floating and fixed point, and inside compressed streams. A table in the",
+    "test says what may be found where; it rests on sentences of the manifests above, and a manifest",
+    "that says otherwise fails the test.",
+    "",
+    "| what | may be found |",
+    "|---|---|",
+    "| a cell, an id | in the file that its owner registered |",
+    "| a common id, where `result: ids` was asked | there, and at the requester |",
+    "| an id's token in one task | in the scratch of engines whose own table holds the id |",
+    "| a result | at the requester |",
+    "",
+    "The test also plants seven leaks, in seven places and forms, and fails unless it finds each of",
+    "them just there. What it cannot see: the memory of processes, files that live between two looks,",
+    "values changed in a way that it does not know, what timing and sizes tell, and links other than",
+    "loopback. Capturing packets needs root; without it the wires are skipped, and the skip says so.",
+)
 
 
 def protocols() -> str:
