@@ -123,6 +123,7 @@ def submit(
     requester = Requester.open(directory)
     planned = requester.plan(file)
     if not (as_json or only_id):
+        Console().print(security_table(planned.spec))
         _print_learns(planned.learns)
     accepted = requester.submit(planned.spec)
     warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))

@@ -146,21 +146,6 @@ class ResultTampered(RequesterError):
         self.party = party
 
 
-class ResultNotAsAsked(RequesterError):
-    """A party's share says that it was made otherwise than the task's last step asks.
-
-    The bytes are what the party recorded on the chain, so the word is the party's own.
-    """
-
-    def __init__(self, party: str, what: str, asked: object, found: object) -> None:
-        super().__init__(
-            f"the share of {party} says {what} {found}, the task asks for {asked}: do not use the result, "
-            "keep the files and tell the regulator"
-        )
-        self.party = party
-        self.what = what
-
-
 class ResultMissing(RequesterError):
     """The task completed, but some outputs are not at the scheduler."""
 

@@ -271,9 +271,12 @@ class Lookout(threading.Thread):
                     look()
                     due[look] = time.monotonic() + pause
 
-    def stop(self) -> None:
-        """Look once more, and end."""
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End, and look once more unless something went wrong."""
         self._over.set()
         self.join()
-        for look in self._looks:
+        for look in self._looks if kind is None else ():
             look()

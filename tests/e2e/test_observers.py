@@ -94,12 +94,12 @@ def test_who_may_not_capture_is_told_why():
 def test_a_lookout_looks_until_it_is_told_to_end_and_once_more(tmp_path):
     looks: list[float] = []
     lookout = Lookout({lambda: looks.append(time.monotonic()): 0.01})
-    lookout.start()
-    while len(looks) < 5:
-        time.sleep(0.01)
-    before = len(looks)
-    lookout.stop()
+    with lookout:
+        while len(looks) < 5:
+            time.sleep(0.01)
+        before = len(looks)
     assert len(looks) > before
+    assert not lookout.is_alive()
 
 
 def test_a_process_that_speaks_of_the_directory_is_read(tmp_path: Path):

@@ -235,10 +235,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
                 disk.look: 2.5,
             }
         )
-        lookout.start()
-        work(made)
-        plant(made)
-        lookout.stop()
+        with lookout:
+            work(made)
+            plant(made)
     finally:
         network.down()
     assert left_behind(network.directory) == []
