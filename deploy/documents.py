@@ -270,7 +270,7 @@ def _promises(model: SecurityModel) -> Iterator[str]:
         "holds against": model.adversary,
         "as long as": model.threshold,
         "parties": among(model.protection),
-        "with three": model.three,
+        "with more": model.more,
         "where that breaks": model.breach,
         "source": model.source,
     }

@@ -19,7 +19,7 @@ class SecurityModel:
     """What one protection promises.
 
     ``adversary`` is whom it holds against, ``threshold`` who may not put their views together or must be
-    trusted, ``breach`` what comes out where that does not hold, ``three`` what changes with a third party.
+    trusted, ``breach`` what comes out where that does not hold, ``more`` what more than two parties change.
     """
 
     protection: Protection
@@ -27,7 +27,7 @@ class SecurityModel:
     threshold: str
     breach: str
     source: str
-    three: str = ""
+    more: str = ""
 
     @property
     def name(self) -> str:
@@ -41,10 +41,10 @@ class SecurityModel:
 
 
 _SEMI_HONEST: Final = "semi-honest: all parties follow the protocol, however closely they study what they see"
-_PAIR: Final = "two parties: there is no third whose honesty is needed"
+_NO_TWO: Final = "between two parties no third is trusted; among more, no two put together what they saw"
 _IN_PAIRS: Final = (
-    "three parties run it in pairs: the party that all pairs share learns its rows in common with one other "
-    "party before it learns those common to all, and no two of the three may put together what they saw"
+    "more than two run it in pairs: the party that all pairs share learns its rows in common with one after "
+    "another before it learns those common to all"
 )
 _SET_BREACH: Final = (
     "a party that deviates can put in keys it made up and so test whether the other holds them; the other's "
@@ -57,50 +57,52 @@ SECURITY: Final[Mapping[Protection, SecurityModel]] = {
         SecurityModel(
             Protection.MPC_ABY3,
             adversary=_SEMI_HONEST,
-            threshold="honest majority: no two of the three parties put their shares together",
-            breach="any two of the three hold all shares: together they open every input and the result; "
+            threshold="honest majority: no two of the three that compute put their shares together",
+            breach="any two of them hold all shares: together they open every input and the result; "
             "one that deviates can falsify the result unnoticed",
             source="Mohassel and Rindal, ABY3, CCS 2018 (its semi-honest variant)",
         ),
         SecurityModel(
             Protection.MPC_CHEETAH,
             adversary=_SEMI_HONEST,
-            threshold="two parties, neither of whom trusts the other: there is no third to collude with",
-            breach="one that deviates can falsify the result unnoticed, and may learn of the other's input",
+            threshold="the two that compute do not put their shares together; neither trusts the other, "
+            "and there is no third to trust",
+            breach="both together hold all shares, and so whatever other owners shared into them; one that "
+            "deviates can falsify the result unnoticed, and may learn of the other's input",
             source="Huang, Lu, Hong and Ding, Cheetah, USENIX Security 2022",
         ),
         SecurityModel(
             Protection.MPC_SEMI2K_TRUSTED_FIRST_PARTY,
             adversary=_SEMI_HONEST,
-            threshold="the party with the lowest address deals all randomness and is trusted by all others; "
-            "apart from it, all but one may collude",
-            breach="the first party alone knows every mask: it can open every input and the result",
+            threshold="of those that compute, the one with the lowest address deals all randomness and is "
+            "trusted by all others; apart from it, all but one may collude",
+            breach="that one alone knows every mask: it can open every input and the result",
             source="after Cramer, Damgård, Escudero, Scholl and Xing, SPDZ2k, CRYPTO 2018, without its "
             "protection against deviation and with a dealer",
         ),
         SecurityModel(
             Protection.PSI_RR22,
             adversary=_SEMI_HONEST,
-            threshold=_PAIR,
+            threshold=_NO_TWO,
             breach=_SET_BREACH,
-            three=_IN_PAIRS,
+            more=_IN_PAIRS,
             source="Raghuraman and Rindal, Blazing Fast PSI, CCS 2022 (its semi-honest variant)",
         ),
         SecurityModel(
             Protection.PSI_ECDH,
             adversary=_SEMI_HONEST,
-            threshold=_PAIR,
+            threshold=_NO_TWO,
             breach=_SET_BREACH,
-            three="three parties run it together: how many rows two of them share shows to all, which rows "
-            "does not, and no two of the three may put together what they saw",
+            more="three parties run it together: how many rows two of them share shows to all, which rows "
+            "does not",
             source="Meadows, IEEE S&P 1986; Huberman, Franklin and Hogg, EC 1999; on Curve25519",
         ),
         SecurityModel(
             Protection.PSI_KKRT,
             adversary=_SEMI_HONEST,
-            threshold=_PAIR,
+            threshold=_NO_TWO,
             breach=_SET_BREACH,
-            three=_IN_PAIRS,
+            more=_IN_PAIRS,
             source="Kolesnikov, Kumaresan, Rosulek and Trieu, CCS 2016",
         ),
     )
@@ -136,9 +138,9 @@ def among(protection: Protection) -> str:
 
 
 def sentences(models: Iterable[SecurityModel], parties: int) -> dict[str, str]:
-    """The promises among so many parties, by name: with three, what the third changes as well."""
+    """The promises among so many parties, by name: with more than two, what that changes as well."""
     return {
-        each.name: f"{each.words}; {each.three}" if each.three and parties > 2 else each.words
+        each.name: f"{each.words}; {each.more}" if each.more and parties > 2 else each.words
         for each in models
     }
 

@@ -11,9 +11,12 @@ from sealtrace.protocol.spec import TaskSpec
 
 def security_json(spec: TaskSpec) -> list[dict[str, str]]:
     """Each step with the protection that its grants must name, and what that promises."""
-    count = len(spec.parties)
     return [
-        {"step": step, "protection": model.name, "promises": sentences([model], count)[model.name]}
+        {
+            "step": step,
+            "protection": model.name,
+            "promises": sentences([model], len(spec.parties_of(spec.step(step))))[model.name],
+        }
         for step, model in of_spec(spec)
     ]
 

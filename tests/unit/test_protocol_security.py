@@ -38,7 +38,7 @@ def test_a_grant_may_list_what_no_step_can_name_and_that_is_said():
 
 
 def test_two_of_three_in_aby3_and_the_first_in_semi2k_are_what_their_words_turn_on():
-    assert "no two of the three" in SECURITY[Protection.MPC_ABY3].words
+    assert "no two of the three that compute" in SECURITY[Protection.MPC_ABY3].words
     assert "trusted by all others" in SECURITY[SEMI2K].words
     assert "can open every input" in SECURITY[SEMI2K].breach
     assert all("semi-honest" in each.words for each in SECURITY.values())
@@ -48,7 +48,7 @@ def test_two_of_three_in_aby3_and_the_first_in_semi2k_are_what_their_words_turn_
 def test_a_third_party_in_an_alignment_changes_what_is_promised(protocol):
     model = of_step("psi", protocol)
     assert sentences([model], 2)[model.name] == model.words
-    assert model.three in sentences([model], 3)[model.name]
+    assert model.more in sentences([model], 3)[model.name]
 
 
 def test_how_many_parties_a_protection_takes_comes_from_the_specifications_table():
