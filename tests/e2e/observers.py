@@ -260,6 +260,7 @@ class Lookout(threading.Thread):
         """``looks`` gives each its pause, in seconds."""
         super().__init__(daemon=True)
         self._looks = dict(looks)
+        self._done = dict.fromkeys(looks, 0)
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -269,7 +270,14 @@ class Lookout(threading.Thread):
             for look, pause in self._looks.items():
                 if time.monotonic() >= due[look]:
                     look()
+                    self._done[look] += 1
                     due[look] = time.monotonic() + pause
+
+    def look_at_all(self) -> None:
+        """Wait until every look has begun after this call and ended: what is there now has been seen then."""
+        until = {look: done + 2 for look, done in self._done.items()}
+        while self.is_alive() and any(self._done[look] < count for look, count in until.items()):
+            time.sleep(0.05)
 
     def __enter__(self) -> None:
         self.start()

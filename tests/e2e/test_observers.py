@@ -98,7 +98,9 @@ def test_a_lookout_looks_until_it_is_told_to_end_and_once_more(tmp_path):
         while len(looks) < 5:
             time.sleep(0.01)
         before = len(looks)
-    assert len(looks) > before
+        lookout.look_at_all()
+        during = len(looks)
+    assert len(looks) > during > before
     assert not lookout.is_alive()
 
 

@@ -15,7 +15,6 @@ import shutil
 import sqlite3
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,7 +38,7 @@ from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.keys import tokens_of_one_part
 from sealtrace.requester.whole_files import write_whole
-from tests.e2e.conftest import left_behind
+from tests.e2e.conftest import left_behind, wait_for
 from tests.e2e.markers import FRACTION_BITS, Marker, Needles, bytes_marker, number_marker, text_marker
 from tests.e2e.observers import Disk, Lookout, NoCapture, Programs, Queues, Wire
 
@@ -87,7 +86,8 @@ ALLOWED: Mapping[str, tuple[Callable[[Places], set[str]], str]] = {
     ),
     "opened": (
         lambda owners: {REQUESTER},
-        "what the requester's shares come to, before the algorithm's last words make the result of it",
+        "what the requester's shares come to, before the algorithm's last words make the result of it. Of a "
+        "model that is kept too, each party holds a part, which alone says nothing",
     ),
     "result": (lambda owners: {REQUESTER}, "each party's share is sealed; the requester alone opens them"),
 }
@@ -237,7 +237,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         )
         with lookout:
             work(made)
-            plant(made)
+            plant(made, lookout)
     finally:
         network.down()
     assert left_behind(network.directory) == []
@@ -255,7 +255,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def work(world: World) -> None:
-    """Register and grant; then an alignment, statistics and a regression, opened by the lab."""
+    """Register and grant; then an alignment, statistics and a regression, opened by the lab.
+
+    The regression's model also stays with the parties, each of whom keeps a part of it.
+    """
+
+    def part_of_model(owner: str) -> bool:
+        return any(world.network.members.directory(owner).glob("parts/*/model.*"))
+
     planted = world.planted
     planted += world.tables.planted()
     datasets = provide(world)
@@ -267,7 +274,8 @@ def work(world: World) -> None:
     wanted = sum(world.tables.cells["bank"][id] for id in ids["ids"])
     assert told["sums"][0]["amount"]["sum"] == pytest.approx(wanted, rel=1e-9)
     prepared(world, "features", regression()["prepared"]["params"], ids["ids"])
-    run(world, datasets, {"align": align, **regression()})
+    run(world, datasets, {"align": align, **regression()}, keep={"model": "train.model"})
+    wait_for(lambda: all(map(part_of_model, ORGANISATIONS)), 60, "the keeping of the model's parts")
     for operator in world.begun.operators.values():
         for task in world.tasks:
             operator.task(task)
@@ -301,14 +309,14 @@ def provide(world: World) -> dict[str, Hex32]:
     return datasets
 
 
-def run(world: World, datasets: Mapping[str, Hex32], steps: Mapping[str, Any]) -> dict[str, Any]:
+def run(world: World, datasets: Mapping[str, Hex32], steps: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Carry a task to its result, which the requester keeps in a file of its own."""
     inputs = {
         owner: {"dataset": datasets[owner], "id": "subject", "columns": [COLUMN[owner]]}
         for owner in ORGANISATIONS
     }
     lab = world.begun.lab
-    words = {"purpose": PURPOSE, "deadline": "20m", "inputs": inputs, "steps": dict(steps)}
+    words = {"purpose": PURPOSE, "deadline": "20m", "inputs": inputs, "steps": dict(steps), **more}
     task = lab.submit(lab.build_spec(words)).task
     world.tasks.append(task)
     world.planted += world.tables.tokens(task)
@@ -414,7 +422,7 @@ def regression() -> dict[str, Any]:
 # --- leaks that the test plants, each in a form of its own
 
 
-def plant(world: World) -> None:
+def plant(world: World, lookout: Lookout) -> None:
     """Leak a marker at each kind of place; what is short-lived is gone when the network is down."""
     root, plan, chance = world.network.directory, world.network.plan, random.Random(7)
 
@@ -457,7 +465,7 @@ def plant(world: World) -> None:
     text, _ = control("to the chain", "wire chain")
     httpx.post(plan.rpc_url, json={"input": "0x" + text.encode().hex()}, trust_env=False)
 
-    time.sleep(1.5)
+    lookout.look_at_all()
     shutil.rmtree(scratch.parent)
     queue.delete("planted")
     child.kill()
@@ -539,6 +547,8 @@ def test_all_places_were_looked_at(world):
     assert {"files of scheduler", "files of chain", "files of redis", "processes", REQUESTER} <= kept
     assert {f"log {owner}-worker" for owner in ORGANISATIONS} <= kept
     names = {path.name for path in world.files}
+    parts = [path for path in world.files if "parts" in path.parts]
+    assert {path.relative_to(world.network.directory).parts[1] for path in parts} == set(ORGANISATIONS)
     assert {"job.json", "engine.log", "output.sealed", "node.db", "node.db-wal"} <= names
     if not world.no_wire:
         assert set(ports(world.network.plan).values()) - {"wire auditor"} <= kept
