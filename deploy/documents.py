@@ -235,6 +235,7 @@ _HOW_DISCLOSURES_ARE_TESTED = (
     "| a common id, where `result: ids` was asked | there, and at the requester |",
     "| an id's token in one task | in the scratch of engines whose own table holds the id |",
     "| a result | at the requester |",
+    "| the weights of a model that is opened and kept | at the requester, not in the parts that are kept |",
     "",
     "The test also plants seven leaks, in seven places and forms, and fails unless it finds each of",
     "them just there. What it cannot see: the memory of processes, files that live between two looks,",

@@ -12,6 +12,7 @@ import base64
 import gzip
 import random
 import shutil
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -459,8 +460,11 @@ def plant(world: World, lookout: Lookout) -> None:
     child = subprocess.Popen(waiting, stdin=subprocess.PIPE)
 
     _, number = control("to the own gateway", "wire engine of carrier")
-    chunks = iter([f"{number:.5f}"[:5].encode(), f"{number:.5f}"[5:].encode()])
-    httpx.post(f"http://127.0.0.1:{plan.nodes['carrier'].local}/planted", content=chunks, trust_env=False)
+    words = f"{number:.5f}".encode()
+    head = b"POST /planted HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", plan.nodes["carrier"].local)) as gateway:
+        gateway.sendall(head + b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (words[:5], len(words) - 5, words[5:]))
+        gateway.recv(1 << 10)
 
     text, _ = control("to the chain", "wire chain")
     httpx.post(plan.rpc_url, json={"input": "0x" + text.encode().hex()}, trust_env=False)
