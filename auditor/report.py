@@ -31,7 +31,8 @@ from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
-from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Role
+from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Protection, Role
+from sealtrace.protocol.security import in_words
 
 VERSION: Final = "sealtrace.report/1"
 
@@ -213,6 +214,7 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "state": task.state_at(case.last.timestamp).name.lower(),
         "deadline": task.deadline,
         "parties": task.parties,
+        "protections": _protections(task.protections),
         "uses": [
             {
                 "party": use.party,
@@ -227,6 +229,11 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "progress": [_progress(event) for _, event in sorted(task.progress.items())],
         "events": [_step(step) for step in task.steps],
     }
+
+
+def _protections(protections: Protection) -> list[Json]:
+    """What each protection that a task names promises, in the words of the one table."""
+    return [{"name": name.lower(), "promises": words} for name, words in in_words(protections).items()]
 
 
 def _progress(event: Event) -> Json:

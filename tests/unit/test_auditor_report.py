@@ -21,6 +21,8 @@ from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.report import document, to_html, to_json
 from sealtrace.auditor.settings import ChainTable, SettingsUnusable, create, read_settings
+from sealtrace.protocol.records import Protection
+from sealtrace.protocol.security import SECURITY
 
 DIRECTORY = "0x" + "d0" * 20
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,6 +55,10 @@ def test_the_page_says_what_each_task_asked_to_use_and_how_to_read_it():
     page = to_html(report)
     assert all(task["purpose"] in page for task in report["tasks"])
     assert all(use["grant"] in page for task in report["tasks"] for use in task["uses"])
+    assert {p["name"]: p["promises"] for task in report["tasks"] for p in task["protections"]} == {
+        "mpc_aby3": SECURITY[Protection.MPC_ABY3].words
+    }
+    assert SECURITY[Protection.MPC_ABY3].words in page
     assert page.index('id="reading"') < page.index('id="proof"')
 
 
