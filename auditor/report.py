@@ -20,6 +20,7 @@ from markupsafe import Markup
 from sealtrace import __version__
 from sealtrace.auditor.audit import Audit, Result, Row
 from sealtrace.auditor.case import Case, Level
+from sealtrace.auditor.disclosures import Manifests, disclosures, known
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.findings import Finding, Outcome, Severity
@@ -56,10 +57,11 @@ _HEX: Final = re.compile(r"0x[0-9a-f]{40,64}\b")
 Json = dict[str, Any]
 
 
-def document(audit: Audit) -> Json:
-    """The whole report as JSON values."""
+def document(audit: Audit, manifests: Manifests | None = None) -> Json:
+    """The whole report as JSON values. ``manifests`` are those of algorithms known here, by default shipped."""
     case = audit.case
     tasks = case.tasks()
+    used = (use.algorithm for task in tasks for use in task.uses)
     return {
         "version": VERSION,
         "tool": {"name": "sealtrace", "version": __version__},
@@ -70,6 +72,7 @@ def document(audit: Audit) -> Json:
         "controls": [_control(row) for row in audit.rows],
         "findings": [_finding(each, _sentences(audit)) for each in audit.findings],
         "tasks": [_task(task, case) for task in tasks],
+        "disclosures": disclosures(used, known() if manifests is None else manifests),
         "not_checked": list(_not_checked(audit)),
         "annex": _annex(case),
     }
