@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sealtrace.algorithms.bundles import BundleMissing
 from sealtrace.auditor import report
 from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.case import Parameters
@@ -37,6 +38,7 @@ from sealtrace.auditor.settings import (
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
+from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
 
 ERROR = 3
@@ -53,6 +55,8 @@ class PortTaken(OSError):
 
 
 _PROBLEMS = (
+    BadBundle,
+    BundleMissing,
     ChainError,
     EmptyRange,
     EndpointRefused,

@@ -58,7 +58,7 @@ Json = dict[str, Any]
 
 
 def document(audit: Audit, manifests: Manifests | None = None) -> Json:
-    """The whole report as JSON values. ``manifests`` are those of algorithms known here, by default shipped."""
+    """The whole report as JSON values. ``manifests`` are of algorithms known here, by default shipped."""
     case = audit.case
     tasks = case.tasks()
     used = (use.algorithm for task in tasks for use in task.uses)
