@@ -99,6 +99,7 @@ def test_an_event_is_read_as_it_was_written(event):
         {"event": "runtime", "digest": 7},
         {"event": "destroy", "erased": [digest(2), digest(1)]},
         {"event": "destroy", "erased": [digest(1), digest(1)]},
+        {"event": "destroy", "erased": {digest(1): 1}},
         ["event"],
     ],
 )
