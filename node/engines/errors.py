@@ -79,6 +79,19 @@ class SandboxUnavailable(EngineError):
     code = "sandbox_unavailable"
 
 
+class AttesterUnavailable(EngineError):
+    """The platform that should attest this node is not there or does not answer; the message says how to have
+    it."""
+
+    code = "attester_unavailable"
+
+
+class AttesterFailed(EngineError):
+    """The platform gave what cannot be evidence for what was asked; nothing of it is used."""
+
+    code = "attester_failed"
+
+
 # --- the measured command's
 
 
@@ -180,6 +193,8 @@ _ERRORS: tuple[type[EngineError], ...] = (
     EngineTimeout,
     Stopped,
     SandboxUnavailable,
+    AttesterUnavailable,
+    AttesterFailed,
     SandboxFailed,
     OutputFlood,
     MemoryExceeded,

@@ -1,4 +1,5 @@
-"""What hostile code would try. RUNS ONLY INSIDE THE SANDBOX: it looks for itself there first, and ends if it is not.
+"""What hostile code would try. RUNS ONLY INSIDE THE SANDBOX: it looks for itself there first, and ends if it
+is not.
 
 Standard library only. Called as ``main.py PROBE [JSON]``; writes what it found to the output as JSON.
 """
