@@ -28,7 +28,7 @@ from sealtrace.node.engines.errors import (
     TimeExceeded,
 )
 from sealtrace.node.engines.tee import cgroups, filter, runtime
-from sealtrace.node.engines.tee.confinement import NEEDED, Protection, probe
+from sealtrace.node.engines.tee.confinement import NEEDED, Barrier, probe
 from sealtrace.node.engines.tee.limits import MIB, Limits
 from sealtrace.node.engines.tee.sandbox import Measured, Outcome, run
 
@@ -50,10 +50,10 @@ pytestmark = pytest.mark.skipif(
     bool(OFFER.missing(NEEDED)), reason=f"this host gives no {', '.join(OFFER.missing(NEEDED))}"
 )
 counts_memory = pytest.mark.skipif(
-    Protection.CGROUP_MEMORY not in OFFER.protections, reason="this host lets us make no memory group"
+    Barrier.CGROUP_MEMORY not in OFFER.barriers, reason="this host lets us make no memory group"
 )
 counts_processes = pytest.mark.skipif(
-    Protection.CGROUP_PROCESSES not in OFFER.protections and os.geteuid() == 0,
+    Barrier.CGROUP_PROCESSES not in OFFER.barriers and os.geteuid() == 0,
     reason="for root, only a group counts processes, and this host lets us make none",
 )
 
@@ -298,7 +298,7 @@ def test_a_fork_bomb_ends_at_the_limit(found, tried):
     assert ours() == {}
 
 
-@pytest.mark.skipif(Protection.CGROUP_PROCESSES not in OFFER.protections, reason="no group counts processes")
+@pytest.mark.skipif(Barrier.CGROUP_PROCESSES not in OFFER.barriers, reason="no group counts processes")
 def test_a_command_that_fails_for_want_of_processes_is_told_so(tried):
     with pytest.raises(ProcessesExceeded, match="16"):
         tried("failing_forks", limits=replace(SMALL, processes=16))
@@ -310,7 +310,7 @@ def test_a_memory_bomb_ends_at_the_limit(tried):
 
 
 def test_without_a_memory_group_each_process_still_has_a_limit(tried):
-    offer = replace(OFFER, protections=OFFER.protections - {Protection.CGROUP_MEMORY})
+    offer = replace(OFFER, barriers=OFFER.barriers - {Barrier.CGROUP_MEMORY})
     with pytest.raises(MemoryExceeded) as caught:
         tried("memory", offer=offer)
     assert b"MemoryError" in caught.value.log
@@ -408,32 +408,32 @@ def _wait(until, at_most_s=20):
         time.sleep(0.05)
 
 
-def test_a_protection_that_the_policy_asks_for_is_not_done_without(tried):
-    offer = replace(OFFER, protections=OFFER.protections - {Protection.CGROUP_MEMORY})
+def test_a_barrier_that_the_policy_asks_for_is_not_done_without(tried):
+    offer = replace(OFFER, barriers=OFFER.barriers - {Barrier.CGROUP_MEMORY})
     with pytest.raises(SandboxUnavailable, match=r"cgroup_memory.*Delegate"):
-        tried("seen", offer=offer, required=NEEDED | {Protection.CGROUP_MEMORY})
+        tried("seen", offer=offer, required=NEEDED | {Barrier.CGROUP_MEMORY})
     without = tried("seen", offer=offer).confinement
-    assert Protection.CGROUP_MEMORY in without.missing()
+    assert Barrier.CGROUP_MEMORY in without.missing()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without user namespaces only root can make the others")
 def test_root_can_do_without_user_namespaces_where_the_policy_says_so(code):
-    offer = replace(OFFER, protections=OFFER.protections - {Protection.USER_NAMESPACE})
+    offer = replace(OFFER, barriers=OFFER.barriers - {Barrier.USER_NAMESPACE})
     found = runtime.this_python([])
     measured = Measured(found.python("-c", "import os; print(os.getuid(), os.uname().nodename)"), code, found)
     with pytest.raises(SandboxUnavailable, match="user_namespace"):
         run(measured, {}, SMALL, offer=offer)
-    outcome = run(measured, {}, SMALL, offer=offer, required={Protection.NAMESPACES, Protection.SECCOMP})
+    outcome = run(measured, {}, SMALL, offer=offer, required={Barrier.NAMESPACES, Barrier.SECCOMP})
     assert outcome.log == b"0 sealtrace-tee\n"
-    assert json.loads(outcome.confinement.canonical())["protections"]["user_namespace"] is False
+    assert json.loads(outcome.confinement.canonical())["barriers"]["user_namespace"] is False
 
 
-def test_the_confinement_of_a_run_names_every_protection_in_force_or_not(tried):
+def test_the_confinement_of_a_run_names_every_barrier_in_force_or_not(tried):
     said = json.loads(tried("seen").confinement.canonical())
-    assert set(said["protections"]) == {each.value for each in Protection}
+    assert set(said["barriers"]) == {each.value for each in Barrier}
     assert said["seccomp_filter"] == filter.digest()
     assert said["bubblewrap"]
-    assert said["protections"]["ordinary_user"] is (os.geteuid() != 0)
+    assert said["barriers"]["ordinary_user"] is (os.geteuid() != 0)
 
 
 def test_inputs_pass_through_files_and_pipes_to_the_output(code, tmp_path):
@@ -490,8 +490,8 @@ def test_it_works_as_an_ordinary_user_and_says_what_that_user_cannot_have(tmp_pa
         pytest.skip(said)
     found, missing, forks, killed = said
     assert set(found.values()) == {"EPERM"}
-    assert Protection.ORDINARY_USER.value not in missing
-    assert Protection.CGROUP_MEMORY.value in missing
+    assert Barrier.ORDINARY_USER.value not in missing
+    assert Barrier.CGROUP_MEMORY.value in missing
     assert forks["error"] == "EAGAIN"
     assert forks["made"] < 16
     assert killed == "MemoryExceeded"

@@ -1,4 +1,4 @@
-"""Which protections hold a sandboxed run: what this host can give, said openly in the evidence."""
+"""Which barriers hold a sandboxed run: what this host can give, said openly in the evidence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSTALL = "On Debian: apt install bubblewrap libseccomp2."
 _ENOUGH_S = 20.0
 
 
-class Protection(StrEnum):
+class Barrier(StrEnum):
     """One thing that holds a run in."""
 
     NAMESPACES = "namespaces"
@@ -41,26 +41,26 @@ class Protection(StrEnum):
     """The node is not the host's root, so neither is what breaks out."""
 
 
-NEEDED = frozenset({Protection.NAMESPACES, Protection.USER_NAMESPACE, Protection.SECCOMP, Protection.RLIMITS})
+NEEDED = frozenset({Barrier.NAMESPACES, Barrier.USER_NAMESPACE, Barrier.SECCOMP, Barrier.RLIMITS})
 """What is asked for unless a policy says otherwise. All of it works for an ordinary user."""
 
 HOW_TO_GET = {
-    Protection.NAMESPACES: INSTALL,
-    Protection.USER_NAMESPACE: "Allow user namespaces: sysctl user.max_user_namespaces; on Ubuntu an AppArmor"
+    Barrier.NAMESPACES: INSTALL,
+    Barrier.USER_NAMESPACE: "Allow user namespaces: sysctl user.max_user_namespaces; on Ubuntu an AppArmor"
     " profile for bwrap; in a container, a seccomp profile that lets it unshare.",
-    Protection.SECCOMP: filter.LIBRARIES,
-    Protection.RLIMITS: "Every Linux kernel has them.",
-    Protection.CGROUP_MEMORY: cgroups.HOW_TO_HAVE_THEM,
-    Protection.CGROUP_PROCESSES: cgroups.HOW_TO_HAVE_THEM,
-    Protection.ORDINARY_USER: "Run the node as a user of its own, not as root.",
+    Barrier.SECCOMP: filter.LIBRARIES,
+    Barrier.RLIMITS: "Every Linux kernel has them.",
+    Barrier.CGROUP_MEMORY: cgroups.HOW_TO_HAVE_THEM,
+    Barrier.CGROUP_PROCESSES: cgroups.HOW_TO_HAVE_THEM,
+    Barrier.ORDINARY_USER: "Run the node as a user of its own, not as root.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """The protections in force, with what they are made of."""
+    """The barriers in force, with what they are made of."""
 
-    protections: frozenset[Protection]
+    barriers: frozenset[Barrier]
     bubblewrap: str = ""
     """Its version; empty where there is none."""
     seccomp_filter: str = ""
@@ -68,11 +68,11 @@ class Confinement:
     cgroup_version: int = 0
     kernel: str = ""
 
-    def missing(self, wanted: Iterable[Protection] = tuple(Protection)) -> tuple[Protection, ...]:
+    def missing(self, wanted: Iterable[Barrier] = tuple(Barrier)) -> tuple[Barrier, ...]:
         """Which of ``wanted`` are not in force, in the order of their names."""
-        return tuple(sorted(set(wanted) - self.protections))
+        return tuple(sorted(set(wanted) - self.barriers))
 
-    def require(self, wanted: Iterable[Protection]) -> None:
+    def require(self, wanted: Iterable[Barrier]) -> None:
         """Refuse where one of ``wanted`` is missing.
 
         Raises:
@@ -83,10 +83,10 @@ class Confinement:
             raise SandboxUnavailable(f"this host gives no {', '.join(lacking)}. {how}")
 
     def values(self) -> dict[str, object]:
-        """The confinement as JSON values: every protection is named, in force or not."""
+        """The confinement as JSON values: every barrier is named, in force or not."""
         return {
             "format": FORMAT,
-            "protections": {each.value: each in self.protections for each in Protection},
+            "barriers": {each.value: each in self.barriers for each in Barrier},
             "bubblewrap": self.bubblewrap,
             "seccomp_filter": self.seccomp_filter,
             "cgroup_version": self.cgroup_version,
@@ -101,18 +101,18 @@ class Confinement:
 def probe() -> Confinement:
     """What this host offers. Starts bubblewrap once or twice, with nothing in it but ``bwrap --version``."""
     version, place = _version(), cgroups.find()
-    held = {Protection.RLIMITS}
+    held = {Barrier.RLIMITS}
     if version:
         held |= _namespaces()
     filter_digest = _filter_digest()
     if filter_digest:
-        held.add(Protection.SECCOMP)
+        held.add(Barrier.SECCOMP)
     if place.memory:
-        held.add(Protection.CGROUP_MEMORY)
+        held.add(Barrier.CGROUP_MEMORY)
     if place.pids:
-        held.add(Protection.CGROUP_PROCESSES)
+        held.add(Barrier.CGROUP_PROCESSES)
     if os.geteuid() != 0:
-        held.add(Protection.ORDINARY_USER)
+        held.add(Barrier.ORDINARY_USER)
     return Confinement(frozenset(held), version, filter_digest, place.version, platform.release())
 
 
@@ -129,14 +129,14 @@ def _version() -> str:
     return found.group() if found else ""
 
 
-def _namespaces() -> frozenset[Protection]:
+def _namespaces() -> frozenset[Barrier]:
     """Which namespaces bubblewrap can make here."""
     inside = [str(bubblewrap()), "--unshare-all", "--ro-bind", "/", "/", "--cap-drop", "ALL"]
     harmless = [str(bubblewrap()), "--version"]
     if _said([*inside, "--unshare-user", "--disable-userns", *harmless]) is not None:
-        return frozenset({Protection.NAMESPACES, Protection.USER_NAMESPACE})
+        return frozenset({Barrier.NAMESPACES, Barrier.USER_NAMESPACE})
     without = [each for each in inside if each != "--unshare-all"] + _OTHER_NAMESPACES
-    return frozenset({Protection.NAMESPACES}) if _said([*without, *harmless]) is not None else frozenset()
+    return frozenset({Barrier.NAMESPACES}) if _said([*without, *harmless]) is not None else frozenset()
 
 
 _OTHER_NAMESPACES = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]

@@ -36,7 +36,7 @@ from sealtrace.node.engines.errors import (
 )
 from sealtrace.node.engines.tee import cgroups, filter
 from sealtrace.node.engines.tee.cgroups import Groups
-from sealtrace.node.engines.tee.confinement import NEEDED, Confinement, Protection, bubblewrap, probe
+from sealtrace.node.engines.tee.confinement import NEEDED, Barrier, Confinement, bubblewrap, probe
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
 from sealtrace.node.engines.tee.walls import Descriptors, command_line
@@ -71,7 +71,7 @@ class Outcome:
     seconds: float
     cpu_s: float
     confinement: Confinement
-    """The protections that were in force for this run."""
+    """The barriers that were in force for this run."""
 
 
 def run(
@@ -80,7 +80,7 @@ def run(
     limits: Limits | None = None,
     *,
     offer: Confinement | None = None,
-    required: Iterable[Protection] = NEEDED,
+    required: Iterable[Barrier] = NEEDED,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run ``measured`` with ``inputs`` (descriptors open for reading: files or pipes) and return its output.
@@ -89,7 +89,7 @@ def run(
     ``inputs``.
 
     Raises:
-        SandboxUnavailable: a protection of ``required`` cannot be had, or the walls cannot be made.
+        SandboxUnavailable: a barrier of ``required`` cannot be had, or the walls cannot be made.
         BadJob: an input is not a file or pipe open for reading only.
         OutputFlood, MemoryExceeded, ProcessesExceeded, TimeExceeded, CpuExceeded: a limit was reached.
         SandboxFailed: it ended with another status than 0.
@@ -114,8 +114,8 @@ def run(
 
 def _place(offer: Confinement) -> cgroups.Place:
     found = cgroups.find()
-    memory = found.memory if Protection.CGROUP_MEMORY in offer.protections else None
-    pids = found.pids if Protection.CGROUP_PROCESSES in offer.protections else None
+    memory = found.memory if Barrier.CGROUP_MEMORY in offer.barriers else None
+    pids = found.pids if Barrier.CGROUP_PROCESSES in offer.barriers else None
     return replace(found, memory=memory, pids=pids)
 
 
@@ -123,11 +123,11 @@ def _in_force(offer: Confinement, held: Groups) -> Confinement:
     """What is left of the offer once the groups are made."""
     lost = set()
     if held.memory is None:
-        lost.add(Protection.CGROUP_MEMORY)
+        lost.add(Barrier.CGROUP_MEMORY)
     if held.pids is None:
-        lost.add(Protection.CGROUP_PROCESSES)
+        lost.add(Barrier.CGROUP_PROCESSES)
     version = held.place.version if held.memory or held.pids else 0
-    return replace(offer, protections=offer.protections - lost, cgroup_version=version)
+    return replace(offer, barriers=offer.barriers - lost, cgroup_version=version)
 
 
 def _check_input(name: str, descriptor: int) -> None:
@@ -270,7 +270,7 @@ def _ran_out_of_memory(log: bytes) -> bool:
 
 def _rlimits(limits: Limits, confinement: Confinement) -> dict[int, int]:
     """The limits of each process. RLIMIT_NPROC does not hold for the host's root (setrlimit(2))."""
-    counted = Protection.CGROUP_MEMORY in confinement.protections
+    counted = Barrier.CGROUP_MEMORY in confinement.barriers
     return {
         resource.RLIMIT_AS: limits.memory_bytes * (_LOOSE_ADDRESS_SPACE if counted else 1),
         resource.RLIMIT_CPU: limits.cpu_s,
@@ -294,7 +294,7 @@ def _started(
         block, go = os.pipe()
         theirs.callback(os.close, block)
         ours.callback(os.close, go)
-        rules = _rules(theirs) if Protection.SECCOMP in confinement.protections else None
+        rules = _rules(theirs) if Barrier.SECCOMP in confinement.barriers else None
         line = command_line(
             str(bubblewrap()),
             measured.command,
@@ -303,7 +303,7 @@ def _started(
             environment=_environment(measured, inputs, writes),
             tmp_bytes=limits.tmp_bytes,
             descriptors=Descriptors(rules, info, block),
-            user_namespace=Protection.USER_NAMESPACE in confinement.protections,
+            user_namespace=Barrier.USER_NAMESPACE in confinement.barriers,
         )
         passed = [each for each in (rules, info, block, writes, *inputs.values()) if each is not None]
         process = _popen(line, prints, passed)
