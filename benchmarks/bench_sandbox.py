@@ -8,12 +8,14 @@ nothing, so all is start and end. The host is probed once, before, as a node doe
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from measuring import machine, options, progress, report, table, workplace
 
@@ -24,6 +26,17 @@ from sealtrace.node.engines.tee.sandbox import Measured, run
 
 GOAL_ADDED_MS = 100
 TRUE = Path("/usr/bin/true")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One start and end: by the clock, and in CPU time of this process and all that it started."""
+
+    seconds: float
+    cpu_s: float
+
+
+Turns: TypeAlias = tuple[list[Turn], list[Turn]]
 
 
 def main() -> None:
@@ -53,10 +66,8 @@ def commands() -> dict[str, tuple[Sequence[str], Runtime]]:
     }
 
 
-def measure(
-    command: Sequence[str], found: Runtime, folder: Path, offer: Confinement, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each turn: plain, in the sandbox."""
+def measure(command: Sequence[str], found: Runtime, folder: Path, offer: Confinement, rounds: int) -> Turns:
+    """The turns of both sides: plain, in the sandbox."""
     progress(f"starting {Path(command[0]).name} {rounds} times on each side")
     measured = Measured(command, folder, found)
     plain, inside = [], []
@@ -66,17 +77,25 @@ def measure(
     return plain[1:], inside[1:]  # the first turn of each warms the caches
 
 
-def _timed(what: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _timed(what: Callable[[], object]) -> Turn:
+    began, busy = time.perf_counter(), _cpu_s()
     what()
-    return time.perf_counter() - began
+    return Turn(time.perf_counter() - began, _cpu_s() - busy)
 
 
-def summary(turns: dict[str, tuple[list[float], list[float]]], probing_ms: float) -> dict[str, Any]:
-    """Medians in milliseconds, their ratio, and what the sandbox adds."""
+def _cpu_s() -> float:
+    """CPU seconds of this process and of all that it started and saw end."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def summary(turns: Mapping[str, Turns], probing_ms: float) -> dict[str, Any]:
+    """Medians of time and means of CPU time in milliseconds, the medians' ratio, and what the sandbox
+    adds."""
     rows = []
-    for name, (plain, inside) in turns.items():
-        plain_ms, inside_ms = (statistics.median(each) * 1000 for each in (plain, inside))
+    for name, sides in turns.items():
+        plain_ms, inside_ms = (statistics.median(each.seconds for each in side) * 1000 for side in sides)
+        plain_cpu, inside_cpu = (statistics.mean(each.cpu_s for each in side) * 1000 for side in sides)
         rows.append(
             {
                 "command": name,
@@ -84,6 +103,8 @@ def summary(turns: dict[str, tuple[list[float], list[float]]], probing_ms: float
                 "sandbox_ms": round(inside_ms, 1),
                 "ratio": round(inside_ms / plain_ms, 1),
                 "added_ms": round(inside_ms - plain_ms, 1),
+                "plain_cpu_ms": round(plain_cpu, 1),
+                "sandbox_cpu_ms": round(inside_cpu, 1),
             }
         )
     return {
@@ -96,11 +117,8 @@ def summary(turns: dict[str, tuple[list[float], list[float]]], probing_ms: float
 
 
 def _tables(result: dict[str, Any], offer: Confinement) -> list[Any]:
-    columns = ["", "plain ms", "sandbox ms", "ratio", "added ms"]
-    rows = [
-        [each["command"], each["plain_ms"], each["sandbox_ms"], each["ratio"], each["added_ms"]]
-        for each in result["commands"]
-    ]
+    columns = ["", "plain ms", "sandbox ms", "ratio", "added ms", "plain CPU ms", "sandbox CPU ms"]
+    rows = [list(each.values()) for each in result["commands"]]
     missing = ", ".join(offer.missing()) or "nothing"
     said = f"goal: at most {GOAL_ADDED_MS} ms added; probing the host once: {result['probe_ms']} ms"
     return [table("start and end of a command", columns, rows), f"{said}; missing here: {missing}"]

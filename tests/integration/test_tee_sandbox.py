@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -92,6 +91,11 @@ def ours():
         if b"/code/main.py" in words:
             lines[int(each.parent.name)] = words
     return lines
+
+
+def running():
+    """Those of them that are past bubblewrap."""
+    return {pid: words for pid, words in ours().items() if not words[0].endswith(b"bwrap")}
 
 
 def test_a_probe_outside_the_sandbox_tries_nothing(tmp_path):
@@ -242,7 +246,7 @@ def test_descriptors_of_the_node_do_not_leak(found, tmp_path):
         os.close(secret)
         os.close(reader)
     assert secret not in seen
-    assert len(seen) == 5  # three standard ones, the input, the output
+    assert len(seen) == 6  # three standard ones, the input, the output, and a pipe that nobody reads
 
 
 def test_the_environment_of_the_node_does_not_leak(found, monkeypatch):
@@ -272,7 +276,7 @@ def test_an_input_file_cannot_be_changed_in_any_way(found, tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", ["folder", "socket", "writable file", "closed"])
+@pytest.mark.parametrize("kind", ["folder", "socket", "writable file", "closed", "stream"])
 def test_an_input_that_would_be_a_way_out_is_refused(tried, tmp_path, kind):
     one, other = socket.socketpair()
     with one, other:
@@ -281,20 +285,22 @@ def test_an_input_that_would_be_a_way_out_is_refused(tried, tmp_path, kind):
             "socket": lambda: os.dup(one.fileno()),
             "writable file": lambda: os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT),
             "closed": lambda: 999,
+            "stream": lambda: 0,
         }[kind]()
         try:
             with pytest.raises(BadJob, match="table"):
                 tried("seen", inputs={"table": made})
         finally:
-            if made != 999:
+            if made not in (0, 999):
                 os.close(made)
 
 
 @counts_processes
-def test_a_fork_bomb_ends_at_the_limit(found, tried):
-    found_inside = found("forks", limits=replace(SMALL, processes=16))
-    assert found_inside["error"] == "EAGAIN"
-    assert found_inside["made"] < 16
+@pytest.mark.parametrize("probe", ["forks", "fork_bomb"])
+def test_a_fork_bomb_ends_at_the_limit(found, probe):
+    seen = found(probe, limits=replace(SMALL, processes=16))
+    assert seen["error"] == "EAGAIN"
+    assert seen["made"] < 16
     assert ours() == {}
 
 
@@ -383,22 +389,42 @@ def test_no_control_group_stays_behind(tried):
     assert [each for each in left if f"-{os.getpid()}-" in each.name] == []
 
 
+NODE = (
+    "import sys; from pathlib import Path\n"
+    "from sealtrace.node.engines.tee import confinement, runtime\n"
+    "from sealtrace.node.engines.tee.sandbox import Measured, run\n"
+    "found, offer = runtime.this_python([]), confinement.probe()\n"
+    "measured = Measured(found.python('/code/main.py', 'sleeps', 'null'), Path(sys.argv[1]), found)\n"
+    "print('starting', flush=True)\n"
+    "run(measured, {}, offer=offer)\n"
+)
+
+
+def started(code):
+    """A node about to start a run that sleeps."""
+    node = subprocess.Popen([sys.executable, "-c", NODE, code], stdout=subprocess.PIPE)
+    assert node.stdout.readline() == b"starting\n"
+    return node
+
+
 def test_what_runs_inside_dies_with_the_node_and_its_groups_go_with_the_next_run(code, tried):
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from sealtrace.node.engines.tee import runtime\n"
-        "from sealtrace.node.engines.tee.sandbox import Measured, run\n"
-        "found = runtime.this_python([])\n"
-        "run(Measured(found.python('/code/main.py', 'sleeps', 'null'), Path(sys.argv[1]), found), {})\n"
-    )
-    node = subprocess.Popen([sys.executable, "-c", script, code])
-    _wait(lambda: len(ours()) >= 1)
-    node.send_signal(signal.SIGKILL)
-    node.wait()
+    with started(code) as node:
+        _wait(lambda: running() != {})
+        node.kill()
     _wait(lambda: ours() == {})
     tried("seen")
     for place in {cgroups.find().memory, cgroups.find().pids} - {None}:
         assert list(place.glob(f"sealtrace-{node.pid}-*")) == []
+
+
+@counts_memory
+def test_a_node_that_dies_at_any_moment_leaves_nothing_after_the_next_run(code, tried):
+    for milliseconds in range(0, 60, 4):
+        with started(code) as node:
+            time.sleep(milliseconds / 1000)
+            node.kill()
+    tried("seen")
+    _wait(lambda: ours() == {})
 
 
 def _wait(until, at_most_s=20):
@@ -434,6 +460,13 @@ def test_the_confinement_of_a_run_names_every_barrier_in_force_or_not(tried):
     assert said["seccomp_filter"] == filter.digest()
     assert said["bubblewrap"]
     assert said["barriers"]["ordinary_user"] is (os.geteuid() != 0)
+
+
+def test_a_measured_command_adds_no_options_to_the_walls(code):
+    found = runtime.this_python([])
+    with pytest.raises(SandboxFailed) as caught:
+        run(Measured(["--bind", "/", "/", found.interpreter], code, found), {}, SMALL, offer=OFFER)
+    assert b"--bind" in caught.value.log
 
 
 def test_inputs_pass_through_files_and_pipes_to_the_output(code, tmp_path):

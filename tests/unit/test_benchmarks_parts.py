@@ -24,6 +24,8 @@ import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
 import bench_links  # noqa: E402
 import bench_psi  # noqa: E402
+import bench_sandbox  # noqa: E402
+import bench_sealing  # noqa: E402
 import links  # noqa: E402
 import milestones  # noqa: E402
 import places  # noqa: E402
@@ -278,3 +280,34 @@ def test_without_root_the_benchmark_of_lines_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bench_links.py"])
     with pytest.raises(SystemExit, match=r"LinksUnavailable: .* as root"):
         bench_links.main()
+
+
+def test_the_sandboxs_figures_are_medians_against_the_plain_command():
+    def turns(*milliseconds):
+        return [bench_sandbox.Turn(each / 1000, 0.001) for each in milliseconds]
+
+    found = bench_sandbox.summary({"true": (turns(1, 2, 9), turns(10, 30, 20))}, 40.0)
+    (row,) = found["commands"]
+    assert (row["plain_ms"], row["sandbox_ms"], row["ratio"], row["added_ms"]) == (2.0, 20.0, 10.0, 18.0)
+    assert (row["plain_cpu_ms"], row["sandbox_cpu_ms"]) == (1.0, 1.0)
+    assert found["met"]
+    assert not bench_sandbox.summary({"true": (turns(1), turns(102))}, 40.0)["met"]
+
+
+def test_sealing_is_compared_with_the_fastest_peer_and_with_none_where_none_is_there():
+    def turn(side, what, seconds):
+        return bench_sealing.Turn(side, what, seconds, seconds / 2, 30.0)
+
+    own = [turn("ours", "seal", 3.0), turn("ours", "seal", 2.0), turn("ours", "open", 4.0)]
+    others = [turn("age", "seal", 4.0), turn("pyrage", "seal", 5.0), turn("age", "open", 2.0)]
+    found = bench_sealing.summary(own + others, 1024)
+    assert found["ratio"] == {"seal": 0.5, "open": 2.0}
+    assert not found["met"]
+    alone = bench_sealing.summary(own, 1024)
+    assert (alone["ratio"], alone["met"]) == ({"seal": None, "open": None}, None)
+
+
+def test_age_is_given_the_same_files_as_we_are():
+    paths = [Path(each) for each in ("key", "from", "to")]
+    assert bench_sealing.command("age", "open", *paths) == ["age", "-d", "-i", "key", "-o", "to", "from"]
+    assert bench_sealing.command("ours", "seal", *paths)[-5:] == ["ours", "seal", "key", "from", "to"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ def groups(place: Place, memory_bytes: int, processes: int) -> Iterator[Groups]:
     """Groups with these limits, removed afterwards. One that cannot be made is ``None``."""
     _sweep(place)
     name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-    memory_limit, process_limit = str(memory_bytes), {"pids.max": str(processes)}
+    memory_limit = str(memory_bytes)
+    process_limit = {"pids.max": str(processes + 1)}  # bubblewrap waits in it too
     if place.version == 2:
         must = {"memory.max": memory_limit} | process_limit
         memory = pids = _made(place.memory, name, must, {"memory.swap.max": "0"})
@@ -103,12 +105,24 @@ def groups(place: Place, memory_bytes: int, processes: int) -> Iterator[Groups]:
 
 
 def _sweep(place: Place) -> None:
-    """Remove the empty groups of nodes that were killed; one that is not empty does not go by rmdir(2)."""
+    """End and remove what nodes left behind that were killed: the groups named after processes that are
+    gone."""
     for parent in {place.memory, place.pids} - {None}:
         for folder in parent.glob(f"{_PREFIX}*") if parent else ():
             if not Path("/proc", folder.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+                _end(folder)
                 with contextlib.suppress(OSError):
                     folder.rmdir()
+
+
+def _end(folder: Path) -> None:
+    """Kill what is in a group: at once by version 2, one after the other by version 1."""
+    with contextlib.suppress(OSError):
+        (folder / "cgroup.kill").write_text("1")
+    with contextlib.suppress(OSError, ValueError):
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _made(parent: Path | None, name: str, must: dict[str, str], may: dict[str, str]) -> Path | None:
@@ -190,8 +204,7 @@ def _count(file: Path, name: str) -> int:
 
 def _remove(folder: Path) -> None:
     """A group can go once the kernel has buried its last process, which takes a moment."""
-    with contextlib.suppress(OSError):
-        (folder / "cgroup.kill").write_text("1")
+    _end(folder)
     for _ in range(100):
         try:
             folder.rmdir()

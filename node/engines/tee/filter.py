@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import tempfile
 from functools import cache
 
@@ -81,14 +80,6 @@ def program() -> bytes:
 def digest() -> str:
     """SHA-256 of the filter, for evidence."""
     return "0x" + hashlib.sha256(program()).hexdigest()
-
-
-def pipe_of(content: bytes) -> int:
-    """A descriptor to read ``content`` from; it must fit a pipe (64 KiB)."""
-    reader, writer = os.pipe()
-    with os.fdopen(writer, "wb") as file:
-        file.write(content)
-    return reader
 
 
 def _known(name: str) -> bool:

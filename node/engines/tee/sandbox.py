@@ -39,13 +39,15 @@ from sealtrace.node.engines.tee.cgroups import Groups
 from sealtrace.node.engines.tee.confinement import NEEDED, Barrier, Confinement, bubblewrap, probe
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
-from sealtrace.node.engines.tee.walls import Descriptors, command_line
+from sealtrace.node.engines.tee.walls import Descriptors, options_of
 
 DESCRIPTORS = "SEALTRACE_DESCRIPTORS"
 START_S = 30.0
 """How long bubblewrap may take to make the walls."""
 _TICK_S = 0.2
 _READ_BYTES = 1 << 16
+_COUNTED = 0.5
+"""RLIMIT_CPU counts by ticks: on a busy machine a process is killed after less than it really used."""
 _LOOSE_ADDRESS_SPACE = 4
 """Where a control group counts memory, address space may be this many times more: libraries reserve much."""
 
@@ -105,7 +107,7 @@ def run(
         held = stack.enter_context(cgroups.groups(place, limits.memory_bytes, limits.processes))
         confinement = _in_force(offer, held)
         confinement.require(required)
-        run = stack.enter_context(_started(measured, inputs, limits, confinement))
+        run = stack.enter_context(_started(measured, inputs, limits, confinement, held))
         run.release(held, limits, confinement)
         run.watch(limits, stopped)
         run.judge(held, limits)
@@ -137,6 +139,8 @@ def _check_input(name: str, descriptor: int) -> None:
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     except OSError as error:
         raise BadJob(f"input {name} is not open: {error}") from error
+    if descriptor <= 2:
+        raise BadJob(f"input {name} is a standard stream of this process; open it anew")
     if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
         raise BadJob(f"input {name} is neither a file nor a pipe; write it to one of them")
     if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_PATH:
@@ -238,7 +242,7 @@ class _Run:
         log = bytes(self.log)
         if held.killed_for_memory() or _ran_out_of_memory(log):
             raise MemoryExceeded(f"more than {limits.memory_bytes} bytes of memory were asked for", log=log)
-        if self.cpu_s >= limits.cpu_s * 0.98 and self.status == 128 + signal.SIGKILL:
+        if self.cpu_s >= limits.cpu_s * _COUNTED and self.status == 128 + signal.SIGKILL:
             raise CpuExceeded(f"{limits.cpu_s} s of CPU time were used up", log=log)
         if held.refused_processes():
             raise ProcessesExceeded(f"more than {limits.processes} processes were asked for", log=log)
@@ -283,7 +287,7 @@ def _rlimits(limits: Limits, confinement: Confinement) -> dict[int, int]:
 
 @contextmanager
 def _started(
-    measured: Measured, inputs: Mapping[str, int], limits: Limits, confinement: Confinement
+    measured: Measured, inputs: Mapping[str, int], limits: Limits, confinement: Confinement, held: Groups
 ) -> Iterator[_Run]:
     """bubblewrap with its walls made, waiting. Descriptors of ours are closed in it and here."""
     with ExitStack() as ours:
@@ -294,26 +298,32 @@ def _started(
         block, go = os.pipe()
         theirs.callback(os.close, block)
         ours.callback(os.close, go)
-        rules = _rules(theirs) if Barrier.SECCOMP in confinement.barriers else None
-        line = command_line(
-            str(bubblewrap()),
-            measured.command,
+        rules = _prefilled(theirs, filter.program()) if Barrier.SECCOMP in confinement.barriers else None
+        options, walls = os.pipe()
+        theirs.callback(os.close, options)
+        ours_alone = ours.enter_context(ExitStack())
+        ours_alone.callback(os.close, walls)
+        words = options_of(
             code=measured.code,
             runtime=measured.runtime,
             environment=_environment(measured, inputs, writes),
             tmp_bytes=limits.tmp_bytes,
-            descriptors=Descriptors(rules, info, block),
+            descriptors=Descriptors(rules, info, block, go),
             user_namespace=Barrier.USER_NAMESPACE in confinement.barriers,
         )
-        passed = [each for each in (rules, info, block, writes, *inputs.values()) if each is not None]
-        process = _popen(line, prints, passed)
+        passed = [options, info, block, go, writes, *inputs.values(), *([] if rules is None else [rules])]
+        process = _popen([str(bubblewrap()), "--args", str(options), "--", *measured.command], prints, passed)
         theirs.close()
         run = _Run(process, go, (output, log))
         ours.callback(run.end)
+        _join(held, process.pid)
+        _give(walls, words)
+        ours_alone.close()
         run.inside = _inside(told, log)
         run.handle = os.pidfd_open(run.inside)
         ours.callback(os.close, run.handle)
         ours.callback(run.end)  # before its handle is closed
+        _wait_for_walls(run.inside)
         yield run
 
 
@@ -324,10 +334,23 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     return reader, writer
 
 
-def _rules(theirs: ExitStack) -> int:
-    reader = filter.pipe_of(filter.program())
+def _prefilled(theirs: ExitStack, content: bytes) -> int:
+    """A pipe that holds ``content``, which must fit it (64 KiB)."""
+    reader, writer = os.pipe()
     theirs.callback(os.close, reader)
+    with os.fdopen(writer, "wb") as file:
+        file.write(content)
     return reader
+
+
+def _give(walls: int, words: Sequence[str]) -> None:
+    """Give bubblewrap its options, for which it waits before it makes any process.
+
+    So all of them are born into its groups. Without options, were we to die now, it makes an empty root: the
+    command is not found in it.
+    """
+    with contextlib.suppress(BrokenPipeError):  # it died already: its status will say so
+        os.write(walls, b"".join(word.encode() + b"\0" for word in words))
 
 
 def _environment(measured: Measured, inputs: Mapping[str, int], output: int) -> dict[str, str]:
@@ -353,6 +376,26 @@ def _popen(line: list[str], prints: int, passed: Sequence[int]) -> subprocess.Po
         raise SandboxUnavailable(
             f"bubblewrap does not start: {error}. Look: sealtrace node doctor."
         ) from error
+
+
+def _join(held: Groups, pid: int) -> None:
+    """bubblewrap is in the groups too, so that the next run finds and ends what a killed node left behind."""
+    try:
+        held.join(pid)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"its groups take no process: {error}. Look: sealtrace node doctor."
+        ) from error
+
+
+def _wait_for_walls(inside: int) -> None:
+    """Wait until its root is not ours: only by then has bubblewrap asked to be killed when this process
+    dies."""
+    root = os.stat("/")
+    give_up = time.monotonic() + START_S
+    with contextlib.suppress(OSError):  # it is gone, and its status will say why
+        while os.path.samestat(os.stat(f"/proc/{inside}/root"), root) and time.monotonic() < give_up:
+            time.sleep(0.001)
 
 
 def _inside(told: int, log: int) -> int:

@@ -1,4 +1,4 @@
-"""The command line of bubblewrap for one run. Pure: what is seen inside is what is listed here.
+"""The options of bubblewrap for one run. Pure: what is seen inside is what is listed here.
 
 There is no ``/proc``: as the host's root a process could write ``/proc/sys`` (``core_pattern`` starts
 programs outside), and any process could write another's memory through ``/proc/PID/mem`` or open an input
@@ -9,7 +9,7 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,12 @@ class Descriptors:
     """``None`` where there is no filter."""
     info: int
     block: int
+    """It waits here for a byte."""
+    go: int
+    """The other end, which it keeps to itself: were we to die, an end of file would let the command run."""
 
 
-def command_line(
-    program: str,
-    command: Sequence[str],
+def options_of(
     *,
     code: Path,
     runtime: Runtime,
@@ -43,16 +44,14 @@ def command_line(
     descriptors: Descriptors,
     user_namespace: bool,
 ) -> list[str]:
-    """The whole command line: ``program`` is bubblewrap, ``command`` what runs inside."""
+    """All options of bubblewrap; the command is no part of them."""
     return [
-        program,
         *_namespaces(user_namespace),
         *_files(code, runtime, tmp_bytes),
         *(word for name, value in environment.items() for word in ("--setenv", name, value)),
         *(("--seccomp", str(descriptors.filter)) if descriptors.filter is not None else ()),
         *("--info-fd", str(descriptors.info), "--block-fd", str(descriptors.block)),
-        "--",
-        *command,
+        *("--sync-fd", str(descriptors.go)),
     ]
 
 
