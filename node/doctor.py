@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sealtrace.node.directory import card
 from sealtrace.node.engines.tee.attesters.discovery import UNTRIED, Found, discover
-from sealtrace.node.engines.tee.confinement import HOW_TO_GET, NEEDED, Confinement, probe
+from sealtrace.node.engines.tee.confinement import HOW_TO_GET, Confinement, needed, probe
 from sealtrace.node.errors import NodeError
 from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.control import GatewayRefused
@@ -63,7 +63,7 @@ def sandbox(offer: Confinement) -> Finding:
     """What this host offers to confine measured code. Nothing is wrong with a node that confines none."""
     missing = offer.missing()
     held = ", ".join(sorted(offer.barriers))
-    usable = "TEE jobs can be confined" if not offer.missing(NEEDED) else "TEE jobs cannot be confined"
+    usable = "TEE jobs can be confined" if not offer.missing(needed()) else "TEE jobs cannot be confined"
     how = " ".join(dict.fromkeys(HOW_TO_GET[each] for each in missing))
     todo = f"without {', '.join(missing)}. {how}" if missing else ""
     return Finding("sandbox", ok=True, seen=f"{usable}; in force: {held}", todo=todo)
@@ -75,7 +75,7 @@ def platforms(found: Sequence[Found]) -> Finding:
     seen = (
         f"{', '.join(here)} ({UNTRIED})"
         if here
-        else f"no TEE here: whoever runs this host can read inputs ({UNTRIED})"
+        else f"no attester finds a TEE: whoever runs this host can read inputs ({UNTRIED})"
     )
     todo = " ".join(f"For {each.name}: {each.how_to_have_it}" for each in found if not each.available)
     return Finding("tee", ok=True, seen=seen, todo=todo)

@@ -8,7 +8,7 @@ from sealtrace.node import doctor
 from sealtrace.node.engines.errors import SandboxUnavailable
 from sealtrace.node.engines.tee import confinement
 from sealtrace.node.engines.tee.attesters.discovery import Found, hardware
-from sealtrace.node.engines.tee.confinement import HOW_TO_GET, NEEDED, Barrier, Confinement
+from sealtrace.node.engines.tee.confinement import HOW_TO_GET, NEEDED, Barrier, Confinement, needed
 
 ALL = Confinement(frozenset(Barrier), "0.8.0", "0x00", 2, "6.1")
 
@@ -24,7 +24,7 @@ def test_what_a_host_does_not_give_is_named_with_how_to_get_it(missing):
     found = doctor.sandbox(Confinement(frozenset(Barrier) - {missing}))
     assert missing in found.todo
     assert HOW_TO_GET[missing] in found.todo
-    assert ("cannot be confined" in found.seen) is (missing in NEEDED)
+    assert ("cannot be confined" in found.seen) is (missing in needed())
 
 
 def test_a_node_without_a_sandbox_is_not_ill():
@@ -75,3 +75,11 @@ def test_a_policy_that_asks_for_more_than_there_is_refuses():
     lacking.require(NEEDED)
     with pytest.raises(SandboxUnavailable, match=r"cgroup_memory.*Delegate"):
         lacking.require({*NEEDED, Barrier.CGROUP_MEMORY})
+
+
+def test_as_root_a_group_that_counts_processes_is_asked_for_too(monkeypatch):
+    monkeypatch.setattr(confinement.os, "geteuid", lambda: 1000)
+    assert needed() == NEEDED
+    monkeypatch.setattr(confinement.os, "geteuid", lambda: 0)
+    with pytest.raises(SandboxUnavailable, match="cgroup_processes"):
+        Confinement(frozenset(NEEDED)).require(needed())

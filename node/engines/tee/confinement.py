@@ -42,7 +42,16 @@ class Barrier(StrEnum):
 
 
 NEEDED = frozenset({Barrier.NAMESPACES, Barrier.USER_NAMESPACE, Barrier.SECCOMP, Barrier.RLIMITS})
-"""What is asked for unless a policy says otherwise. All of it works for an ordinary user."""
+"""What is asked for of every host unless a policy says otherwise. All of it works for an ordinary user."""
+
+
+def needed() -> frozenset[Barrier]:
+    """What is asked for of this host unless a policy says otherwise.
+
+    For root nothing but a control group counts processes: without one, a fork bomb is the host's.
+    """
+    return NEEDED | {Barrier.CGROUP_PROCESSES} if os.geteuid() == 0 else NEEDED
+
 
 HOW_TO_GET = {
     Barrier.NAMESPACES: INSTALL,

@@ -36,7 +36,7 @@ from sealtrace.node.engines.errors import (
 )
 from sealtrace.node.engines.tee import cgroups, filter
 from sealtrace.node.engines.tee.cgroups import Groups
-from sealtrace.node.engines.tee.confinement import NEEDED, Barrier, Confinement, bubblewrap, probe
+from sealtrace.node.engines.tee.confinement import Barrier, Confinement, bubblewrap, needed, probe
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
 from sealtrace.node.engines.tee.walls import Descriptors, options_of
@@ -82,13 +82,13 @@ def run(
     limits: Limits | None = None,
     *,
     offer: Confinement | None = None,
-    required: Iterable[Barrier] = NEEDED,
+    required: Iterable[Barrier] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run ``measured`` with ``inputs`` (descriptors open for reading: files or pipes) and return its output.
 
-    ``offer`` is what :func:`probe` said; without it the host is asked. The caller keeps and closes
-    ``inputs``.
+    ``required`` is :func:`needed` unless a policy says otherwise. ``offer`` is what :func:`probe` said;
+    without it the host is asked. The caller keeps and closes ``inputs``.
 
     Raises:
         SandboxUnavailable: a barrier of ``required`` cannot be had, or the walls cannot be made.
@@ -99,6 +99,7 @@ def run(
     """
     limits = limits or Limits()
     offer = offer or probe()
+    required = needed() if required is None else frozenset(required)
     offer.require(required)
     for name, descriptor in inputs.items():
         _check_input(name, descriptor)
