@@ -1,0 +1,72 @@
+"""What was measured between nodes, for plans. One table, made by one command::
+
+    python benchmarks/bench_plan.py --constants
+
+It prints the figures below. See docs/planning.md for the machine they are of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sends:
+    """Bytes that a party of an alignment sends: so many, and so many for each row.
+
+    Rows are its own, its peers', those of the largest table, and those that are common and told to a peer.
+    """
+
+    fixed: float
+    own: float = 0.0
+    other: float = 0.0
+    largest: float = 0.0
+    common: float = 0.0
+
+    def bytes(self, own: float, other: float, common: float) -> float:
+        """Bytes for so many rows."""
+        rows = self.own * own + self.other * other + self.largest * max(own, other) + self.common * common
+        return max(0.0, self.fixed + rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An alignment of two: what the party that learns first sends and its peer, turns of messages, and CPU
+    seconds of the busier party for each million rows of the larger table."""
+
+    receiver: Sends
+    sender: Sends
+    turns: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """An alignment of three at once: what each sends by its rank, and as for :class:`Pair`."""
+
+    sends: tuple[Sends, Sends, Sends]
+    turns: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What an engine costs beside its protocols: CPU seconds, turns and bytes to each peer until it has met
+    them, the same for each MPC step's own link, and bytes of head and acknowledgement for each message."""
+
+    start_s: float
+    start_turns: int
+    start_bytes: float
+    step_turns: int
+    step_bytes: float
+    message_bytes: float
+
+
+ENGINE = Engine(start_s=0.75, start_turns=10, start_bytes=500, step_turns=8, step_bytes=500, message_bytes=60)
+PAIRS: Mapping[str, Pair] = {
+    "RR22": Pair(Sends(929_000, largest=21.8, common=4.17), Sends(130_000, own=10.0, largest=0.14), 12, 8.0),
+    "KKRT": Pair(Sends(0, own=83.95, common=46.2), Sends(10_000, own=30.0), 12, 12.0),
+    "ECDH": Pair(Sends(1_700, own=32.0, other=12.0), Sends(1_700, own=32.0, other=12.0), 12, 22.5),
+}
+RING = Ring((Sends(0), Sends(0), Sends(0)), 12, 35.0)
