@@ -78,8 +78,10 @@ class Cost:
         return sum(self.sent)
 
     def seconds(self, line: Line) -> float:
-        """Work, the bytes of the party that sends most over its line, and a round trip for each turn."""
-        return self.compute_s + max(self.sent) * 8 / (line.mbit * 1e6) + self.turns * line.rtt_ms / 1e3
+        """Work, the bytes of the party that sends most over its line, and for each turn a round trip and what
+        gateways need."""
+        turn_s = line.rtt_ms / 1e3 + ENGINE.turn_s
+        return self.compute_s + max(self.sent) * 8 / (line.mbit * 1e6) + self.turns * turn_s
 
 
 class TooFewSamples(ValueError):
@@ -128,7 +130,7 @@ def mpc_cost(rows: int, samples: Sequence[Sample], senders: Mapping[str, int], c
     program, turns = at(PROGRAM), at(TURNS)
     work = at(COMPUTE, program.law).value + samples[-1].seen[COMPILE]
     ranks = max(computing, *(rank + 1 for rank in senders.values()))
-    own = program.value + ENGINE.step_bytes * (computing - 1) + ENGINE.message_bytes * turns.value
+    own = program.value + ENGINE.step_bytes * (computing - 1) + ENGINE.turn_bytes * turns.value
     sent = [own] * computing + [0.0] * (ranks - computing)
     for name, rank in senders.items():
         sent[rank] += at(shares_of(name)).value * (computing - (rank < computing))

@@ -53,17 +53,21 @@ class Ring:
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What an engine costs beside its protocols: CPU seconds, turns and bytes to each peer until it has met
-    them, the same for each MPC step's own link, and bytes of head and acknowledgement for each message."""
+    them, the same for each MPC step's own link, and for each turn bytes of head and acknowledgement and the
+    seconds that engines and gateways need for it (of benchmarks/bench_gateway.py)."""
 
     start_s: float
     start_turns: int
     start_bytes: float
     step_turns: int
     step_bytes: float
-    message_bytes: float
+    turn_bytes: float
+    turn_s: float
 
 
-ENGINE = Engine(start_s=0.75, start_turns=10, start_bytes=500, step_turns=8, step_bytes=500, message_bytes=60)
+ENGINE = Engine(
+    start_s=0.75, start_turns=10, start_bytes=500, step_turns=8, step_bytes=500, turn_bytes=45, turn_s=0.0013
+)
 PAIRS: Mapping[str, Pair] = {
     "RR22": Pair(Sends(929_000, largest=21.8, common=4.17), Sends(130_000, own=10.0, largest=0.14), 12, 8.0),
     "KKRT": Pair(Sends(0, own=83.95, common=46.2), Sends(10_000, own=30.0), 12, 12.0),

@@ -80,7 +80,7 @@ def sampled(steps: Sequence[SampledStep], limit_s: float) -> Sampled:
     if not steps:
         return Sampled({}, {})
     child = subprocess.Popen(
-        [sys.executable, "-m", "sealtrace.algorithms.sampling"],
+        [sys.executable, "-P", "-m", "sealtrace.algorithms.sampling"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -26,9 +26,10 @@ from links import lines
 from measuring import machine, options, progress, report, table, workplace
 from places import Place
 
-from sealtrace.algorithms.estimating import Line
+from sealtrace.algorithms.estimating import PROGRAM, TURNS, Line
+from sealtrace.algorithms.sampling import sampled
 from sealtrace.node.engines.job import JobStep
-from sealtrace.requester.expectations import Assumed, Expected, expected
+from sealtrace.requester.expectations import Assumed, Expected, expected, samplable
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 
 LINE = Line(rtt_ms=10.0, mbit=100.0)
@@ -49,7 +50,9 @@ RING_SIZES = (
     ((50_000, 50_000, 100_000), 25_000),
     ((50_000, 50_000, 50_000), 5_000),
 )
-WORK_ROWS = 500_000
+WORK_ROWS, TIMES = 500_000, 2
+MORE = 31
+"""Rows that an owner holds beside those that all hold."""
 
 Tables = tuple[list[Path], list[list[str]]]
 
@@ -143,28 +146,54 @@ def constants(folder: Path) -> dict[str, Any]:
     for protocol in ("RR22", "KKRT", "ECDH"):
         found[protocol] = _fitted(PAIR_SIZES, [run(protocol, *size) for size in PAIR_SIZES], pair=True)
         found[protocol]["seconds"] = _work(run, protocol, 2)
+        progress(f"{protocol}: {found[protocol]}")
     found["ECDH among three"] = _fitted(RING_SIZES, [run("ECDH", *size) for size in RING_SIZES], pair=False)
     found["ECDH among three"]["seconds"] = _work(run, "ECDH", 3)
-    return found | turns(folder)
+    return found | turns(folder) | {"bytes a message": message_bytes(folder)}
+
+
+def message_bytes(folder: Path) -> float:
+    """What gateways count for a turn beyond what the engine says that it sends: heads, acknowledgements."""
+    sent, said, waited = [], [], []
+    for epochs in (1, 4):
+        progress(f"descent of {epochs} epochs")
+        case = _glm(method="sgd", iterations=epochs)
+        place = _made(folder / f"descent-{epochs}")
+        paths, columns = case.tables(place)
+        sent.append(sum(alone.observed(case.steps, paths, columns, place / "run").sent))
+        known, _ = samplable(
+            alone.spec_of(case.steps, columns),
+            KnownAlgorithms({}),
+            dict.fromkeys(alone.OWNERS, case.rows),
+            case.common,
+        )
+        (seen,) = sampled(known, 600.0).samples["fit"]
+        said.append(seen.seen[PROGRAM] * len(paths))
+        waited.append(seen.seen[TURNS] * len(paths))
+    return round((sent[1] - sent[0] - (said[1] - said[0])) / (waited[1] - waited[0]), 1)
 
 
 def turns(folder: Path) -> dict[str, Any]:
-    """Turns by what a longer line adds, the best of three runs each; and the engine's own bytes."""
+    """Turns by what a longer line adds, the best of some runs each; and the engine's own bytes."""
     seen: dict[str, list[list[alone.Observed]]] = {}
     for delay in (NEAR, FAR):
         with _places(delay) as places:
             for name, (steps, count) in _small().items():
                 seen.setdefault(name, []).append([])
-                for at in range(3):
+                for at in range(TIMES):
                     progress(f"{name}, {delay * 1000:g} ms one way")
-                    place = folder / f"{name} {delay} {at}"
-                    paths = bench_links.amounts(SMALL_ROWS, _made(place.with_suffix(".tables")))
-                    seen[name][-1].append(
-                        alone.observed(steps, paths[:count], [["amount"]] * count, place, places)
-                    )
+                    place = folder / f"{name}-{delay}-{at}".replace(" ", "-")
+                    tables = place.with_suffix(".tables")
+                    if steps[0].engine == "psi":
+                        paths = keyed((SMALL_ROWS,) * count, SMALL_ROWS // 2, tables)
+                        seen[name][-1].append(alone.observed(steps, paths, [[]] * count, place, places))
+                        continue
+                    paths = bench_links.amounts(SMALL_ROWS, _made(tables))
+                    seen[name][-1].append(alone.observed(steps, paths, [["amount"]] * count, place, places))
     found: dict[str, Any] = {}
     for name, (near, far) in seen.items():
         more = min(each.seconds for each in far) - min(each.seconds for each in near)
+        progress(f"{name}: {near[0].sent}, {more / (2 * (FAR - NEAR)):.1f} turns")
         found[name] = {
             "turns": round(more / (2 * (FAR - NEAR)), 1),
             "cpu_s": min(max(each.cpu_s) for each in near),
@@ -293,7 +322,10 @@ def _statistics(rows: int, protocol: str = "ABY3") -> Case:
 
 
 def _glm(**params: Any) -> Case:
-    """Breast cancer (569 rows, 30 features, ten at each owner): aligned, prepared, fitted."""
+    """Breast cancer (569 rows, 30 features, ten at each owner): aligned, prepared, fitted.
+
+    Each owner holds some rows more: of equal sets of keys the engine sends next to nothing.
+    """
     from sklearn.datasets import load_breast_cancer
 
     values, target = load_breast_cancer(return_X_y=True)
@@ -316,8 +348,8 @@ def _glm(**params: Any) -> Case:
         for name, share in zip(alone.OWNERS, shares, strict=True):
             own = name == "bank"
             lines = [",".join(["id", *(f"f{at}" for at in share), *(["bad"] if own else [])])]
-            for row in range(len(values)):
-                cells = [f"A{row}", *(repr(float(values[row, at])) for at in share)]
+            for key, row in [*((f"A{row}", row) for row in range(len(values))), *_more(name)]:
+                cells = [key, *(repr(float(values[row, at])) for at in share)]
                 lines.append(",".join([*cells, *([str(target[row])] if own else [])]))
             paths.append(folder / f"{name}.csv")
             paths[-1].write_text("\n".join(lines) + "\n")
@@ -329,7 +361,12 @@ def _glm(**params: Any) -> Case:
         ("fit", "glm", "mpc", "ABY3", ("prepared",), {"family": "logistic", "l2": 0.01, **params}),
     )
     fit = fit.model_copy(update={"uses": {"features": "prepared"}})
-    return Case((align, prepared, fit), tables, len(values), len(values))
+    return Case((align, prepared, fit), tables, len(values) + MORE, len(values))
+
+
+def _more(name: str) -> list[tuple[str, int]]:
+    """Keys of one owner alone, and the rows that they repeat."""
+    return [(f"{name}{row}", row) for row in range(MORE)]
 
 
 def _alignment(protocol: str, rows: int, count: int = 2) -> Case:

@@ -87,7 +87,7 @@ def expected(
     """
     rows = _rows(spec, assumed)
     common = assumed.common if assumed.common is not None else min(rows.values())
-    known, why = _samplable(spec, algorithms, rows, common)
+    known, why = samplable(spec, algorithms, rows, common)
     found = sampler(known, assumed.sampling_s)
     steps = tuple(
         _psi(spec, step, rows, common)
@@ -116,7 +116,7 @@ def _held(spec: TaskSpec, step: Step, rows: Mapping[str, int], common: int) -> d
     return {name: common if name in aligned else rows[name] for name in step.inputs}
 
 
-def _samplable(
+def samplable(
     spec: TaskSpec, algorithms: KnownAlgorithms, rows: Mapping[str, int], common: int
 ) -> tuple[list[SampledStep], dict[str, str]]:
     """The MPC steps as they are to be sampled, and why others cannot be."""

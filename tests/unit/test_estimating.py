@@ -69,7 +69,7 @@ def test_nothing_is_expected_to_shrink_with_more_rows():
 
 def test_a_computing_owner_sends_the_others_shares_beside_what_the_program_sends():
     cost = mpc_cost(1_000, [sample(1_000)], {"bank": 0, "shop": 2}, 3)
-    own = 100_000 + 2 * ENGINE.step_bytes + 7 * ENGINE.message_bytes
+    own = 100_000 + 2 * ENGINE.step_bytes + 7 * ENGINE.turn_bytes
     assert cost.sent == (round(own + 2 * 16_000), round(own), round(own + 2 * 8_000))
     assert cost.turns == 7 + ENGINE.step_turns
     assert cost.compute_s == pytest.approx(10 + 2)
@@ -87,9 +87,9 @@ def test_an_estimate_beyond_the_samples_says_so_with_its_law_and_misfit():
     assert cost.compute_s == pytest.approx(10_000 + 2)
 
 
-def test_time_is_work_and_the_busiest_sender_s_bytes_and_a_round_trip_for_each_turn():
+def test_time_is_work_and_the_busiest_sender_s_bytes_and_a_round_trip_and_gateways_for_each_turn():
     cost = Cost((1_000_000, 2_500_000), turns=50, compute_s=3.0, basis="")
-    assert cost.seconds(Line(rtt_ms=10, mbit=100)) == pytest.approx(3 + 0.2 + 0.5)
+    assert cost.seconds(Line(rtt_ms=10, mbit=100)) == pytest.approx(3 + 0.2 + 0.5 + 50 * ENGINE.turn_s)
     assert cost.total == 3_500_000
 
 

@@ -215,8 +215,8 @@ def test_the_table_says_unknown_with_the_reason_and_that_the_sum_is_of_known_ste
         (999, "999 B"),
         (1_500, "1.5 kB"),
         (12_345_678, "12.3 MB"),
-        (5e9, "5 GB"),
-        (4e12, "4,000 GB"),
+        (5e9, "5.0 GB"),
+        (4e12, "4,000.0 GB"),
     ],
 )
 def test_bytes_are_said_in_the_unit_that_fits(octets, said):
