@@ -18,7 +18,7 @@ from sealtrace.contracts import calls
 from sealtrace.node import terms as stored_terms
 from sealtrace.node.bundles import Held
 from sealtrace.node.checkpoints import signed_checkpoint
-from sealtrace.node.datasets import DatasetKeeper, shown
+from sealtrace.node.datasets import shown
 from sealtrace.node.errors import ChainRefused, GrantNotFound, Misuse, NotAuthenticated, TaskOver, Unavailable
 from sealtrace.node.ports import Reverted
 from sealtrace.node.sessions import GatewaySessions
@@ -114,7 +114,7 @@ class Operations:
         supersedes: Hex32 | None = None,
     ) -> dict[str, Any]:
         """Add the table at ``path``; see :meth:`DatasetKeeper.add`."""
-        keeper = self._keeper()
+        keeper = self.node.datasets
         return shown(keeper.add(path, name or path.stem, data_class, copy=copy, supersedes=supersedes))
 
     def datasets(self) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ class Operations:
 
     def withdraw_dataset(self, dataset: Hex32) -> dict[str, Any]:
         """Withdraw a dataset; see :meth:`DatasetKeeper.withdraw`."""
-        return shown(self._keeper().withdraw(dataset))
+        return shown(self.node.datasets.withdraw(dataset))
 
     def salt(self, dataset: Hex32) -> dict[str, str]:
         """What opens one dataset's commitment, for a regulator; opens no other's."""
@@ -339,17 +339,6 @@ class Operations:
         }
 
     # --- how it is done
-
-    def _keeper(self) -> DatasetKeeper:
-        node = self.node
-        return DatasetKeeper(
-            me=node.settings.address,
-            store=node.store,
-            vault=node.vault,
-            acts=node.acts,
-            evidence=node.evidence,
-            copies=node.layout.root / "data",
-        )
 
     def _send(self, intent: str, call: calls.Call) -> Any:
         try:
