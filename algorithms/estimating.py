@@ -131,7 +131,8 @@ def mpc_cost(rows: int, samples: Sequence[Sample], senders: Mapping[str, int], c
     work = at(COMPUTE, program.law).value + samples[-1].seen[COMPILE]
     ranks = max(computing, *(rank + 1 for rank in senders.values()))
     own = program.value + ENGINE.step_bytes * (computing - 1) + ENGINE.turn_bytes * turns.value
-    sent = [own] * computing + [0.0] * (ranks - computing)
+    meeting_all = ENGINE.step_bytes * (ranks - 1) if ranks > computing else 0.0
+    sent = [own + meeting_all] * computing + [meeting_all] * (ranks - computing)
     for name, rank in senders.items():
         sent[rank] += at(shares_of(name)).value * (computing - (rank < computing))
     return Cost(

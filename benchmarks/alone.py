@@ -106,6 +106,8 @@ def _job(rank: int, steps: Sequence[JobStep], paths: Sequence[Path], columns: Se
         task=TASK,
         party=nodes[rank],
         parties=nodes,
+        computing=nodes,
+        results=(steps[-1].id,),
         requester_key=TASK,
         gateway_url=NOWHERE,
         gateway_token="",

@@ -20,6 +20,7 @@ from typing import Any
 
 import alone
 import bench_links
+import bench_psi
 import numpy as np
 from links import Line as EmulatedLine
 from links import lines
@@ -143,12 +144,13 @@ def constants(folder: Path) -> dict[str, Any]:
         paths = keyed(sizes, common, place.with_suffix(".tables"))
         return alone.observed(_psi(protocol), paths, [[]] * len(sizes), place)
 
-    for protocol in ("RR22", "KKRT", "ECDH"):
+    for protocol in bench_psi.PROTOCOLS:
         found[protocol] = _fitted(PAIR_SIZES, [run(protocol, *size) for size in PAIR_SIZES], pair=True)
         found[protocol]["seconds"] = _work(run, protocol, 2)
         progress(f"{protocol}: {found[protocol]}")
     found["ECDH among three"] = _fitted(RING_SIZES, [run("ECDH", *size) for size in RING_SIZES], pair=False)
     found["ECDH among three"]["seconds"] = _work(run, "ECDH", 3)
+    progress(f"ECDH among three: {found['ECDH among three']}")
     return found | turns(folder) | {"bytes a message": message_bytes(folder)}
 
 
@@ -219,7 +221,7 @@ def keyed(sizes: Sequence[int], common: int, folder: Path) -> list[Path]:
 def _small() -> dict[str, tuple[tuple[JobStep, ...], int]]:
     once = alone.steps_of(("one", "statistics", "mpc", "ABY3", (), bench_links.STATISTICS))
     twice = (*once, once[0].model_copy(update={"id": "two", "after": ("one",)}))
-    groups = {f"{protocol} turns": (_psi(protocol), 2) for protocol in ("RR22", "KKRT", "ECDH")}
+    groups = {f"{protocol} turns": (_psi(protocol), 2) for protocol in bench_psi.PROTOCOLS}
     return groups | {
         "ECDH among three turns": (_psi("ECDH"), 3),
         "one step": (once, 3),

@@ -26,7 +26,7 @@ Sampler = Callable[[Sequence[SampledStep], float], Sampled]
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """What a plan takes for granted: rows by input (others have :data:`ROWS`), rows left after an alignment
+    """What a plan takes for granted: rows by table (others have :data:`ROWS`), rows left after an alignment
     (by default those of the smallest input), the line between parties, seconds for sampling."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -72,11 +72,6 @@ class Expected:
         return sum(each.seconds(self.assumed.line) for each in costs)
 
 
-def computing_parties(spec: TaskSpec, step: Step) -> tuple[Address, ...]:
-    """The parties among which ``step`` runs, by rank."""
-    return tuple(spec.parties)
-
-
 def expected(
     spec: TaskSpec, algorithms: KnownAlgorithms, assumed: Assumed, sampler: Sampler = sampled
 ) -> Expected:
@@ -86,7 +81,7 @@ def expected(
         RowsUnknown: rows are given for an input that the task has not, or are not positive.
     """
     rows = _rows(spec, assumed)
-    common = assumed.common if assumed.common is not None else min(rows.values())
+    common = assumed.common if assumed.common is not None else min(rows.values(), default=ROWS)
     known, why = samplable(spec, algorithms, rows, common)
     found = sampler(known, assumed.sampling_s)
     steps = tuple(
@@ -99,21 +94,21 @@ def expected(
 
 
 def _rows(spec: TaskSpec, assumed: Assumed) -> dict[str, int]:
-    names = [each.name for each in spec.inputs]
+    names = [each.name for each in spec.inputs if each.part_of is None]
     if strange := set(assumed.rows) - set(names):
-        raise RowsUnknown(f"--rows {min(strange)}: the task's inputs are {', '.join(names)}")
+        raise RowsUnknown(f"--rows {min(strange)}: the task's tables are {', '.join(names)}")
     rows = {name: assumed.rows.get(name, ROWS) for name in names}
-    if min(rows.values()) < 1 or (assumed.common is not None and assumed.common < 1):
+    if min(rows.values(), default=1) < 1 or (assumed.common is not None and assumed.common < 1):
         raise RowsUnknown("--rows and --common are at least 1")
     return rows
 
 
 def _held(spec: TaskSpec, step: Step, rows: Mapping[str, int], common: int) -> dict[str, int]:
-    """Rows of the step's inputs: what remained where an alignment before it took the input."""
+    """Rows of the step's tables: what remained where an alignment before it took the table."""
     aligned = {
         name for each in spec.steps if each.engine == "psi" and each.id in step.after for name in each.inputs
     }
-    return {name: common if name in aligned else rows[name] for name in step.inputs}
+    return {name: common if name in aligned else rows[name] for name in step.inputs if name in rows}
 
 
 def samplable(
@@ -123,6 +118,10 @@ def samplable(
     found, why = [], {}
     for step in spec.steps:
         if step.engine != "mpc":
+            continue
+        held = _held(spec, step, rows, common)
+        if len(held) < len(step.inputs):
+            why[step.id] = "it works on a kept value, and what that is like is known to its parties alone"
             continue
         try:
             bundle = algorithms.bundle(step.algorithm)
@@ -134,8 +133,8 @@ def samplable(
             bundle=str(bundle.folder),
             algorithm=step.algorithm,
             protocol=step.protocol,
-            computing=len(computing_parties(spec, step)),
-            inputs=_held(spec, step, rows, common),
+            computing=len(spec.parties_of(step)),
+            inputs=held,
             uses={role: source_of(role, source) for role, source in step.uses.items()},
             params=step.params,
         )
@@ -150,7 +149,7 @@ def _mpc(
     found: Sampled,
     why: Mapping[str, str],
 ) -> StepExpected:
-    computing = computing_parties(spec, step)
+    computing = spec.parties_of(step)
     owners = {name: spec.input(name).party for name in step.inputs}
     parties = (*computing, *sorted(set(owners.values()) - set(computing)))
     samples = found.samples.get(step.id)
@@ -166,7 +165,7 @@ def _mpc(
 
 
 def _psi(spec: TaskSpec, step: Step, rows: Mapping[str, int], common: int) -> StepExpected:
-    parties = computing_parties(spec, step)
+    parties = spec.parties_of(step)
     held = _held(spec, step, rows, common)
     by_party = {spec.input(name).party: count for name, count in held.items()}
     receivers = read_alignment(step.params).receivers

@@ -133,6 +133,26 @@ def test_a_step_whose_bundle_is_not_here_is_unknown_and_not_sampled():
     assert "sealtrace algorithm add" in str(found.steps[0].why)
 
 
+def test_only_those_who_compute_run_a_step_and_other_owners_share_into_it():
+    sampler = FakeSampler()
+    words = task(ALIGN, STATS).model_dump()
+    both = [OWNERS["bank"], OWNERS["town"]]
+    found = expected(TaskSpec.model_validate({**words, "compute": both}), HERE, Assumed(), sampler)
+    assert sampler.asked["stats"].computing == 2
+    assert found.steps[1].parties == (*both, OWNERS["shop"])
+    cost = found.steps[1].cost
+    assert cost is not None
+    assert cost.sent[2] < cost.sent[0]
+
+
+def test_a_step_that_works_on_a_kept_value_is_unknown():
+    words = task(step("stats", "statistics")).model_dump()
+    words["inputs"][2] = {**words["inputs"][2], "id_column": "", "columns": [], "part_of": "credit"}
+    found = expected(TaskSpec.model_validate(words), HERE, Assumed(), FakeSampler())
+    assert "kept value" in str(found.steps[0].why)
+    assert set(found.rows) == {"bank", "shop"}
+
+
 def test_an_alignment_of_which_one_party_learns_is_costed_with_it_as_receiver():
     params = {"receivers": ["town"]}
     found = expected(task(step("align", "psi", "psi", "RR22", params=params)), HERE, Assumed(), FakeSampler())
