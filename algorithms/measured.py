@@ -69,8 +69,23 @@ ENGINE = Engine(
     start_s=0.75, start_turns=10, start_bytes=500, step_turns=8, step_bytes=500, turn_bytes=45, turn_s=0.0013
 )
 PAIRS: Mapping[str, Pair] = {
-    "RR22": Pair(Sends(929_000, largest=21.8, common=4.17), Sends(130_000, own=10.0, largest=0.14), 12, 8.0),
-    "KKRT": Pair(Sends(0, own=83.95, common=46.2), Sends(10_000, own=30.0), 12, 12.0),
-    "ECDH": Pair(Sends(1_700, own=32.0, other=12.0), Sends(1_700, own=32.0, other=12.0), 12, 22.5),
+    "RR22": Pair(
+        receiver=Sends(928_943, largest=21.82, common=4.17),
+        sender=Sends(129_967, own=10.0, largest=0.14),
+        turns=12,
+        seconds=8.7,
+    ),
+    "KKRT": Pair(
+        receiver=Sends(-47_849, own=83.95, common=46.17),
+        sender=Sends(9_737, own=30.04),
+        turns=12,
+        seconds=15.8,
+    ),
+    "ECDH": Pair(
+        receiver=Sends(1_106, own=32.0, other=12.0),
+        sender=Sends(1_184, own=32.0, other=12.0),
+        turns=12,
+        seconds=22.9,
+    ),
 }
 RING = Ring((Sends(0), Sends(0), Sends(0)), 12, 35.0)

@@ -54,7 +54,7 @@ def expected_lines(found: Expected) -> list[str]:
     line, given = found.assumed.line, found.assumed.rows
     rows = [f"{name} {count:,}" for name, count in found.rows.items() if name in given]
     if set(found.rows) - set(given):
-        rows.append(f"{ROWS:,} assumed for each {'other ' if rows else ''}input (say --rows NAME=N)")
+        rows.append(f"{ROWS:,} assumed for each {'other ' if rows else ''}input (say --rows INPUT=N)")
     said = "" if found.assumed.common is not None else ", those of the smallest input (say --common N)"
     lines = [f"rows: {', '.join(rows)}; {found.common:,} remain after an alignment{said}"]
     lines += [f"{each.step.id}: {each.cost.basis}" for each in found.steps if each.cost]

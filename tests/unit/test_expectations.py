@@ -216,7 +216,7 @@ def text(found: Any) -> str:
 def test_the_table_names_parties_and_says_what_it_assumes_and_that_it_is_an_estimate():
     said = text(expected(task(ALIGN, STATS), HERE, Assumed({"bank": 500}), FakeSampler()))
     assert "bank AG" in said
-    assert "rows: bank 500, 10,000 assumed for each other input (say --rows NAME=N)" in said
+    assert "rows: bank 500, 10,000 assumed for each other input (say --rows INPUT=N)" in said
     assert "500 remain after an alignment, those of the smallest input" in said
     assert "stats: simulated at 500 rows" in said
     assert "an estimate, no promise: 100 Mbit/s a party, a round trip of 10 ms" in said
