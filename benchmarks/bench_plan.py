@@ -145,10 +145,10 @@ def constants(folder: Path) -> dict[str, Any]:
         return alone.observed(_psi(protocol), paths, [[]] * len(sizes), place)
 
     for protocol in bench_psi.PROTOCOLS:
-        found[protocol] = _fitted(PAIR_SIZES, [run(protocol, *size) for size in PAIR_SIZES], pair=True)
+        found[protocol] = fitted(PAIR_SIZES, [run(protocol, *size) for size in PAIR_SIZES], pair=True)
         found[protocol]["seconds"] = _work(run, protocol, 2)
         progress(f"{protocol}: {found[protocol]}")
-    found["ECDH among three"] = _fitted(RING_SIZES, [run("ECDH", *size) for size in RING_SIZES], pair=False)
+    found["ECDH among three"] = fitted(RING_SIZES, [run("ECDH", *size) for size in RING_SIZES], pair=False)
     found["ECDH among three"]["seconds"] = _work(run, "ECDH", 3)
     progress(f"ECDH among three: {found['ECDH among three']}")
     return found | turns(folder) | {"bytes a message": message_bytes(folder)}
@@ -233,7 +233,7 @@ def _psi(protocol: str) -> tuple[JobStep, ...]:
     return alone.steps_of(("align", "psi", "psi", protocol, (), {}))
 
 
-def _fitted(
+def fitted(
     sizes: Sequence[tuple[Sequence[int], int]], seen: Sequence[alone.Observed], *, pair: bool
 ) -> dict[str, Any]:
     """Bytes by rank as so many for each row: own, others', of the larger table, common; and a constant."""
