@@ -1,7 +1,7 @@
 """Sample MPC steps at a few small sizes: all parties simulated in a child process that is given so long.
 
-``python -m sealtrace.algorithms.sampling`` is that child: steps as JSON on its standard input, a line of JSON
-for each sample on its standard output. What it computes on is made up; no party's data is here.
+``python -m sealtrace.algorithms.sampling FOLDER`` is that child: steps as JSON on its standard input, a line
+of JSON for each sample on its standard output. What it computes on is made up; no party's data is here.
 """
 
 from __future__ import annotations
@@ -79,22 +79,29 @@ def sampled(steps: Sequence[SampledStep], limit_s: float) -> Sampled:
     """
     if not steps:
         return Sampled({}, {})
+    with tempfile.TemporaryDirectory(prefix="sealtrace-plan-") as folder:
+        said, left = _child(_STEPS.dump_json(list(steps)), folder, limit_s)
+    return collected([step.id for step in steps], said, left)
+
+
+def _child(steps: bytes, folder: str, limit_s: float) -> tuple[bytes, str]:
+    """What the child said before it ended or its time was up, and why it said no more."""
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "sealtrace.algorithms.sampling"],
+        [sys.executable, "-P", "-m", "sealtrace.algorithms.sampling", folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        cwd=folder,
     )
     try:
-        said, _ = child.communicate(_STEPS.dump_json(list(steps)), timeout=limit_s)
-        left = "" if child.returncode == 0 else "the process that samples it died"
+        said, _ = child.communicate(steps, timeout=limit_s)
+        return said, "" if child.returncode == 0 else "the process that samples it died"
     except subprocess.TimeoutExpired:
         child.kill()
         said, _ = child.communicate()
-        left = f"it could not be sampled within {limit_s:g} s"
+        return said, f"it could not be sampled within {limit_s:g} s"
     finally:
         child.kill()
-    return collected([step.id for step in steps], said, left)
 
 
 def collected(steps: Sequence[str], said: bytes, left: str) -> Sampled:
@@ -124,14 +131,16 @@ def sizes(rows: int) -> list[int]:
     return found[::-1]
 
 
-def main() -> None:
-    """The child: all steps at the smallest size first, so that every one has a sample before any has many."""
+def main(folder: Path) -> None:
+    """The child, which may write into ``folder``.
+
+    All steps at the smallest size first, so that every one has a sample before any has many.
+    """
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever bundles and libraries print
     steps = _STEPS.validate_json(sys.stdin.buffer.read())
-    with tempfile.TemporaryDirectory(prefix="sealtrace-plan-") as folder:
-        for line in _lines(steps, Path(folder) / "engine.log"):
-            _say(out, line)
+    for line in _lines(steps, folder / "engine.log"):
+        _say(out, line)
 
 
 def _say(out: TextIO, line: Mapping[str, Any]) -> None:
@@ -185,7 +194,7 @@ class _Chain:
                 self._add(step, bundles[step.id], held, given)
             except (ValueError, TypeError, KeyError) as error:
                 self.params.pop(step.id, None)
-                self.why[step.id] = f"it refuses {max(held.values()):,} rows: {error}"
+                self.why[step.id] = f"at {max(held.values()):,} rows: {error}"
 
     def _add(
         self,
@@ -309,4 +318,4 @@ def _statistics(log: Path, start: int, computing: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -130,7 +130,7 @@ def samplable(
             continue
         made = SampledStep(
             id=step.id,
-            bundle=str(bundle.folder),
+            bundle=str(bundle.folder.resolve()),
             algorithm=step.algorithm,
             protocol=step.protocol,
             computing=len(spec.parties_of(step)),
@@ -160,7 +160,7 @@ def _mpc(
     try:
         cost = mpc_cost(known[step.id].rows, samples, senders, len(computing))
     except TooFewSamples as error:
-        return StepExpected(step, parties, None, str(error))
+        return StepExpected(step, parties, None, found.why.get(step.id) or str(error))
     return StepExpected(step, parties, cost, None)
 
 
