@@ -147,8 +147,8 @@ def psi_cost(protocol: str, rows: Sequence[int], common: int, only: int | None) 
     after the first.
     """
     if protocol == "ECDH" and len(rows) > 2:
-        sent = [each.bytes(own, sum(rows) - own, common) for each, own in zip(RING.sends, rows, strict=True)]
-        return Cost(tuple(map(round, sent)), RING.turns, max(rows) / 1e6 * RING.seconds, MEASURED)
+        ring = tuple(round(each.bytes(rows, common)) for each in RING.sends)
+        return Cost(ring, RING.turns, max(rows) / 1e6 * RING.seconds, MEASURED)
     pair = PAIRS[protocol]
     hub = 0 if only is None else only
     sent_by, turns, work, current = [0.0] * len(rows), 0, 0.0, rows[hub]

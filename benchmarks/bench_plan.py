@@ -236,19 +236,20 @@ def _psi(protocol: str) -> tuple[JobStep, ...]:
 def fitted(
     sizes: Sequence[tuple[Sequence[int], int]], seen: Sequence[alone.Observed], *, pair: bool
 ) -> dict[str, Any]:
-    """Bytes by rank as so many for each row: own, others', of the larger table, common; and a constant."""
+    """Bytes by rank as so many for each row and a constant.
+
+    Of a pair the rows are its own, its peer's, those of the larger table and the common ones; else those of
+    each party and the common ones.
+    """
     found = {}
     for rank in range(len(sizes[0][0])):
-        terms = []
-        for rows, common in sizes:
-            more = [max(rows)] if pair else []
-            terms.append([1.0, rows[rank], sum(rows) - rows[rank], *more, common])
-        values, *_ = np.linalg.lstsq(
-            np.array(terms, dtype=float),
-            np.array([each.sent[rank] for each in seen], dtype=float),
-            rcond=None,
-        )
-        names = ["fixed", "own", "other", *(["largest"] if pair else []), "common"]
+        names = ["fixed", *(["own", "other", "largest"] if pair else map(str, range(3))), "common"]
+        terms = [
+            [1.0, *([rows[rank], rows[1 - rank], max(rows)] if pair else rows), common]
+            for rows, common in sizes
+        ]
+        sent = np.array([each.sent[rank] for each in seen], dtype=float)
+        values, *_ = np.linalg.lstsq(np.array(terms, dtype=float), sent, rcond=None)
         found[str(rank)] = {name: round(float(value), 2) for name, value in zip(names, values, strict=True)}
     return found
 

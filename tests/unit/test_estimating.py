@@ -119,7 +119,9 @@ def test_three_parties_in_pairs_are_two_alignments_of_the_first_with_each_other(
 
 
 def test_three_parties_under_ecdh_are_a_protocol_of_its_own():
-    assert len(psi_cost("ECDH", [50_000] * 3, 25_000, None).sent) == 3
+    cost = psi_cost("ECDH", [200_000, 100_000, 50_000], 20_000, None)
+    seen = (8_245_451, 10_248_295, 7_208_812)  # by gateways, in a run of just these tables
+    assert cost.sent == tuple(pytest.approx(each, rel=0.001) for each in seen)
 
 
 def test_engines_meet_each_of_the_others():
