@@ -37,6 +37,7 @@ from sealtrace.protocol.records import (
     Protection,
     protections_of,
 )
+from sealtrace.protocol.security import in_words
 from sealtrace.protocol.spec import purpose_hash, read_spec
 from sealtrace.protocol.statements import Signed
 
@@ -358,6 +359,7 @@ class Operations:
             "uses_left": found.uses_left,
             "epsilon_left": found.epsilon_left,
             "status": found.status(at.timestamp).name.lower(),
+            "security": in_words(found.protections),
         }
         return {"id": row.id, "issued_at": int(row.issued_at), **row.terms, **standing}
 
@@ -403,6 +405,7 @@ def _task(row: TaskRow) -> dict[str, Any]:
         "requester": row.requester,
         "parties": list(terms.parties),
         "protections": [p.name for p in Protection if p in terms.protections],
+        "security": in_words(terms.protections),
         "deadline": row.deadline,
         "stage": row.stage,
         "note": row.note,

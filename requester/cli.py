@@ -38,6 +38,7 @@ from sealtrace.requester.expectations import ROWS, SAMPLING_S, Assumed, Expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.results import Result
+from sealtrace.requester.security_words import security_json, security_table
 from sealtrace.requester.task_files import read_file
 from sealtrace.requester.whole_files import write_whole
 
@@ -138,6 +139,7 @@ def submit(
     requester = Requester.open(directory)
     planned = requester.plan(file)
     if not (as_json or only_id):
+        Console().print(security_table(planned.spec))
         _print_learns(planned.learns)
     accepted = requester.submit(planned.spec)
     warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))
@@ -534,6 +536,7 @@ def _plan_json(planned: Plan) -> dict[str, Any]:
         "spec": planned.spec.model_dump(mode="json"),
         "warnings": list(planned.warnings),
         "learns": _learns_json(planned.learns),
+        "security": security_json(planned.spec),
     }
 
 
@@ -558,6 +561,7 @@ def _print_plan(requester: Requester, planned: Plan, found: Expected) -> None:
     Console().print(expected_table(found, requester.names))
     for each in expected_lines(found):
         _say(escape(each))
+    Console().print(security_table(planned.spec))
     _print_learns(planned.learns)
     _print_warnings(requester, list(planned.warnings))
     _say(f"would be task {planned.task}")

@@ -47,6 +47,7 @@ from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
 from sealtrace.protocol.receipt import result_digest
+from sealtrace.protocol.security import of_step
 from sealtrace.protocol.spec import source_of
 
 JOB, OUTPUT, TRANSCRIPT, ERROR = "job.json", "output.sealed", "transcript.json", "error.json"
@@ -240,7 +241,7 @@ def _step(state: Run, step: JobStep) -> None:
     elif state.job.rank in state.job.ranks_of(step):
         _align(state, step)
     else:
-        state.steps.append({**_words(step), "part": "none"})
+        state.steps.append({**_words(step), "part": "none", "common": None})
 
 
 def _compute(state: Run, step: JobStep) -> None:
@@ -358,6 +359,7 @@ def _words(step: JobStep) -> dict[str, Any]:
         "engine": step.engine,
         "algorithm": step.algorithm,
         "protocol": step.protocol,
+        "security": of_step(step.engine, step.protocol).words,
     }
 
 

@@ -6,13 +6,13 @@ import shutil
 from typing import Any
 
 import pytest
-from conftest import wait_for
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts import calls
 from sealtrace.deploy import samples, story
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.requester.errors import GrantNotFound
+from tests.e2e.conftest import wait_for
 
 pytestmark = pytest.mark.timeout(300)
 STEPS: dict[str, dict[str, Any]] = {
