@@ -2,7 +2,8 @@
 
     python benchmarks/bench_plan.py --constants
 
-It prints the figures below. See docs/planning.md for the machine they are of.
+It prints what the figures below are of: bytes as they stand; turns of whole tasks, of which those of the
+meeting are taken off here. See docs/planning.md for the machine and how often what was measured.
 """
 
 from __future__ import annotations
