@@ -23,6 +23,7 @@ import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
 import bench_links  # noqa: E402
+import bench_plan  # noqa: E402
 import bench_psi  # noqa: E402
 import bench_sandbox  # noqa: E402
 import bench_sealing  # noqa: E402
@@ -311,3 +312,35 @@ def test_age_is_given_the_same_files_as_we_are():
     paths = [Path(each) for each in ("key", "from", "to")]
     assert bench_sealing.command("age", "open", *paths) == ["age", "-d", "-i", "key", "-o", "to", "from"]
     assert bench_sealing.command("ours", "seal", *paths)[-5:] == ["ours", "seal", "key", "from", "to"]
+
+
+def test_a_plan_is_compared_by_all_bytes_and_by_the_party_that_it_misses_most():
+    compared = bench_plan.Compared("stats", 10, (110, 60), (100, 100), 1.0, 2.0, 0.5, ("simulated",))
+    assert compared.ratio == pytest.approx(0.85)
+    assert compared.furthest == pytest.approx(0.6)
+    (case,) = bench_plan.summary([compared], with_seconds=True)["cases"]
+    assert (case["planned_bytes"], case["observed_bytes"], case["observed_s"]) == (170, 200, 2.0)
+    (case,) = bench_plan.summary([compared], with_seconds=False)["cases"]
+    assert "observed_s" not in case
+
+
+def test_keyed_tables_share_just_the_rows_they_are_said_to(tmp_path):
+    paths = bench_plan.keyed((30, 20, 25), 10, tmp_path / "tables")
+    one, two, three = (set(path.read_text().split()[1:]) for path in paths)
+    assert list(map(len, (one, two, three))) == [30, 20, 25]
+    assert one & two == one & three == two & three
+    assert len(one & two) == 10
+
+
+def test_constants_are_found_again_in_what_runs_sent():
+    sizes = bench_plan.PAIR_SIZES
+    seen = [
+        bench_plan.alone.Observed(
+            (round(900 + 20 * max(rows) + 4 * common), 100 + 10 * rows[1]), (1, 1), (1.0, 1.0), 1.0, common
+        )
+        for rows, common in sizes
+    ]
+    found = bench_plan.fitted(sizes, seen, pair=True)
+    receiver = {"fixed": 900, "own": 0, "other": 0, "largest": 20, "common": 4}
+    sender = {"fixed": 100, "own": 10, "other": 0, "largest": 0, "common": 0}
+    assert found == {"0": pytest.approx(receiver, abs=0.1), "1": pytest.approx(sender, abs=0.1)}
