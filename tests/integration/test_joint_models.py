@@ -1,6 +1,6 @@
 """Trees, clusters and components as whole tasks between real parties, against the pooled table in the clear.
 
-The order of rows after an alignment is that of their tokens. Who knows ids and task, as the tests do, knows it.
+Rows are aligned in the order of their tokens: who knows ids and task, as the tests do, knows that order.
 """
 
 from __future__ import annotations
