@@ -137,12 +137,18 @@ def _turn(name: str, side: str, rows: int, folder: Path) -> Turn:
     jobs = [job_of(MODELS[name], me, paths[me]) for me in range(len(OWNERS))]
     if side == "bare":
         done = bare_run.run(jobs, place, bench_psi.LONGEST_S)
-        return Turn(name, side, rows, done.seconds, done.cpu_s, done.steps)
+        return _told(Turn(name, side, rows, done.seconds, done.cpu_s, done.steps))
     with gateways(place, [HERE] * len(jobs)) as known:
         work = [(me, HERE, known, job, place / str(me)) for me, job in enumerate(jobs)]
         said = bench_psi.together(drive, work)
     seconds, cpu_s = max(each["seconds"] for each in said), sum(each["cpu_s"] for each in said)
-    return Turn(name, side, rows, seconds, cpu_s, said[0]["steps"])
+    return _told(Turn(name, side, rows, seconds, cpu_s, said[0]["steps"]))
+
+
+def _told(turn: Turn) -> Turn:
+    """The turn, said at once as well: a run that is broken off is not all lost."""
+    progress(f"{turn.side}: {turn.model}: {turn.seconds:.2f} s, {turn.cpu_s:.1f} CPU s")
+    return turn
 
 
 def job_of(model: Model, rank: int, path: Path) -> Job:
