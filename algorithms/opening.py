@@ -2,30 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sealtrace.algorithms.alignments import aligned
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.compiling import engine_config
-from sealtrace.algorithms.shares import BadShare, Header, ResultShare, SecretValue, decode_share
+from sealtrace.algorithms.shares import (
+    BadShare,
+    Header,
+    ResultShare,
+    SecretValue,
+    decode_output,
+    decode_share,
+)
 from sealtrace.algorithms.values import ValueMismatch, read_values, with_taken
+from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.spec import Step, TaskSpec
 
 
 class EngineMissing(ImportError):
     """Opening an MPC result needs the engine's library: ``pip install 'sealtrace[mpc]'``."""
 
 
-def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of the last step, from the unsealed shares of all its parties.
+def open_outputs(
+    task: Hex32, spec: TaskSpec, outputs: Mapping[Address, bytes], find: Callable[[Hex32], Bundle]
+) -> dict[str, Any]:
+    """Return the result of each step that the task opens, by step, from all parties' unsealed outputs.
 
-    ``bundle`` and ``params`` are those of the task's last step. Values are JSON.
+    ``find`` returns the bundle of a digest. Values are JSON.
+
+    Raises:
+        BadShare: an output is malformed or missing, they do not belong together, or a step did not run as
+            the specification says.
+        EngineMissing: the ``mpc`` extra is not installed.
+    """
+    said = {party: decode_output(outputs[party]) for party in spec.parties}
+    found = {}
+    for step in spec.opened:
+        parties = spec.parties_of(step)
+        if lacking := [party for party in parties if step.id not in said[party]]:
+            raise BadShare(f"the output of {lacking[0]} has no share of step {step.id}")
+        parts = [decode_share(said[party][step.id]) for party in parties]
+        _check_as_asked(task, step, len(parties), parts)
+        found[step.id] = _opened(parts, find(step.algorithm), step.params)
+    return found
+
+
+def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of one step, from the shares of all among whom it ran.
+
+    ``bundle`` and ``params`` are those of the step. Values are JSON.
 
     Raises:
         BadShare: a share is malformed or missing, or they do not belong together.
         EngineMissing: the ``mpc`` extra is not installed.
     """
     parts = sorted((decode_share(share) for share in shares), key=lambda part: part.header.rank)
+    return _opened(parts, bundle, params)
+
+
+def _opened(parts: Sequence[ResultShare], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
     _check_together(parts)
     if parts[0].header.kind == "psi":
         return aligned(parts)
@@ -36,6 +73,17 @@ def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, An
     except ValueMismatch as error:
         raise BadShare(f"the shares say that other values were worked on: {error}") from error
     return bundle.program.finish(params, header.rows, opened)
+
+
+def _check_as_asked(task: Hex32, step: Step, world: int, parts: Sequence[ResultShare]) -> None:
+    """A share says of itself what ran; it must be what was asked for."""
+    for part in parts:
+        header = part.header
+        protocol = header.computation.protocol if header.computation else None
+        if (header.task, header.step, header.kind, header.world) != (task, step.id, step.engine, world):
+            raise BadShare(f"a share of step {step.id} says that it is of another step or task")
+        if step.engine == "mpc" and protocol != step.protocol:
+            raise BadShare(f"step {step.id} ran under {protocol}, and {step.protocol} was asked for")
 
 
 def _check_together(parts: Sequence[ResultShare]) -> None:

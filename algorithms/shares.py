@@ -1,44 +1,38 @@
-"""One party's share of a result, as the bytes that are sealed for the requester.
+"""One party's shares of a task's results, as the bytes that are sealed for the requester.
 
-Layout: magic, length of the header (4 bytes, big-endian), the header in canonical JSON, then the blobs
-whose lengths the header gives. One share alone says nothing about the result's values.
+One party's shares alone say nothing about the results' values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from sealtrace.protocol.canonical import NotCanonical, canonical, parse_canonical
+from sealtrace.algorithms.frames import (
+    MAX_BLOB_BYTES,
+    BadShare,
+    Blobs,
+    Document,
+    Length,
+    SecretValue,
+    cut,
+    framed,
+    secret_values,
+    unframed,
+)
 from sealtrace.protocol.identifiers import Hex32Field
 
+__all__ = ["BadShare", "SecretValue"]
+
 MAGIC = b"sealtrace.share/1\n"
-MAX_HEADER_BYTES = 4 << 20
-MAX_SHARE_BYTES = 1 << 30
-_D = TypeVar("_D", bound=BaseModel)
-Length = Annotated[int, Field(ge=0, le=MAX_SHARE_BYTES)]
+OUTPUT_MAGIC = b"sealtrace.output/1\n"
+MAX_SHARE_BYTES = MAX_BLOB_BYTES
 
 
-class BadShare(ValueError):
-    """A share is malformed, or does not belong with the others."""
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Blobs(_Document):
-    """The lengths of one secret value's parts: the engine's description, then its chunks."""
-
-    name: str
-    meta: Length
-    chunks: list[Length] = Field(max_length=1 << 16)
-
-
-class Computation(_Document):
+class Computation(Document):
     """How the shares were made; equal in all parties' headers."""
 
     protocol: Literal["ABY3", "CHEETAH", "SEMI2K"]
@@ -46,10 +40,11 @@ class Computation(_Document):
     fraction_bits: Annotated[int, Field(ge=0, le=60)]
 
 
-class Header(_Document):
+class Header(Document):
     """What a share says of itself. ``kind`` is ``mpc`` (secret shares) or ``psi`` (plain).
 
-    ``taken`` is what is public about the values of earlier steps that were worked on, by role.
+    ``rank`` and ``world`` are those of the step: among who computed, or whose inputs were aligned. ``taken``
+    is what is public about the values of earlier steps that were worked on, by role.
     """
 
     kind: Literal["mpc", "psi"]
@@ -64,15 +59,6 @@ class Header(_Document):
 
 
 @dataclass(frozen=True, slots=True)
-class SecretValue:
-    """One party's part of one secret value, in the engine's own form."""
-
-    name: str
-    meta: bytes
-    chunks: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ResultShare:
     """One party's part of a result."""
 
@@ -80,10 +66,20 @@ class ResultShare:
     values: tuple[SecretValue, ...]
 
 
+class _Part(Document):
+    step: str
+    bytes: Length
+
+
+class _Contents(Document):
+    """The steps of which an output holds shares, in the order in which they follow."""
+
+    shares: list[_Part] = Field(max_length=16)
+
+
 def encode_value(value: SecretValue) -> bytes:
     """Return one secret value as bytes, to be sent to the party that shall hold it."""
-    blobs = _blobs(value).model_dump(mode="json")
-    return _frame(canonical(blobs), _parts([value]))
+    return framed(MAGIC, value.blobs, value.parts)
 
 
 def decode_value(data: bytes) -> SecretValue:
@@ -92,15 +88,15 @@ def decode_value(data: bytes) -> SecretValue:
     Raises:
         BadShare: the bytes are not one value.
     """
-    header, at = _header(data)
-    (value,) = _values(data, at, [_read(Blobs, header)])
+    blobs, at = unframed(MAGIC, Blobs, data)
+    (value,) = secret_values(data, at, [blobs])
     return value
 
 
 def encode_share(header: Header, values: Sequence[SecretValue]) -> bytes:
     """Return a result share as bytes; ``header.values`` is filled in from ``values``."""
-    full = header.model_copy(update={"values": [_blobs(value) for value in values]})
-    return _frame(canonical(full.model_dump(mode="json")), _parts(values))
+    full = header.model_copy(update={"values": [value.blobs for value in values]})
+    return framed(MAGIC, full, [part for value in values for part in value.parts])
 
 
 def decode_share(data: bytes) -> ResultShare:
@@ -109,48 +105,25 @@ def decode_share(data: bytes) -> ResultShare:
     Raises:
         BadShare: the bytes are not one result share.
     """
-    text, at = _header(data)
-    header = _read(Header, text)
-    return ResultShare(header, tuple(_values(data, at, header.values)))
+    header, at = unframed(MAGIC, Header, data)
+    return ResultShare(header, secret_values(data, at, header.values))
 
 
-def _blobs(value: SecretValue) -> Blobs:
-    return Blobs(name=value.name, meta=len(value.meta), chunks=[len(chunk) for chunk in value.chunks])
+def encode_output(shares: Mapping[str, bytes]) -> bytes:
+    """Return a party's whole output: its shares, by step. It has none of steps that it took no part in."""
+    contents = _Contents(shares=[_Part(step=step, bytes=len(share)) for step, share in shares.items()])
+    return framed(OUTPUT_MAGIC, contents, list(shares.values()))
 
 
-def _parts(values: Sequence[SecretValue]) -> list[bytes]:
-    return [part for value in values for part in (value.meta, *value.chunks)]
+def decode_output(data: bytes) -> dict[str, bytes]:
+    """Read :func:`encode_output` strictly.
 
-
-def _frame(header: bytes, parts: Sequence[bytes]) -> bytes:
-    return b"".join([MAGIC, len(header).to_bytes(4, "big"), header, *parts])
-
-
-def _header(data: bytes) -> tuple[Any, int]:
-    start = len(MAGIC) + 4
-    length = int.from_bytes(data[len(MAGIC) : start], "big")
-    end = start + length
-    if not data.startswith(MAGIC) or length > MAX_HEADER_BYTES or len(data) < end:
-        raise BadShare("not a share: magic or header length is wrong")
-    try:
-        return parse_canonical(data[start:end]), end
-    except NotCanonical as error:
-        raise BadShare(f"the header is {error}") from error
-
-
-def _read(model: type[_D], value: object) -> _D:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise BadShare(f"the header has {error.error_count()} faults") from error
-
-
-def _values(data: bytes, at: int, blobs: Sequence[Blobs]) -> Iterator[SecretValue]:
-    if at + sum(each.meta + sum(each.chunks) for each in blobs) != len(data):
-        raise BadShare("the lengths in the header do not add up to the share's")
-    for each in blobs:
-        parts = []
-        for length in (each.meta, *each.chunks):
-            parts.append(data[at : at + length])
-            at += length
-        yield SecretValue(each.name, parts[0], tuple(parts[1:]))
+    Raises:
+        BadShare: the bytes are not one output, or hold two shares of a step.
+    """
+    contents, at = unframed(OUTPUT_MAGIC, _Contents, data)
+    pieces = cut(data, at, [each.bytes for each in contents.shares])
+    found = dict(zip([each.step for each in contents.shares], pieces, strict=True))
+    if len(found) != len(contents.shares):
+        raise BadShare("an output holds two shares of one step")
+    return found

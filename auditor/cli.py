@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sealtrace.algorithms.bundles import BundleMissing
 from sealtrace.auditor import report
 from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.catalogue import markdown
 from sealtrace.auditor.checks import catalogue
+from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
@@ -36,6 +38,7 @@ from sealtrace.auditor.settings import (
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
+from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
 
 ERROR = 3
@@ -52,6 +55,8 @@ class PortTaken(OSError):
 
 
 _PROBLEMS = (
+    BadBundle,
+    BundleMissing,
     ChainError,
     EmptyRange,
     EndpointRefused,
@@ -91,6 +96,9 @@ def run(
     checkpoint_blocks: Annotated[
         int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
     ] = 100,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
+    ] = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     as_json: AsJson = False,
@@ -109,7 +117,7 @@ def run(
             Parameters(checkpoint_blocks, _known(rule), thing),
         )
         done = examine(inquiry)
-        page, data = report.write(report.document(done), out)
+        page, data = report.write(report.document(done, known(bundle or ())), out)
     _show(done, page, data, as_json=as_json)
     raise typer.Exit(int(done.result))
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from sealtrace import __version__
 from sealtrace.auditor.audit import Audit, Result, Row
 from sealtrace.auditor.case import Case, Level
+from sealtrace.auditor.disclosures import Manifests, disclosures, known
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.findings import Finding, Outcome, Severity
@@ -31,7 +32,8 @@ from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
-from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Role
+from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Protection, Role
+from sealtrace.protocol.security import in_words
 
 VERSION: Final = "sealtrace.report/1"
 
@@ -55,10 +57,11 @@ _HEX: Final = re.compile(r"0x[0-9a-f]{40,64}\b")
 Json = dict[str, Any]
 
 
-def document(audit: Audit) -> Json:
-    """The whole report as JSON values."""
+def document(audit: Audit, manifests: Manifests | None = None) -> Json:
+    """The whole report as JSON values. ``manifests`` are of algorithms known here, by default shipped."""
     case = audit.case
     tasks = case.tasks()
+    used = (use.algorithm for task in tasks for use in task.uses)
     return {
         "version": VERSION,
         "tool": {"name": "sealtrace", "version": __version__},
@@ -69,6 +72,7 @@ def document(audit: Audit) -> Json:
         "controls": [_control(row) for row in audit.rows],
         "findings": [_finding(each, _sentences(audit)) for each in audit.findings],
         "tasks": [_task(task, case) for task in tasks],
+        "disclosures": disclosures(used, known() if manifests is None else manifests),
         "not_checked": list(_not_checked(audit)),
         "annex": _annex(case),
     }
@@ -213,6 +217,7 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "state": task.state_at(case.last.timestamp).name.lower(),
         "deadline": task.deadline,
         "parties": task.parties,
+        "protections": _protections(task.protections),
         "uses": [
             {
                 "party": use.party,
@@ -227,6 +232,11 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "progress": [_progress(event) for _, event in sorted(task.progress.items())],
         "events": [_step(step) for step in task.steps],
     }
+
+
+def _protections(protections: Protection) -> list[Json]:
+    """What each protection that a task names promises, in the words of the one table."""
+    return [{"name": name.lower(), "promises": words} for name, words in in_words(protections).items()]
 
 
 def _progress(event: Event) -> Json:

@@ -152,11 +152,13 @@ def _job(rank: int, url: str, token: str) -> Job:
         task=TASK,
         party=NODES[rank],
         parties=NODES[:2],
+        computing=NODES[:2],
         requester_key=Hex32("0x" + "22" * 32),
         gateway_url=url,
         gateway_token=token,
         inputs=inputs,
         steps=(step,),
+        results=(step.id,),
     )
 
 

@@ -223,11 +223,13 @@ def _statistics(rank: int, path: Path) -> Job:
         task=TASK,
         party=NODES[rank],
         parties=NODES,
+        computing=NODES,
         requester_key=TASK,
         gateway_url=NOWHERE,
         gateway_token="",
         inputs=inputs,
         steps=(step,),
+        results=(step.id,),
         timeouts=bench_psi.TIMEOUTS,
     )
 

@@ -280,11 +280,13 @@ def job_of(rank: int, url: str, token: str, protocol: str, path: Path) -> Job:
         task=TASK,
         party=NODES[rank],
         parties=NODES[:2],
+        computing=NODES[:2],
         requester_key=TASK,
         gateway_url=url,
         gateway_token=token,
         inputs=inputs,
         steps=(step,),
+        results=(step.id,),
         timeouts=TIMEOUTS,
     )
 

@@ -27,6 +27,8 @@ from sealtrace.auditor.archive import Archive
 from sealtrace.node import settings as node_settings
 from sealtrace.node.api.app import router as node_router
 from sealtrace.protocol.identifiers import address
+from sealtrace.protocol.records import Protection
+from sealtrace.protocol.security import SECURITY, SecurityModel, among
 from sealtrace.requester import directory as requester_settings
 from sealtrace.scheduler import settings as scheduler_settings
 from sealtrace.scheduler.api import router as scheduler_router
@@ -208,7 +210,72 @@ def disclosures() -> str:
             "|---|---|",
         ]
         lines += [f"| {_cell(role)} | {_cell(what)} |" for role, what in manifest.learns.items()]
+    return "\n".join([*lines, *_HOW_DISCLOSURES_ARE_TESTED]) + "\n"
+
+
+_HOW_DISCLOSURES_ARE_TESTED = (
+    "",
+    "## How this is tested",
+    "",
+    "`tests/e2e/test_secrets.py` runs three organisations, a scheduler and a chain on tables whose",
+    "every cell and id occurs nowhere else, through an alignment whose keys the requester gets, joint",
+    "statistics and a regression. Meanwhile it looks again and again at every file that any of them",
+    "keeps (at an engine's job folder up to thirty times a second), at all that lies in queues, logs,",
+    "command lines and environments, and captures each TCP connection on loopback: engine to own",
+    "gateway, gateway to gateway, node to scheduler, chain, queue and operator. All of it is searched",
+    "for every cell, id and result, for what an engine makes of the cells before it shares them, for",
+    "what the requester's shares come to, and for the tokens that stand for ids: as text,",
+    "hexadecimal, base64, floating and fixed point, and inside compressed streams. A table in the",
+    "test says what may be found where; it rests on sentences of the manifests above, and a manifest",
+    "that says otherwise fails the test.",
+    "",
+    "| what | may be found |",
+    "|---|---|",
+    "| a cell, an id | in the file that its owner registered |",
+    "| a common id, where `result: ids` was asked | there, and at the requester |",
+    "| an id's token in one task | in the scratch of engines whose own table holds the id |",
+    "| a result | at the requester |",
+    "| the weights of a model that is opened and kept | at the requester, not in the parts that are kept |",
+    "",
+    "The test also plants seven leaks, in seven places and forms, and fails unless it finds each of",
+    "them just there. What it cannot see: the memory of processes, files that live between two looks,",
+    "values changed in a way that it does not know, what timing and sizes tell, and links other than",
+    "loopback. Capturing packets needs root; without it the wires are skipped, and the skip says so.",
+)
+
+
+def protocols() -> str:
+    """``docs/protocols.md``: what each protection promises, and what breaks it."""
+    lines = [
+        "# What each protocol promises",
+        "",
+        "A grant names the protections that its owner accepts, one by one; a task names one for each",
+        "step. The first two rows below are shown where a grant is issued and listed, where a task awaits",
+        "approval, and by `sealtrace task plan`; they are in the transcript that each party's receipt",
+        "digests, and in the auditor's report.",
+        "",
+        "No step runs under another protection than its specification names: the chain refuses a start",
+        "where a grant does not accept it (`PROTECTION_NOT_ALLOWED`), the parties compare what each was",
+        "told before anything is shared (`ProgramMismatch`), and the auditor holds every transcript to",
+        "the chain (`EV-X03`). SEMI2K trusts one party: it runs only where every grant of the task names",
+        "it by its whole name,",
+        f"`{Protection.MPC_SEMI2K_TRUSTED_FIRST_PARTY.name}`.",
+    ]
+    for model in SECURITY.values():
+        lines += ["", f"## {model.name}", "", "| | |", "|---|---|", *_promises(model)]
     return "\n".join(lines) + "\n"
+
+
+def _promises(model: SecurityModel) -> Iterator[str]:
+    rows = {
+        "holds against": model.adversary,
+        "as long as": model.threshold,
+        "parties": among(model.protection),
+        "with more": model.more,
+        "where that breaks": model.breach,
+        "source": model.source,
+    }
+    yield from (f"| {name} | {_cell(words)} |" for name, words in rows.items() if words)
 
 
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
@@ -216,6 +283,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "settings.md": settings,
     "api.md": api,
     "disclosures.md": disclosures,
+    "protocols.md": protocols,
 }
 
 

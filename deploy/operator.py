@@ -34,6 +34,10 @@ class Operator:
         """Register a table and return the dataset's id."""
         return Hex32(self._ask("POST", "/v1/datasets", {"path": str(path), "name": name})["id"])
 
+    def datasets(self) -> list[dict[str, Any]]:
+        """The node's datasets, tables and parts of kept values alike."""
+        return list(self._ask("GET", "/v1/datasets"))
+
     def grant(self, dataset: Hex32, algorithm: Hex32, requester: Address, **terms: Any) -> Hex32:
         """Let ``requester`` use ``dataset`` with ``algorithm`` from now on for ``days``."""
         now = int(time.time())

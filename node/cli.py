@@ -97,6 +97,14 @@ def _rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         typer.echo()
 
 
+def _promises(found: Iterable[Mapping[str, Any]]) -> None:
+    """What each protection named in a list promises, once, below it."""
+    named = {name: words for each in found for name, words in each["security"].items()}
+    if named:
+        typer.echo()
+        _fields({"security": named})
+
+
 def _fields(found: Mapping[str, Any]) -> None:
     width = 2 + max(map(len, found), default=0)
     for key, value in found.items():
@@ -108,6 +116,8 @@ def _cell(name: str, value: Any) -> str:
         return {True: "yes", False: "no", None: ""}[value]
     if name in _TIMES and value:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if name == "security" and isinstance(value, dict):
+        return "\n".join(f"{protection}: {words}" for protection, words in value.items())
     if isinstance(value, dict | list):
         return json.dumps(value)
     return str(value)
@@ -350,8 +360,11 @@ def grant_issue(
 @grant_app.command("list")
 def grant_list(directory: Dir = HERE, as_json: Json = False) -> None:
     """List grants as they stand on the chain."""
-    columns = ("id", "status", "uses_left", "requester", "dataset", "algorithm", "expires_at")
-    _show(_operations(directory).grants(), as_json, columns)
+    columns = ("id", "status", "uses_left", "requester", "dataset", "algorithm", "expires_at", "protections")
+    found = _operations(directory).grants()
+    _show(found, as_json, columns)
+    if not as_json:
+        _promises(found)
 
 
 @grant_app.command("revoke")
@@ -370,8 +383,11 @@ def task_list(
     as_json: Json = False,
 ) -> None:
     """List tasks, the newest first."""
-    columns = ("id", "stage", "approval", "requester", "note")
-    _show(_operations(directory).tasks(open_only=open_only), as_json, columns)
+    columns = ("id", "stage", "approval", "requester", "protections", "note")
+    found = _operations(directory).tasks(open_only=open_only)
+    _show(found, as_json, columns)
+    if not as_json:
+        _promises(each for each in found if not each["over"])
 
 
 @task_app.command("show")

@@ -6,12 +6,14 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sealtrace.algorithms.frames import BadShare
+from sealtrace.algorithms.kept import is_part, read_header
 from sealtrace.contracts import calls
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.node.chain import ChainActs
@@ -56,13 +58,15 @@ class DatasetKeeper:
         *,
         copy: bool = False,
         supersedes: Hex32 | None = None,
+        kept_from: Mapping[str, str] | None = None,
     ) -> DatasetRow:
-        """Fingerprint the table at ``path`` and put its salted commitment on the chain.
+        """Fingerprint the table or part at ``path`` and put its salted commitment on the chain.
 
         With ``supersedes`` it is the next version of that dataset, over which no grant is issued any more;
         those in being still run where its bytes are still there. Added again unchanged, it is the same
         dataset: a crash in between leaves nothing that a second call does not finish. The salt is safe before
-        the commitment is told, and the row before the chain.
+        the commitment is told, and the row before the chain. ``kept_from`` is the task and the value that a
+        part is of.
 
         Raises:
             DatasetUnreadable: it is no table that can be read.
@@ -86,6 +90,7 @@ class DatasetKeeper:
             "data_class": row.data_class,
             "transaction": transaction,
             **({"supersedes": supersedes} if supersedes else {}),
+            **({"kept_from": dict(kept_from)} if kept_from else {}),
         }
         self._record(Kind.DATASET_ADDED, row.id, body)
         return row
@@ -161,7 +166,7 @@ def allowed(path: Path, directories: Sequence[Path]) -> Path:
 
 
 def infer_schema(path: Path) -> Schema:
-    """The columns of a CSV or Parquet table.
+    """The columns of a CSV or Parquet table, or the arrays of a kept value's part.
 
     A CSV column is a number when every filled cell of its first 10,000 rows is one.
 
@@ -171,7 +176,11 @@ def infer_schema(path: Path) -> Schema:
     try:
         with path.open("rb") as file:
             parquet = file.read(4) == _PARQUET
+        if is_part(path):
+            return _part(path)
         schema = _parquet(path) if parquet else _csv(path)
+    except BadShare as cause:
+        raise DatasetUnreadable(f"{path.name}: {cause}") from cause
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         raise DatasetUnreadable(f"{path.name}: not a table in UTF-8 CSV: {cause}") from cause
     names = [column.name for column in schema.columns]
@@ -199,6 +208,12 @@ def _csv(path: Path) -> Schema:
         format="csv",
         columns=tuple(Column(name=n, kind=k) for n, k in zip(header, kinds, strict=True)),
     )
+
+
+def _part(path: Path) -> Schema:
+    arrays = read_header(path).value.names
+    columns = tuple(Column(name=each, kind=ColumnKind.NUMBER) for each in arrays)
+    return Schema(format="sealtrace.part/1", columns=columns)
 
 
 def _parquet(path: Path) -> Schema:

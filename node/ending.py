@@ -16,6 +16,7 @@ from typing import Any
 
 from sealtrace.node.errors import DiskFull, Unavailable
 from sealtrace.node.hold import LONG_S, SOON_S, Ports, View, block_words, look, settle, where
+from sealtrace.node.keeping import settle_parts
 from sealtrace.node.ports import Done, Reverted, RunFailed
 from sealtrace.protocol.authorization import why_denied
 from sealtrace.protocol.evidence import Kind
@@ -126,6 +127,7 @@ def close(view: View, ports: Ports) -> float:
         _remember_finish(view, ports)
     else:
         _remember_end(view, ports)
+    settle_parts(view, ports)
     _wipe(view, ports)
     ports.store.end(view.task, view.standing.state.name.lower())
     return LONG_S

@@ -22,7 +22,7 @@ from sealtrace.node.store import Store, TaskRow
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.lifecycle import OPEN_STATES
-from sealtrace.protocol.records import BlockRef, TaskTerms
+from sealtrace.protocol.records import BlockRef, DataClass, TaskTerms
 
 LONG_S = 60.0
 SOON_S = 2.0
@@ -45,6 +45,9 @@ class Ports:
     holdings: Holdings
     jobs: Callable[[Hex32], Path]
     received: Callable[[Hex32], Path]
+    parts: Callable[[Hex32], Path]
+    register: Callable[[Path, str, DataClass, Hex32, str], object]
+    """Makes a file a dataset of this node: its path, name and grade, and the task and value it is from."""
     limits: Limits
     longest_run_s: float
     clock: Callable[[], float]

@@ -9,7 +9,7 @@ from sealtrace.protocol.authorization import Facts, why_denied
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, raw
 from sealtrace.protocol.lifecycle import OPEN_STATES, TaskState
 from sealtrace.protocol.outcome import Denial
-from sealtrace.protocol.records import TaskTerms
+from sealtrace.protocol.records import Role, TaskTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,10 @@ def why_mismatched(introduction: Introduction, terms: TaskTerms, facts: Facts) -
     requester = facts.nodes.get(terms.requester)
     if requester is None or requester.encryption_key != spec.requester_key:
         return "the result would be sealed to a key that is not the requester's on the chain"
+    for helper in spec.helpers:
+        node = facts.nodes.get(helper)
+        if node is None or not node.may(Role.COMPUTE):
+            return f"{helper} would compute without data of its own, and was not admitted to compute"
     return None
 
 

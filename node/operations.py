@@ -18,7 +18,7 @@ from sealtrace.contracts import calls
 from sealtrace.node import terms as stored_terms
 from sealtrace.node.bundles import Held
 from sealtrace.node.checkpoints import signed_checkpoint
-from sealtrace.node.datasets import DatasetKeeper, shown
+from sealtrace.node.datasets import shown
 from sealtrace.node.errors import ChainRefused, GrantNotFound, Misuse, NotAuthenticated, TaskOver, Unavailable
 from sealtrace.node.ports import Reverted
 from sealtrace.node.sessions import GatewaySessions
@@ -37,6 +37,7 @@ from sealtrace.protocol.records import (
     Protection,
     protections_of,
 )
+from sealtrace.protocol.security import in_words
 from sealtrace.protocol.spec import purpose_hash, read_spec
 from sealtrace.protocol.statements import Signed
 
@@ -114,7 +115,7 @@ class Operations:
         supersedes: Hex32 | None = None,
     ) -> dict[str, Any]:
         """Add the table at ``path``; see :meth:`DatasetKeeper.add`."""
-        keeper = self._keeper()
+        keeper = self.node.datasets
         return shown(keeper.add(path, name or path.stem, data_class, copy=copy, supersedes=supersedes))
 
     def datasets(self) -> list[dict[str, Any]]:
@@ -123,7 +124,7 @@ class Operations:
 
     def withdraw_dataset(self, dataset: Hex32) -> dict[str, Any]:
         """Withdraw a dataset; see :meth:`DatasetKeeper.withdraw`."""
-        return shown(self._keeper().withdraw(dataset))
+        return shown(self.node.datasets.withdraw(dataset))
 
     def salt(self, dataset: Hex32) -> dict[str, str]:
         """What opens one dataset's commitment, for a regulator; opens no other's."""
@@ -340,17 +341,6 @@ class Operations:
 
     # --- how it is done
 
-    def _keeper(self) -> DatasetKeeper:
-        node = self.node
-        return DatasetKeeper(
-            me=node.settings.address,
-            store=node.store,
-            vault=node.vault,
-            acts=node.acts,
-            evidence=node.evidence,
-            copies=node.layout.root / "data",
-        )
-
     def _send(self, intent: str, call: calls.Call) -> Any:
         try:
             return self.node.acts.send(intent, call)
@@ -369,6 +359,7 @@ class Operations:
             "uses_left": found.uses_left,
             "epsilon_left": found.epsilon_left,
             "status": found.status(at.timestamp).name.lower(),
+            "security": in_words(found.protections),
         }
         return {"id": row.id, "issued_at": int(row.issued_at), **row.terms, **standing}
 
@@ -414,6 +405,7 @@ def _task(row: TaskRow) -> dict[str, Any]:
         "requester": row.requester,
         "parties": list(terms.parties),
         "protections": [p.name for p in Protection if p in terms.protections],
+        "security": in_words(terms.protections),
         "deadline": row.deadline,
         "stage": row.stage,
         "note": row.note,

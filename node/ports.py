@@ -203,6 +203,7 @@ class OwnInput:
     path: Path
     id_column: str
     columns: tuple[str, ...]
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,8 @@ def prepare(
         if row.path not in files:
             files[row.path] = _rehash(row, facts, holdings.salts)
         commitments[row.id] = row.commitment
-        inputs.append(OwnInput(given.name, row.id, row.path, given.id_column, tuple(given.columns)))
+        words = (given.id_column, tuple(given.columns), given.part_of)
+        inputs.append(OwnInput(given.name, row.id, row.path, *words))
     algorithms = own_algorithms(introduction)
     bundles = {each: _bundle(each, holdings.bundles) for each in algorithms}
     if refusal := holdings.engine.check_steps(introduction.spec, bundles):

@@ -10,7 +10,8 @@ from threading import Event
 from typing import Any
 
 from sealtrace.node.engines import errors as engine
-from sealtrace.node.engines.job import Job, JobInput, JobStep, Timeouts
+from sealtrace.node.engines.job import Job, JobInput, JobKeep, JobStep, Timeouts
+from sealtrace.node.engines.keeping import check_part
 from sealtrace.node.engines.keys import check_table, rules_of
 from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
 from sealtrace.node.engines.process import SessionView, run_job
@@ -19,7 +20,7 @@ from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, R
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
 from sealtrace.protocol.outcome import Blame, Denial, Failure
-from sealtrace.protocol.spec import Input, Step, TaskSpec
+from sealtrace.protocol.spec import Input, Step, TaskSpec, source_of
 
 CHECK_S = 60.0
 """How long the bundles of a task may take, all together, to judge its parameters."""
@@ -71,6 +72,10 @@ class EngineProcesses:
 
     def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
         """What is wrong with the table, in words without a cell of it, or ``None``."""
+        if own.part_of is not None:
+            keepers = sorted(each.party for each in spec.inputs if each.part_of == own.part_of)
+            party = spec.input(own.name).party
+            return check_part(own.path, party, keepers, spec.computing)
         try:
             check_table(own.path, own.columns, rules_of(spec.steps, own.name, own.id_column))
         except engine.BadInput as bad:
@@ -171,12 +176,15 @@ def _job(
         task=task,
         party=party,
         parties=tuple(spec.parties),
+        computing=spec.computing,
         requester_key=spec.requester_key,
         gateway_url=gateway.url,
         gateway_token=gateway.token,
         inputs=tuple(_input(each, paths) for each in spec.inputs if each.name in used),
         steps=tuple(_step(each, bundles[each.algorithm]) for each in spec.steps),
-        timeouts=timeouts,
+        results=tuple(each.id for each in spec.opened),
+        keep={name: _keep(spec, name) for name in spec.keep},
+        timeouts=timeouts.model_copy(update={"wait_ms": max(timeouts.wait_ms, spec.engine_seconds * 1000)}),
     )
 
 
@@ -186,8 +194,14 @@ def _input(given: Input, paths: Mapping[str, str]) -> JobInput:
         party=given.party,
         id_column=given.id_column,
         columns=tuple(given.columns),
+        part_of=given.part_of,
         path=paths.get(given.name),
     )
+
+
+def _keep(spec: TaskSpec, name: str) -> JobKeep:
+    source = ".".join(source_of(name, spec.keep[name]))
+    return JobKeep(source=source, keepers=spec.keepers(name))
 
 
 def _step(step: Step, bundle: str) -> JobStep:

@@ -12,6 +12,7 @@ from sealtrace.node.engines.handover import RECEIVED
 from sealtrace.node.errors import DiskFull
 from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.hold import SOON_S, Circular, Hold, Ports, View, settle, where
+from sealtrace.node.keeping import take_parts
 from sealtrace.node.ports import (
     Done,
     Plan,
@@ -185,6 +186,7 @@ def _deliver(view: View, hold: Hold, ran: Ran) -> float | None:
     ports = hold.ports
     receipt = _record_run(view, ports, ran)
     _keep_received(view, ports)
+    take_parts(view, ports)
     if receipt.output != ran.output:
         detail = "the sealed share is not the one on record"
         return fail(view, ports, RunFailed(Failure.RESULT_UNDELIVERABLE, Blame.REPORTER, None, detail))

@@ -14,6 +14,7 @@ from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.sender import Sender
 from sealtrace.node.bundles import BundleStore
 from sealtrace.node.chain import ChainActs, ChainReader, connect
+from sealtrace.node.datasets import DatasetKeeper
 from sealtrace.node.directory import Layout, load_key
 from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.errors import BadSettings, ChainUnavailable
@@ -91,6 +92,18 @@ class Node:
         return Vault(self.layout.vault)
 
     @cached_property
+    def datasets(self) -> DatasetKeeper:
+        """What adds and withdraws datasets."""
+        return DatasetKeeper(
+            me=self.settings.address,
+            store=self.store,
+            vault=self.vault,
+            acts=self.acts,
+            evidence=self.evidence,
+            copies=self.layout.root / "data",
+        )
+
+    @cached_property
     def bundles(self) -> BundleStore:
         """Algorithm bundles."""
         return BundleStore(self.layout.bundles)
@@ -131,6 +144,10 @@ def wiring(node: Node) -> Ports:
         holdings=Holdings(node.store, node.vault, node.bundles, node.engine),
         jobs=node.layout.job,
         received=node.layout.received,
+        parts=node.layout.parts,
+        register=lambda path, name, grade, task, source: node.datasets.add(
+            path, name, grade, kept_from={"task": task, "source": source}
+        ),
         limits=node.settings.limits,
         longest_run_s=node.settings.engine.longest_run_s,
         clock=time.time,

@@ -21,7 +21,7 @@ from pydantic import (
 from sealtrace.protocol.alignment import BadAlignment, contradictions, read_alignment
 from sealtrace.protocol.canonical import NotCanonical, canonical, digest, parse_canonical, sha256
 from sealtrace.protocol.faults import first_fault
-from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field, UnixSeconds
+from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field, UnixSeconds
 from sealtrace.protocol.records import Protection, TaskTerms, Use
 
 VERSION: Final = "sealtrace.task/1"
@@ -30,7 +30,8 @@ MAX_SPEC_BYTES = 256 << 10
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}(\.[a-z][a-z0-9_-]{0,62})?$")]
-"""A value of an earlier step: ``step.value``, or ``step`` where the value is called like the role it has."""
+"""A value of an earlier step: ``step.value``, or ``step`` where the value is called like the role it has; or
+the value whose parts are inputs, by the name that they give in ``part_of``."""
 
 Epsilon = dict[Name, Annotated[int, Field(gt=0, lt=2**48)]]
 """What is spent of privacy budgets, by input, in millionths."""
@@ -48,12 +49,12 @@ PARTIES: dict[str, tuple[int, int]] = {
     "ABY3": (3, 3),
     "CHEETAH": (2, 2),
     "SEMI2K": (2, 16),
-    "RR22": (2, 3),
-    "KKRT": (2, 3),
+    "RR22": (2, 16),
+    "KKRT": (2, 16),
     "ECDH": (2, 3),
 }
 """Fewest and most parties. ABY3 is three-party by construction and Cheetah two-party; RR22 and KKRT run
-in pairs, ECDH among two or three at once."""
+in pairs, one after the other, ECDH among two or three at once."""
 
 
 class InvalidSpec(ValueError):
@@ -67,14 +68,18 @@ class _Document(BaseModel):
 class Input(_Document):
     """A dataset of one party, by the name the steps use for it.
 
-    ``columns`` are the columns the steps may read, ``id_column`` the one that names a subject.
+    A table: ``columns`` are the columns the steps may read, ``id_column`` the one that names a subject. Or,
+    with ``part_of``, the party's part of a value that an earlier task left shared: it has neither.
     """
 
     name: Name
     party: AddressField
     dataset: Hex32Field
-    id_column: str = Field(min_length=1, max_length=128)
-    columns: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(max_length=4096)
+    id_column: str = Field(default="", max_length=128)
+    columns: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(
+        default_factory=list, max_length=4096
+    )
+    part_of: Name | None = None
 
 
 class Step(_Document):
@@ -103,7 +108,13 @@ class Step(_Document):
 
 
 class TaskSpec(_Document):
-    """A whole task. ``nonce`` tells two tasks of the same words apart."""
+    """A whole task. ``nonce`` tells two tasks of the same words apart.
+
+    ``compute`` are the parties among which MPC steps run, all where it is empty; the others only share their
+    columns into them. ``results`` are the steps that the requester opens, the last one where it is empty.
+    ``keep`` names shared values that stay with the parties after the task: whoever computed keeps its share,
+    and whoever's data is in the value a say in its later use.
+    """
 
     version: Literal["sealtrace.task/1"] = VERSION
     nonce: Hex32Field
@@ -113,8 +124,11 @@ class TaskSpec(_Document):
     deadline: int = Field(gt=0, lt=2**32)
     engine_seconds: int = Field(default=600, gt=0, le=86_400)
     parties: list[AddressField] = Field(min_length=1, max_length=16)
+    compute: list[AddressField] = Field(default_factory=list, max_length=16)
     inputs: list[Input] = Field(min_length=1, max_length=64)
     steps: list[Step] = Field(min_length=1, max_length=16)
+    results: list[Name] = Field(default_factory=list, max_length=16)
+    keep: dict[Name, Source] = Field(default_factory=dict, max_length=16)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -133,6 +147,38 @@ class TaskSpec(_Document):
     def input(self, name: str) -> Input:
         """The input called ``name``."""
         return next(each for each in self.inputs if each.name == name)
+
+    def step(self, id: str) -> Step:
+        """The step called ``id``."""
+        return next(each for each in self.steps if each.id == id)
+
+    @property
+    def computing(self) -> tuple[Address, ...]:
+        """The parties among which MPC steps run, ascending: a party's place is its rank there."""
+        return tuple(self.compute or self.parties)
+
+    @property
+    def helpers(self) -> tuple[Address, ...]:
+        """The parties that compute and bring no data: the registrar must have admitted them to that."""
+        owners = {each.party for each in self.inputs}
+        return tuple(each for each in self.computing if each not in owners)
+
+    @property
+    def opened(self) -> tuple[Step, ...]:
+        """The steps whose results the requester opens."""
+        return tuple(map(self.step, self.results)) or (self.steps[-1],)
+
+    def parties_of(self, step: Step) -> tuple[Address, ...]:
+        """The parties among which ``step`` runs, ascending: who computes, or whose inputs are aligned."""
+        if step.engine == "mpc":
+            return self.computing
+        return tuple(sorted({self.input(name).party for name in step.inputs}))
+
+    def keepers(self, name: str) -> tuple[Address, ...]:
+        """Those who keep a part of ``keep[name]``, ascending: who computes, and whose data is in it."""
+        maker = self.step(source_of(name, self.keep[name])[0])
+        owners = {self.input(each).party for each in maker.inputs}
+        return tuple(sorted({*self.computing, *owners}))
 
     def terms(self) -> TaskTerms:
         """What the chain is told; the only way from a specification to the chain."""
@@ -179,21 +225,66 @@ def purpose_hash(purpose: str) -> Hex32:
 
 def _contradictions(spec: TaskSpec) -> Iterator[str]:
     names = [each.name for each in spec.inputs]
-    if spec.parties != sorted(set(spec.parties)):
-        yield "parties must be distinct and in ascending order"
+    yield from _party_contradictions(spec)
     if len(set(names)) != len(names):
         yield "two inputs share a name"
-    for each in spec.inputs:
-        if each.party not in spec.parties:
-            yield f"input {each.name}: its party is not among the parties"
+    yield from _input_contradictions(spec)
     done: set[str] = set()
     for step in spec.steps:
         yield from _step_contradictions(step, set(names), done)
-        if step.engine == "psi" and not set(step.inputs) - set(names):
-            yield from _alignment_contradictions(spec, step)
+        if not set(step.inputs) - set(names):
+            yield from _kind_contradictions(spec, step)
         done.add(step.id)
         yield from _use_contradictions(spec, step)
     yield from _shared_grants(spec)
+    yield from _end_contradictions(spec)
+
+
+def _party_contradictions(spec: TaskSpec) -> Iterator[str]:
+    if spec.parties != sorted(set(spec.parties)):
+        yield "parties must be distinct and in ascending order"
+    if spec.compute != sorted(set(spec.compute)) or set(spec.compute) - set(spec.parties):
+        yield "compute must name parties, distinct and in ascending order"
+    for idle in sorted(set(spec.parties) - set(spec.computing) - {each.party for each in spec.inputs}):
+        yield f"party {idle} neither brings an input nor computes"
+
+
+def _input_contradictions(spec: TaskSpec) -> Iterator[str]:
+    parts: set[tuple[str, str]] = set()
+    for each in spec.inputs:
+        if each.party not in spec.parties:
+            yield f"input {each.name}: its party is not among the parties"
+        if each.part_of is None and not each.id_column:
+            yield f"input {each.name}: a table needs the column that names a subject"
+        if each.part_of is None:
+            continue
+        if each.id_column or each.columns:
+            yield f"input {each.name}: a part of a kept value has no columns"
+        if (each.part_of, each.party) in parts:
+            yield f"input {each.name}: its party gives two parts of {each.part_of}"
+        if each.part_of in {step.id for step in spec.steps}:
+            yield f"input {each.name}: part_of is the name of a step: choose another"
+        parts.add((each.part_of, each.party))
+
+
+def _kind_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
+    """An alignment aligns one table of each of its parties; whatever a step is given, it is given whole."""
+    parts = [name for name in step.inputs if spec.input(name).part_of is not None]
+    if step.engine == "psi" and parts:
+        yield f"step {step.id}: {parts[0]!r} is a part of a kept value, which has no rows to align"
+    elif step.engine == "psi" and len(spec.parties_of(step)) != len(step.inputs):
+        yield f"step {step.id}: an alignment takes one input of each of its parties"
+    elif step.engine == "psi":
+        yield from _alignment_contradictions(spec, step)
+    for name in parts:
+        missing = set(_parts_of(spec, spec.input(name).part_of)) - set(step.inputs)
+        if missing:
+            yield f"step {step.id}: {name!r} is of no use without {min(missing)!r}: name all parts"
+
+
+def _parts_of(spec: TaskSpec, value: str | None) -> list[str]:
+    """The inputs that together are the kept ``value``."""
+    return [each.name for each in spec.inputs if each.part_of == value]
 
 
 def source_of(role: str, source: str) -> tuple[str, str]:
@@ -205,14 +296,32 @@ def source_of(role: str, source: str) -> tuple[str, str]:
 def _use_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
     """A value is used after it was made, under its own protocol, and under grants for all that is in it."""
     before = {each.id: each for each in spec.steps[: spec.steps.index(step)]}
+    kept = {each.part_of for each in spec.inputs if each.part_of is not None}
     for role, source in step.uses.items():
         maker = before.get(source_of(role, source)[0])
-        if maker is None or maker.id not in step.after:
+        inside = maker.inputs if maker else _parts_of(spec, source)
+        if source not in kept and (maker is None or maker.id not in step.after):
             yield f"step {step.id}: uses.{role} is of no step that it comes after: {source}"
-        elif (maker.engine, maker.protocol) != (step.engine, step.protocol) or step.engine != "mpc":
+        elif step.engine != "mpc" or (
+            maker and (maker.engine, maker.protocol) != (step.engine, step.protocol)
+        ):
             yield f"step {step.id}: uses.{role} is shared under another protocol than {step.protocol}"
-        elif missing := set(maker.inputs) - set(step.inputs):
+        elif missing := set(inside) - set(step.inputs):
             yield f"step {step.id}: uses.{role} holds data of {min(missing)!r}, so that is an input of it too"
+
+
+def _end_contradictions(spec: TaskSpec) -> Iterator[str]:
+    """What is opened and what is kept is of steps that there are."""
+    order = [step.id for step in spec.steps]
+    if unknown := set(spec.results) - set(order):
+        yield f"results: there is no step {min(unknown)!r}"
+    elif spec.results != sorted(set(spec.results), key=order.index):
+        yield "results: name each step once, in the order of the steps"
+    made = {step.id: step for step in spec.steps}
+    for name, source in spec.keep.items():
+        maker = made.get(source_of(name, source)[0])
+        if maker is None or maker.engine != "mpc":
+            yield f"keep.{name} is of no step that computes: {source}"
 
 
 def _shared_grants(spec: TaskSpec) -> Iterator[str]:

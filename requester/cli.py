@@ -35,6 +35,7 @@ from sealtrace.requester.errors import SettingsInvalid, TaskUnknown
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.results import Result
+from sealtrace.requester.security_words import security_json, security_table
 from sealtrace.requester.task_files import read_file
 from sealtrace.requester.whole_files import write_whole
 
@@ -122,6 +123,7 @@ def submit(
     requester = Requester.open(directory)
     planned = requester.plan(file)
     if not (as_json or only_id):
+        Console().print(security_table(planned.spec))
         _print_learns(planned.learns)
     accepted = requester.submit(planned.spec)
     warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))
@@ -508,6 +510,7 @@ def _plan_json(planned: Plan) -> dict[str, Any]:
         "spec": planned.spec.model_dump(mode="json"),
         "warnings": list(planned.warnings),
         "learns": _learns_json(planned.learns),
+        "security": security_json(planned.spec),
     }
 
 
@@ -529,6 +532,7 @@ def _print_plan(requester: Requester, planned: Plan) -> None:
     for step in planned.spec.steps:
         table.add_row(step.id, step.engine, step.protocol, ", ".join(step.inputs), ", ".join(step.after))
     Console().print(table)
+    Console().print(security_table(planned.spec))
     _print_learns(planned.learns)
     _print_warnings(requester, list(planned.warnings))
     _say(f"would be task {planned.task}")

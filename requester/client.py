@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import create_engine
 
 from sealtrace.algorithms.disclosure import Learns, disclosure
-from sealtrace.algorithms.opening import EngineMissing, open_result
+from sealtrace.algorithms.opening import EngineMissing, open_outputs
 from sealtrace.algorithms.shares import BadShare
 from sealtrace.contracts import calls
 from sealtrace.contracts.client import Chain as ContractsChain
@@ -261,7 +261,7 @@ class Requester:
         recorded = hex32(str(seen.result))
         digests = results.checked(task, delivered, recorded, self.names)
         shares = results.opened(task, delivered, self.keys.hpke, self.names)
-        return Result(task, self._reconstruct(spec, shares), digests, recorded)
+        return Result(task, self._reconstruct(task, spec, shares), digests, recorded)
 
     def acknowledge(self, result: Result) -> None:
         """Say on the chain, once, that this result was opened; the parties have it in writing then.
@@ -294,13 +294,12 @@ class Requester:
     def _is_of(self, spec: TaskSpec, task: Hex32) -> bool:
         return self.chain.task_id(spec.terms()) == task
 
-    def _reconstruct(self, spec: TaskSpec, shares: Mapping[Address, bytes]) -> Mapping[str, Any]:
-        step = spec.steps[-1]
-        bundle = self.algorithms.bundle(step.algorithm)
+    def _reconstruct(self, task: Hex32, spec: TaskSpec, shares: Mapping[Address, bytes]) -> Mapping[str, Any]:
         try:
-            return open_result([shares[party] for party in spec.parties], bundle, step.params)
+            found = open_outputs(task, spec, shares, self.algorithms.bundle)
         except BadShare as cause:
             raise ResultTampered(None, f"they are as recorded, but do not make a result: {cause}") from cause
+        return found if spec.results else found[spec.steps[-1].id]
 
     def _fetch(self, task: Hex32, spec: TaskSpec) -> dict[Address, Delivered]:
         """All outputs; a party may have finished on chain a moment before its output arrived."""

@@ -11,6 +11,9 @@
       align: {algorithm: psi}         # after all steps above it, over all inputs, unless it says otherwise
       stats: {algorithm: statistics, protocol: ABY3, params: {...}}      # and epsilon: {bank: 0.5}
       train: {algorithm: glm, uses: {features: prepared}, params: {...}}  # of step prepared, still shared
+    compute: [bank, registry, lab]    # who computes, if not all; of more than three, the first three
+    results: [stats, train]           # what the requester opens, if not the last step
+    keep: {credit: train.model}       # what stays shared among its owners, for tasks to come
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from sealtrace.requester.errors import AlgorithmUnknownHere, GrantNotFound
 from sealtrace.requester.task_files import Located
 
 _UNITS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MOST_TOGETHER = 3
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -38,11 +42,15 @@ class _Document(BaseModel):
 
 
 class InputWords(_Document):
-    """A dataset. ``party`` is a name in the address book, by default the input's own name."""
+    """A dataset. ``party`` is a name in the address book, by default the input's own name.
+
+    A table has an ``id``; a part of a kept value has ``part_of``, a name for that value in this task.
+    """
 
     dataset: Hex32Field
-    id: str = Field(min_length=1, max_length=128)
+    id: str = Field(default="", max_length=128)
     columns: list[str] = Field(default_factory=list)
+    part_of: Name | None = None
     party: str | None = None
 
 
@@ -70,6 +78,9 @@ class TaskWords(_Document):
     parties: dict[Name, AddressField] = Field(default_factory=dict)
     inputs: dict[Name, InputWords] = Field(min_length=1)
     steps: dict[Name, StepWords] = Field(min_length=1)
+    compute: list[Name] = Field(default_factory=list, max_length=16)
+    results: list[Name] = Field(default_factory=list, max_length=16)
+    keep: dict[Name, Source] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,9 @@ def read_task(located: Located, asker: Asker) -> dict[str, Any]:
         words = TaskWords.model_validate(located.value)
     except ValidationError as cause:
         raise located.invalid(cause) from cause
-    owners = _owners(words, located, {**asker.book, **words.parties})
+    book = {**asker.book, **words.parties}
+    owners = _owners(words, located, book)
+    compute = _compute(words, located, book, owners)
     return {
         "version": VERSION,
         "nonce": words.nonce or asker.nonce,
@@ -118,7 +131,8 @@ def read_task(located: Located, asker: Asker) -> dict[str, Any]:
         "purpose": words.purpose,
         "deadline": _deadline(words.deadline, located, asker.now),
         "engine_seconds": words.engine_seconds,
-        "parties": sorted(set(owners.values())),
+        "parties": sorted({*owners.values(), *compute}),
+        "compute": compute,
         "inputs": [
             {
                 "name": name,
@@ -126,10 +140,13 @@ def read_task(located: Located, asker: Asker) -> dict[str, Any]:
                 "dataset": each.dataset,
                 "id_column": each.id,
                 "columns": each.columns,
+                "part_of": each.part_of,
             }
             for name, each in words.inputs.items()
         ],
         "steps": _steps(words, located, asker, owners),
+        "results": words.results,
+        "keep": words.keep,
     }
 
 
@@ -158,7 +175,7 @@ def specification(draft: Mapping[str, Any], located: Located | None = None) -> T
 
 def _require_suitable(spec: TaskSpec) -> None:
     for step in spec.steps:
-        if unfit := why_unfit(step.protocol, len(spec.parties)):
+        if unfit := why_unfit(step.protocol, len(spec.parties_of(step))):
             raise InvalidSpec(f"step {step.id}: {unfit}")
 
 
@@ -171,6 +188,24 @@ def _owners(words: TaskWords, located: Located, book: Mapping[str, Address]) -> 
             raise located.wrong(("inputs", name), why)
         owners[name] = book[party]
     return owners
+
+
+def _compute(
+    words: TaskWords, located: Located, book: Mapping[str, Address], owners: Mapping[str, Address]
+) -> list[Address]:
+    """Those named; where nobody is, and more than three bring data, the first three of them by address.
+
+    More than three do not compute together under any protocol that hides a value from all but all of them at
+    a bearable price, so the others share their columns into three.
+    """
+    for at, name in enumerate(words.compute):
+        if name not in book:
+            why = f"no party {name!r} in the address book: add it under parties"
+            raise located.wrong(("compute", at), why)
+    named = sorted({book[name] for name in words.compute})
+    if named or len(set(owners.values())) <= MOST_TOGETHER:
+        return named
+    return sorted(set(owners.values()))[:MOST_TOGETHER]
 
 
 def _steps(

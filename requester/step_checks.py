@@ -25,13 +25,13 @@ def check_steps(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -
 
 
 def _checked(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> Iterator[str]:
-    columns = {each.name: each.columns for each in spec.inputs}
+    columns = {each.name: each.columns for each in spec.inputs if each.part_of is None}
     for step in spec.steps:
         if step.engine != "mpc":
             continue
         try:
             bundle = algorithms.bundle(step.algorithm)
-            named = {name: columns[name] for name in step.inputs}
+            named = {name: columns[name] for name in step.inputs if name in columns}
             check_params(bundle, step.params, named, step.uses)
         except ParamsRefused as refused:
             raise _pointing(located, step.id, str(refused)) from refused

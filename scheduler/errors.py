@@ -188,6 +188,16 @@ class PartyNotActive(SchedulerError):
         super().__init__(f"{party} is {standing}")
 
 
+class HelperNotAdmitted(SchedulerError):
+    """A party that would compute without data of its own, and was not admitted to compute."""
+
+    status = 422
+    next = "Have the registrar admit it as compute provider, or name another under compute."
+
+    def __init__(self, party: Address) -> None:
+        super().__init__(f"{party} brings no data and is no compute provider")
+
+
 class PartyNotAlive(SchedulerError):
     """A party that has not been heard of lately."""
 

@@ -14,6 +14,7 @@ from sealtrace.protocol.spec import TaskSpec
 from sealtrace.protocol.statements import BadStatement, Signed, verified
 from sealtrace.scheduler import planning, presence
 from sealtrace.scheduler.errors import (
+    HelperNotAdmitted,
     MalformedRequest,
     NotTheSpeaker,
     PartyNotAlive,
@@ -155,6 +156,9 @@ def _require_members(spec: TaskSpec, facts: Facts) -> None:
         raise RequesterNotAdmitted(spec.requester)
     for party in spec.parties:
         presence.require_active(_node(facts, party))
+    for helper in spec.helpers:
+        if not _node(facts, helper).may(Role.COMPUTE):
+            raise HelperNotAdmitted(helper)
 
 
 def _require_alive(

@@ -66,8 +66,17 @@ class Draft(_Document):
     deadline: int = Field(gt=0, lt=2**32)
     engine_seconds: int = Field(default=600, gt=0, le=86_400)
     parties: list[AddressField] = Field(min_length=1, max_length=16)
+    compute: list[AddressField] = Field(default_factory=list, max_length=16)
     inputs: list[Input] = Field(min_length=1, max_length=64)
     steps: list[DraftStep] = Field(min_length=1, max_length=16)
+    results: list[Name] = Field(default_factory=list, max_length=16)
+    keep: dict[Name, Source] = Field(default_factory=dict, max_length=16)
+
+    def count_for(self, step: DraftStep) -> int:
+        """Among how many parties ``step`` runs."""
+        if step.engine == "mpc":
+            return len(self.compute or self.parties)
+        return len({each.party for each in self.inputs if each.name in step.inputs})
 
     def grant_ids(self) -> frozenset[Hex32]:
         """Every grant the steps name."""
@@ -97,7 +106,7 @@ def plan(draft: Draft, grants: Mapping[Hex32, Grant]) -> TaskSpec:
     """
     document = draft.model_dump(mode="json")
     for step, chosen in zip(draft.steps, document["steps"], strict=True):
-        chosen["protocol"] = step.protocol or choose(step, len(draft.parties), grants)
+        chosen["protocol"] = step.protocol or choose(step, draft.count_for(step), grants)
     spec = read(document)
     require_suitable(spec, grants)
     return spec
@@ -141,8 +150,7 @@ def require_suitable(spec: TaskSpec, grants: Mapping[Hex32, Grant]) -> None:
         ProtocolUnsuitable: naming the first such step.
     """
     for step in spec.steps:
-        count = len(spec.parties)
-        if unfit := why_unfit(step.protocol, count):
+        if unfit := why_unfit(step.protocol, len(spec.parties_of(step))):
             raise ProtocolUnsuitable(step.id, unfit)
         allowed = allowed_by(step.grants.values(), grants)
         if step.protocol in ONLY_IF_NAMED and step.protection not in allowed:

@@ -12,8 +12,10 @@ from sealtrace.auditor.world import TaskHistory
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.security import in_words, of_step
+from sealtrace.protocol.spec import PROTECTIONS
 
-_ALIKE = ("algorithm", "protocol", "engine", "program", "common", "field", "fraction_bits")
+_ALIKE = ("algorithm", "protocol", "engine", "security", "program", "common", "field", "fraction_bits")
 _COUNTED = ("messages", "bytes", "digest")
 
 
@@ -47,6 +49,39 @@ def traffic_agrees(case: Case) -> Iterator[Verdict]:
             for receiver in task.parties:
                 if sender != receiver:
                     yield _flow(task, sender, receiver, flows)
+
+
+@check("EV-X03", Severity.HIGH, Need.LOGS)
+def protected_as_the_task_names(case: Case) -> Iterator[Verdict]:
+    """Every step that a party of a completed task recorded ran under a protocol whose protection the task
+    names on the chain, and where the record says in words what that protects against, in its words.
+    """
+    for task in _completed(case):
+        for party in task.parties:
+            told = _ran(case, task).get(party, {})
+            thing = f"{task.id}/{party}"
+            if not (steps := _steps(told)):
+                yield undetermined(thing, f"no transcript of {party}")
+                continue
+            wrong = [why for step, said in sorted(steps.items()) if (why := _unprotected(task, step, said))]
+            if wrong:
+                named = ", ".join(in_words(task.protections))
+                yield _disagree(
+                    task, f"protections {named}", wrong[0], "It ran under other protection.", thing
+                )
+            else:
+                yield satisfied(thing)
+
+
+def _unprotected(task: TaskHistory, step: str, said: Mapping[str, Any]) -> str | None:
+    """What is wrong with the protection that a step's record names, or ``None``."""
+    key = (str(said.get("engine")), str(said.get("protocol")))
+    if key not in PROTECTIONS or PROTECTIONS[key] not in task.protections:
+        return f"step {step} ran under {' '.join(key)}"
+    words = of_step(*key).words
+    if said.get("security", words) != words:
+        return f"step {step} says of {key[1]}: {said['security']}"
+    return None
 
 
 def _completed(case: Case) -> Iterator[TaskHistory]:

@@ -85,7 +85,7 @@ class IssueGrant(_Body):
 
 
 class Grant(BaseModel):
-    """A grant as given, and as it stands on the chain."""
+    """A grant as given, and as it stands on the chain; ``security`` says what each protection promises."""
 
     id: str
     issued_at: int
@@ -103,15 +103,20 @@ class Grant(BaseModel):
     epsilon_left: int
     participants: list[str] = Field(default_factory=list)
     status: str
+    security: dict[str, str]
 
 
 class Task(BaseModel):
-    """A task that the chain names this node for. ``stage`` and ``note`` are for people."""
+    """A task that the chain names this node for. ``stage`` and ``note`` are for people.
+
+    ``security`` says what each of its protections promises.
+    """
 
     id: str
     requester: str
     parties: list[str]
     protections: list[str]
+    security: dict[str, str]
     deadline: int
     stage: str
     note: str

@@ -18,6 +18,7 @@ from sealtrace.node.engines.errors import EmptyIntersection, ProgramMismatch, Pr
 from sealtrace.node.engines.job import Job, JobStep
 from sealtrace.node.engines.keys import TOKENS, Keys, halves
 from sealtrace.node.engines.link import Link, connect, translated
+from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.keys import TOKEN_BYTES
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ Tell = Callable[[Sequence[int]], None]
 def align(
     job: Job, step: JobStep, control: Link, keys: Keys, scratch: Path, tell: Tell
 ) -> NDArray[np.int64] | None:
-    """Return which of this party's keys all parties have, in the order common to all.
+    """Return which of this party's keys all parties of the step have, in the order common to all.
 
-    ``None`` where the step names another party as the only one to learn it.
+    ``control`` is a link among just these. ``None`` where the step names another party as the only one to
+    learn it.
 
     Raises:
         EmptyIntersection: there are none, and a later step would compute on them.
@@ -56,7 +58,7 @@ def align(
     if common is None:
         return None
     if only is None:
-        _agree(job, control, common)
+        _agree(job.task, control, common)
     if not len(common) and job.reads_later(step):
         raise EmptyIntersection("no row is common to all parties")
     return _positions(keys.tokens, common)
@@ -71,7 +73,7 @@ def receiver(job: Job, step: JobStep) -> int | None:
 def _together(
     job: Job, step: JobStep, tokens: Tokens, scratch: Path, tell: Tell, only: int | None
 ) -> Tokens | None:
-    everybody = range(len(job.parties))
+    everybody = job.ranks_of(step)
     tell(everybody)
     link = connect(job, step.id, everybody, receive_ms=job.timeouts.receive_ms)
     protocol = "PROTOCOL_ECDH" if len(everybody) == 2 else "PROTOCOL_ECDH_3PC"
@@ -83,12 +85,12 @@ def _in_pairs(
 ) -> Tokens | None:
     """Intersect with one party after the other: the only receiver, or the first, which then tells each
     what remained."""
-    hub = 0 if only is None else only
+    hub = job.ranks_of(step)[0] if only is None else only
     if job.rank != hub:
         control.receive(hub)  # our turn: it may be busy with others for long
         mine = _pair(job, step, hub, job.rank, tokens, scratch, tell, only)
         return None if mine is None else _kept(mine, control.receive(hub))
-    others = [rank for rank in range(len(job.parties)) if rank != hub]
+    others = [rank for rank in job.ranks_of(step) if rank != hub]
     shared: dict[int, Tokens] = {}
     current = tokens
     for other in others:
@@ -237,7 +239,7 @@ def _kept(shared: Tokens, message: bytes) -> Tokens:
     return shared[flags.astype(np.bool_)]
 
 
-def _agree(job: Job, control: Link, common: Tokens) -> None:
-    mine = [len(common), hashlib.sha256(job.task.encode() + common.tobytes()).hexdigest()]
+def _agree(task: Hex32, control: Link, common: Tokens) -> None:
+    mine = [len(common), hashlib.sha256(task.encode() + common.tobytes()).hexdigest()]
     if any(said != mine for said in control.gather(mine)):
         raise ProgramMismatch("the parties came to different common rows")

@@ -20,7 +20,7 @@ from sealtrace.node.engines.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """This party's part of a value that stays shared between steps."""
+    """This party's part of a value that stays shared between steps; no shares where it does not compute."""
 
     value: Value
     shares: tuple[SecretValue, ...]
@@ -29,7 +29,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """One party's part of a step's result, what it hands on, and what ran."""
+    """One party's part of a step's result, what it hands on, and what ran.
+
+    ``values`` is empty at a party that only shared its columns in.
+    """
 
     values: tuple[SecretValue, ...]
     given: Mapping[str, Held]
@@ -47,7 +50,10 @@ def compute(
     tables: Mapping[str, Table],
     taken: Mapping[str, Held],
 ) -> Computed:
-    """Run one MPC step. ``tables`` holds this party's own inputs, aligned; ``taken`` what earlier steps gave.
+    """Run one MPC step, or share this party's columns into it where others compute.
+
+    Every party learns and checks what runs; those who do not compute hold no share of what comes out.
+    ``tables`` holds this party's own inputs, aligned; ``taken`` what earlier steps gave.
 
     Raises:
         BadInput: this party's columns do not fit the program.
@@ -73,11 +79,11 @@ def compute(
     own = _prepare(step, bundle.program, tables, held)
     program = hashlib.sha256(executable.code).hexdigest()
     _agree(job, control, {"step": step.id, "program": program, "how": how.model_dump(mode="json")})
-    link = connect(job, step.id, range(len(job.parties)), receive_ms=job.timeouts.receive_ms)
-    with translated(link.parties):
-        made = _run(job, step, bundle.program, link, executable, own, held, how, taken)
-    link.finish()
-    outputs = tuple(made[name] for name in bundle.program.outputs(step.params))
+    exchange = _Exchange(job, step, bundle.program, held)
+    columns = exchange.columns(own, how)
+    made = _run(job, exchange, executable, columns, taken, how) if job.computes else {}
+    exchange.finish()
+    outputs = tuple(made[name] for name in bundle.program.outputs(step.params) if made)
     return Computed(outputs, _handed_on(given, made, how), step.params.get(TAKEN, {}), how, program, rows)
 
 
@@ -85,7 +91,7 @@ def _handed_on(
     given: Mapping[str, Value], made: Mapping[str, SecretValue], how: Computation
 ) -> dict[str, Held]:
     return {
-        name: Held(value, tuple(made[each] for each in array_names(name, value)), how)
+        name: Held(value, tuple(made[each] for each in array_names(name, value) if made), how)
         for name, value in given.items()
     }
 
@@ -98,22 +104,22 @@ def check_params(job: Job, step: JobStep, bundle: Bundle) -> None:
         BadJob: with the program's own words.
     """
     try:
-        named = {name: job.input(name).columns for name in step.inputs}
+        named = {name: job.input(name).columns for name in job.tables_of(step)}
         checking.check_params(bundle, step.params, named, step.uses)
     except checking.ParamsRefused as error:
         raise BadJob(f"step {step.id}: {error}") from error
 
 
 def _row_counts(job: Job, step: JobStep, control: Link, tables: Mapping[str, Table]) -> dict[str, int]:
-    """Return how many rows each of the step's inputs has, as its owner says, in the step's order."""
+    """Return how many rows each of the step's tables has, as its owner says, in the step's order."""
     said = control.gather({name: table.rows for name, table in tables.items()})
     for rank, counts in enumerate(said):
-        owned = {name for name in step.inputs if job.rank_of(name) == rank}
+        owned = {name for name in job.tables_of(step) if job.rank_of(name) == rank}
         if not isinstance(counts, dict) or set(counts) != owned or not all(map(_is_count, counts.values())):
             raise ProtocolViolated(
                 f"step {step.id}: not the row counts of its inputs", peer=job.parties[rank]
             )
-    return {name: said[job.rank_of(name)][name] for name in step.inputs}
+    return {name: said[job.rank_of(name)][name] for name in job.tables_of(step)}
 
 
 def _is_count(value: object) -> bool:
@@ -150,43 +156,84 @@ def _agree(job: Job, control: Link, mine: Mapping[str, Any]) -> None:
         )
 
 
+class _Exchange:
+    """How columns become shares: over the engine's link where all compute, else over one among all."""
+
+    def __init__(self, job: Job, step: JobStep, program: Program, held: Mapping[str, int]) -> None:
+        self._job = job
+        self._owners = [(name, job.rank_of(owner)) for name, owner, *_ in program.arrays(step.params, held)]
+        self._computing = job.ranks_of(step)
+        wait_ms = job.timeouts.receive_ms
+        everybody = tuple(range(len(job.parties)))
+        outside = any(rank not in self._computing for _, rank in self._owners)
+        self.engine = connect(job, step.id, self._computing, receive_ms=wait_ms) if job.computes else None
+        self._among = connect(job, f"{step.id}.in", everybody, receive_ms=wait_ms) if outside else self.engine
+
+    def columns(self, own: Mapping[str, Any], how: Computation) -> dict[str, Any]:
+        """Share ``own`` arrays out among those who compute; return this party's shares of all arrays.
+
+        A party that does not compute gets none.
+        """
+        import spu
+
+        if self._among is None:
+            return {}
+        link, me = self._among, self._job.rank
+        with translated(link.parties):
+            io = spu.Io(len(self._computing), engine_config(how))
+        mine = {
+            name: _share_out(link, self._computing, io, name, own[name])
+            for name, rank in self._owners
+            if rank == me
+        }
+        if self.engine is None:
+            return {}
+        return {
+            name: mine.pop(name) if rank == me else _share_in(link, rank, name) for name, rank in self._owners
+        }
+
+    def finish(self) -> None:
+        """Wait until all that was sent has arrived."""
+        if self._among is not None and self._among is not self.engine:
+            self._among.finish()
+        if self.engine is not None:
+            self.engine.finish()
+
+
 def _run(
     job: Job,
-    step: JobStep,
-    program: Program,
-    link: Link,
+    exchange: _Exchange,
     executable: Any,
-    own: Mapping[str, Any],
-    held: Mapping[str, int],
-    how: Computation,
+    columns: dict[str, Any],
     taken: Mapping[str, Held],
+    how: Computation,
 ) -> dict[str, SecretValue]:
     import spu
 
-    config = engine_config(how)
-    runtime = spu.Runtime(link.context, config)
-    io = spu.Io(len(job.parties), config)
-    owners = [(name, job.rank_of(owner)) for name, owner, *_ in program.arrays(step.params, held)]
-    mine = {name: _share_out(link, io, name, own[name]) for name, rank in owners if rank == job.rank}
-    for name, rank in owners:
-        runtime.set_var(name, mine.pop(name) if rank == job.rank else _share_in(link, rank, name))
-    for role, each in taken.items():
-        for name, share in zip(array_names(role, each.value), each.shares, strict=True):
-            runtime.set_var(name, _share(share))
-    runtime.run(executable)
-    return {name: _secret(name, runtime.get_var(name)) for name in executable.output_names}
+    if exchange.engine is None:
+        return {}
+    with translated(job.parties):
+        runtime = spu.Runtime(exchange.engine.context, engine_config(how))
+        for name in list(columns):
+            runtime.set_var(name, columns.pop(name))
+        for role, each in taken.items():
+            for name, share in zip(array_names(role, each.value), each.shares, strict=True):
+                runtime.set_var(name, _share(share))
+        runtime.run(executable)
+        return {name: _secret(name, runtime.get_var(name)) for name in executable.output_names}
 
 
-def _share_out(link: Link, io: Any, name: str, column: Any) -> Any:
-    """Split one array into a share for each party, send the others theirs, and return ours."""
+def _share_out(link: Link, computing: Sequence[int], io: Any, name: str, column: Any) -> Any:
+    """Split one array into a share for each that computes, send the others theirs, and return ours."""
     import numpy as np
     import spu
 
-    shares = io.make_shares(np.ascontiguousarray(column), spu.Visibility.VIS_SECRET)
-    for rank in link.ranks:
+    with translated(link.parties):
+        shares = io.make_shares(np.ascontiguousarray(column), spu.Visibility.VIS_SECRET)
+    for rank, share in zip(computing, shares, strict=True):
         if rank != link.me:
-            link.send(rank, encode_value(_secret(name, shares[rank])))
-    return shares[link.rank]
+            link.send(rank, encode_value(_secret(name, share)))
+    return shares[computing.index(link.me)] if link.me in computing else None
 
 
 def _share_in(link: Link, rank: int, name: str) -> Any:

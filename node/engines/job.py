@@ -36,12 +36,16 @@ class Timeouts(_Document):
 
 
 class JobInput(_Document):
-    """A dataset by its name in the specification. ``path`` is given for this party's own only."""
+    """A dataset by its name in the specification. ``path`` is given for this party's own only.
+
+    With ``part_of`` it is no table, but its party's part of that kept value.
+    """
 
     name: str
     party: AddressField
-    id_column: str
+    id_column: str = ""
     columns: tuple[str, ...] = ()
+    part_of: str | None = None
     path: str | None = None
 
 
@@ -64,17 +68,37 @@ class JobStep(_Document):
         return read_alignment(self.params)
 
 
+class JobKeep(_Document):
+    """A value of which ``keepers`` keep their parts: where it is from, as ``step.value``."""
+
+    source: str
+    keepers: tuple[AddressField, ...]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The step and the value."""
+        step, _, value = self.source.partition(".")
+        return step, value
+
+
 class Job(_Document):
-    """One party's whole job. Parties are ordered by rank (ascending addresses)."""
+    """One party's whole job. Parties are ordered by rank (ascending addresses).
+
+    ``computing`` are those among which MPC steps run, ``results`` the steps that are sealed for the
+    requester, ``keep`` the values of which parties keep their parts.
+    """
 
     task: Hex32Field
     party: AddressField
     parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
+    computing: tuple[AddressField, ...] = Field(min_length=1, max_length=16)
     requester_key: Hex32Field
     gateway_url: Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")]
     gateway_token: str = Field(repr=False)
     inputs: tuple[JobInput, ...] = Field(min_length=1, max_length=64)
     steps: tuple[JobStep, ...] = Field(min_length=1, max_length=16)
+    results: tuple[str, ...] = Field(min_length=1, max_length=16)
+    keep: dict[str, JobKeep] = Field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
 
     @property
@@ -90,6 +114,21 @@ class Job(_Document):
         """Return the rank of the party that holds input ``name``."""
         return self.parties.index(self.input(name).party)
 
+    @property
+    def computes(self) -> bool:
+        """Whether this party takes part in computing MPC steps, or only shares its columns into them."""
+        return self.party in self.computing
+
+    def ranks_of(self, step: JobStep) -> tuple[int, ...]:
+        """Return the ranks of those among which ``step`` runs: who computes, or whose inputs are aligned."""
+        if step.engine == "psi":
+            return tuple(sorted(map(self.rank_of, step.inputs)))
+        return tuple(map(self.parties.index, self.computing))
+
+    def tables_of(self, step: JobStep) -> list[str]:
+        """Return the step's inputs that are tables, in its order."""
+        return [name for name in step.inputs if self.input(name).part_of is None]
+
     def reads_later(self, step: JobStep) -> bool:
         """Whether a later step computes on the rows that ``step`` aligned."""
         inputs = set(step.inputs)
@@ -97,13 +136,10 @@ class Job(_Document):
 
     def agreement(self) -> Hex32:
         """Digest of all that every party's job must say alike, compared before anything runs."""
-        inputs = [
-            {"name": i.name, "party": i.party, "id_column": i.id_column, "columns": list(i.columns)}
-            for i in self.inputs
-        ]
+        common = {"task", "parties", "computing", "requester_key", "results", "keep"}
+        inputs = [each.model_dump(mode="json", exclude={"path"}) for each in self.inputs]
         steps = [step.model_dump(mode="json", exclude={"bundle"}) for step in self.steps]
-        common = {"task": self.task, "parties": list(self.parties), "key": self.requester_key}
-        return digest({**common, "inputs": inputs, "steps": steps})
+        return digest({**self.model_dump(mode="json", include=common), "inputs": inputs, "steps": steps})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,6 +181,11 @@ def _canonical_text(path: Path) -> bytes:
 def _contradictions(job: Job) -> list[str]:
     names = [each.name for each in job.inputs]
     found = []
+    ids = {step.id for step in job.steps}
+    if set(job.computing) - set(job.parties) or list(job.computing) != sorted(set(job.computing)):
+        return ["those who compute are parties, distinct and ascending"]
+    if set(job.results) - ids or {each.place[0] for each in job.keep.values()} - ids:
+        found.append("what is opened and what is kept is of the job's steps")
     if job.party not in job.parties or len(set(job.parties)) != len(job.parties):
         found.append("the parties are distinct, and this party is one of them")
     if len(set(names)) != len(names):
@@ -165,17 +206,24 @@ def _step_contradictions(job: Job, step: JobStep, names: set[str], done: set[str
     if (step.engine, step.protocol) not in PROTECTIONS:
         return [f"step {step.id}: {step.engine} knows no protocol {step.protocol}"]
     found = []
-    if unfit := why_unfit(step.protocol, len(job.parties)):
-        found.append(f"step {step.id}: {unfit}")
     if set(step.inputs) - names or len(set(step.inputs)) != len(step.inputs):
         found.append(f"step {step.id}: its inputs are distinct and among the job's")
-    elif step.engine == "psi" and sorted(map(job.rank_of, step.inputs)) != list(range(len(job.parties))):
-        found.append(f"step {step.id}: alignment takes exactly one input of each party")
+    elif {job.input(name).party for name in step.inputs} - set(job.parties):
+        pass  # said of the input
+    elif step.engine == "psi" and not _one_table_each(job, step):
+        found.append(f"step {step.id}: alignment takes one table of each of its parties")
+    elif unfit := why_unfit(step.protocol, len(job.ranks_of(step))):
+        found.append(f"step {step.id}: {unfit}")
     elif step.engine == "psi":
         found += _alignment_contradictions(job, step)
     if step.id in done or set(step.after) - done:
         found.append(f"step {step.id}: its name is new, and it comes after those it names")
     return found
+
+
+def _one_table_each(job: Job, step: JobStep) -> bool:
+    tables = job.tables_of(step)
+    return len(tables) == len(step.inputs) == len(set(job.ranks_of(step)))
 
 
 def _alignment_contradictions(job: Job, step: JobStep) -> list[str]:

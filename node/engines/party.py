@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
-from sealtrace.algorithms.shares import Header, encode_share
+from sealtrace.algorithms.shares import Header, SecretValue, encode_output, encode_share
 from sealtrace.node.engines import handover
 from sealtrace.node.engines.alignment import align
 from sealtrace.node.engines.computation import Computed, Held, check_params, compute, used_columns
@@ -37,6 +37,7 @@ from sealtrace.node.engines.errors import (
     to_report,
 )
 from sealtrace.node.engines.job import Job, JobInput, JobStep, own_inputs, read_job
+from sealtrace.node.engines.keeping import KEPT, meet_parts, parts_to_keep, read_parts
 from sealtrace.node.engines.keys import Keys, check_table, read_keys, rule_for, rules_of
 from sealtrace.node.engines.link import Link, connect
 from sealtrace.node.engines.loading import load_engine
@@ -46,6 +47,7 @@ from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
 from sealtrace.protocol.receipt import result_digest
+from sealtrace.protocol.security import of_step
 from sealtrace.protocol.spec import source_of
 
 JOB, OUTPUT, TRANSCRIPT, ERROR = "job.json", "output.sealed", "transcript.json", "error.json"
@@ -69,9 +71,13 @@ class Run:
     keys: dict[str, Keys]
     """Of this party's input, by alignment step."""
     control: Link
+    kept: dict[str, Held] = field(default_factory=dict)
+    """Values of earlier tasks, by name."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     shared: dict[tuple[str, str], Held] = field(default_factory=dict)
     """Values that steps handed on, by step and name."""
+    shares: dict[str, bytes] = field(default_factory=dict)
+    """This party's shares of the steps that are opened, by step."""
 
 
 def main(arguments: list[str]) -> Never:
@@ -114,8 +120,9 @@ def run(folder: Path) -> None:
     1. Read the job, the bundles and this party's tables; refuse what does not fit.
     2. Meet the peers and compare what everybody was told.
     3. Run the steps in order.
-    4. Seal this party's share of the last step for the requester.
-    5. Exchange the digests of the sealed shares.
+    4. Keep this party's parts of the values that the task keeps.
+    5. Seal this party's shares of the steps that are opened for the requester.
+    6. Exchange the digests of what was sealed.
 
     Raises:
         EngineError: one of its kinds.
@@ -124,19 +131,23 @@ def run(folder: Path) -> None:
     bundles = checked_bundles(job)
     _require_engine(folder)
     keys = _keys(job)
-    tables = {each.name: _table(job, each, bundles, keys) for each in own_inputs(job)}
+    own = [each for each in own_inputs(job) if each.part_of is None]
+    tables = {each.name: _table(job, each, bundles, keys) for each in own}
+    parts = read_parts(job)
     _tell(folder, CONNECTING)
     state = Run(job, folder, bundles, tables, keys, _meet(job))
-    share = b""
+    state.kept = meet_parts(job, state.control, parts)
+    del parts
     for step in job.steps:
         _tell(folder, "running", step.id)
-        share = _step(state, step)
+        _step(state, step)
+    kept = _keep(state)
     _tell(folder, "sealing")
-    output = _seal(job, share)
+    output = _seal(job, encode_output({id: state.shares[id] for id in job.results if id in state.shares}))
     _write(folder / OUTPUT, output)
     outputs = _exchange(state, sha256(output))
     state.control.finish()
-    _write(folder / TRANSCRIPT, canonical(_transcript(state, outputs)))
+    _write(folder / TRANSCRIPT, canonical(_transcript(state, outputs, kept)))
     _tell(folder, "done")
 
 
@@ -223,30 +234,59 @@ def _meet(job: Job) -> Link:
     return control
 
 
-def _step(state: Run, step: JobStep) -> bytes:
-    """Run one step and return this party's share of its result."""
-    if step.engine == "psi":
-        return _align(state, step)
+def _step(state: Run, step: JobStep) -> None:
+    """Run this party's part of one step."""
+    if step.engine == "mpc":
+        _compute(state, step)
+    elif state.job.rank in state.job.ranks_of(step):
+        _align(state, step)
+    else:
+        state.steps.append({**_words(step), "part": "none", "common": None})
+
+
+def _compute(state: Run, step: JobStep) -> None:
     tables = {name: _rows(state, step, name) for name in step.inputs if name in state.tables}
     taken = {role: _taken(state, step, role) for role in step.uses}
     done = compute(state.job, step, state.bundles[step.id], state.control, tables, taken)
     state.shared |= {(step.id, name): each for name, each in done.given.items()}
     uses = {"uses": dict(step.uses)} if step.uses else {}
-    state.steps.append(_account(step, done.rows, program=done.program, done=done, **uses))
-    header = _header(state.job, step, "mpc", done.rows)
-    more = {"computation": done.computation, "taken": dict(done.taken)}
-    return encode_share(header.model_copy(update=more), done.values)
+    part = {} if state.job.computes else {"part": "shares in"}
+    state.steps.append(_account(step, done.rows, program=done.program, done=done, **uses, **part))
+    if state.job.computes:
+        more = {"computation": done.computation, "taken": dict(done.taken)}
+        header = _header(state.job, step, done.rows).model_copy(update=more)
+        _hold(state, step, header, done.values)
+
+
+def _hold(state: Run, step: JobStep, header: Header, values: Sequence[SecretValue]) -> None:
+    """Hold this party's share of a step until all are sealed, where the step is opened at all."""
+    if step.id in state.job.results:
+        state.shares[step.id] = encode_share(header, values)
 
 
 def _taken(state: Run, step: JobStep, role: str) -> Held:
     """The shared value that ``step`` uses as ``role``."""
-    source = source_of(role, step.uses[role])
-    if source not in state.shared:
-        raise BadJob(f"step {step.id}: uses.{role}: step {source[0]} gives no {source[1]!r}")
-    return state.shared[source]
+    source = step.uses[role]
+    if source in state.kept:
+        return state.kept[source]
+    place = source_of(role, source)
+    if place not in state.shared:
+        raise BadJob(f"step {step.id}: uses.{role}: step {place[0]} gives no {place[1]!r}")
+    return state.shared[place]
 
 
-def _align(state: Run, step: JobStep) -> bytes:
+def _keep(state: Run) -> dict[str, Any]:
+    """Write this party's parts of what the task keeps; return what the transcript says of them."""
+    folder = state.folder / KEPT
+    written = parts_to_keep(state.job, folder, state.shared)
+    if written:
+        folder.mkdir(mode=0o700)
+    for each in written:
+        _write(each.path, each.content)
+    return {each.path.stem: each.words for each in written}
+
+
+def _align(state: Run, step: JobStep) -> None:
     (name,) = (each for each in step.inputs if each in state.tables)
     own, table, keys = state.job.input(name), _rows(state, step, name), state.keys[step.id]
     rows = state.tables[name].rows
@@ -256,7 +296,13 @@ def _align(state: Run, step: JobStep) -> bytes:
     def tell(ranks: Sequence[int]) -> None:
         _tell(state.folder, "aligning", step.id, [state.job.parties[rank] for rank in ranks])
 
-    chosen = align(state.job, step, state.control, keys, state.folder / SCRATCH, tell)
+    ranks = state.job.ranks_of(step)
+    among = state.control
+    if len(ranks) < len(state.job.parties):
+        among = connect(state.job, f"{step.id}.control", ranks, receive_ms=state.job.timeouts.wait_ms)
+    chosen = align(state.job, step, among, keys, state.folder / SCRATCH, tell)
+    if among is not state.control:
+        among.finish()
     found = handover.Found(
         name=name,
         path=Path(own.path or ""),
@@ -274,7 +320,8 @@ def _align(state: Run, step: JobStep) -> bytes:
     if (received := handover.receive(found, state.folder)) is not None:
         more["received"] = received
     state.steps.append(_account(step, table.rows, **more))
-    return encode_share(_header(state.job, step, "psi", more["common"] or 0), handover.values(found))
+    if step.id in state.job.results:
+        _hold(state, step, _header(state.job, step, more["common"] or 0), handover.values(found))
 
 
 def _rows(state: Run, step: JobStep, name: str) -> Table:
@@ -285,13 +332,14 @@ def _rows(state: Run, step: JobStep, name: str) -> Table:
     return state.tables[name]
 
 
-def _header(job: Job, step: JobStep, kind: Any, rows: int) -> Header:
+def _header(job: Job, step: JobStep, rows: int) -> Header:
+    ranks = job.ranks_of(step)
     return Header(
-        kind=kind,
+        kind=step.engine,
         task=job.task,
         step=step.id,
-        rank=job.rank,
-        world=len(job.parties),
+        rank=ranks.index(job.rank),
+        world=len(ranks),
         rows=rows,
         values=[],
     )
@@ -299,17 +347,20 @@ def _header(job: Job, step: JobStep, kind: Any, rows: int) -> Header:
 
 def _account(step: JobStep, rows: int, **more: Any) -> dict[str, Any]:
     done: Computed | None = more.pop("done", None)
-    account = {
+    account = {**_words(step), "rows": rows, **more}
+    if done is not None:
+        account |= {"field": done.computation.field, "fraction_bits": done.computation.fraction_bits}
+    return account
+
+
+def _words(step: JobStep) -> dict[str, Any]:
+    return {
         "step": step.id,
         "engine": step.engine,
         "algorithm": step.algorithm,
         "protocol": step.protocol,
-        "rows": rows,
-        **more,
+        "security": of_step(step.engine, step.protocol).words,
     }
-    if done is not None:
-        account |= {"field": done.computation.field, "fraction_bits": done.computation.fraction_bits}
-    return account
 
 
 def _seal(job: Job, share: bytes) -> bytes:
@@ -325,7 +376,7 @@ def _exchange(state: Run, mine: Hex32) -> dict[Address, Hex32]:
         raise ProtocolViolated("a peer's digest of its sealed share is malformed") from error
 
 
-def _transcript(state: Run, outputs: dict[Address, Hex32]) -> dict[str, Any]:
+def _transcript(state: Run, outputs: dict[Address, Hex32], kept: dict[str, Any]) -> dict[str, Any]:
     return {
         "engine": f"spu {_version('spu')}",
         "task": state.job.task,
@@ -334,6 +385,7 @@ def _transcript(state: Run, outputs: dict[Address, Hex32]) -> dict[str, Any]:
         "steps": state.steps,
         "outputs": outputs,
         "result": result_digest(outputs),
+        **({"kept": kept} if kept else {}),
     }
 
 

@@ -193,6 +193,26 @@ def test_a_start_is_denied_for_each_reason_and_spends_nothing(
     assert (after.state, after.started) == (before.state, 0)
 
 
+def test_a_protocol_that_trusts_one_party_starts_only_where_every_grant_names_it(world: World) -> None:
+    semi2k = Protection.MPC_SEMI2K_TRUSTED_FIRST_PARTY
+    named = {name: world.issue(name, protections=semi2k | Protection.MPC_ABY3) for name in OWNERS}
+    terms = replace(world.terms(named), protections=semi2k)
+    willing = Case(world, named["alice"], terms, world.create(terms))
+    assert start(willing) is None
+
+    unwilling = world.issue("alice", protections=Protection.MPC_ABY3)
+    terms = replace(world.terms(named | {"alice": unwilling}), protections=semi2k)
+    case = Case(world, unwilling, terms, world.create(terms))
+    approve(case)
+    for name in ("bob", "carol"):
+        world.do(calls.start(terms, h("input")), name)
+    assert start(case) is Denial.PROTECTION_NOT_ALLOWED
+    assert world.uses_left(unwilling) == 3
+    after = world.task(case.task)
+    assert after is not None
+    assert not after.started >> world.ranks.index("alice") & 1
+
+
 def test_a_grant_for_another_requester_is_denied(world: World) -> None:
     world.do(calls.admit(world.of("outsider"), 4, h("tls"), h("key")), "registrar")  # type: ignore[arg-type]
     case = opened(world, requester=world.of("outsider"))

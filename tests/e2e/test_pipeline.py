@@ -15,6 +15,7 @@ from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.errors import GrantNotFound
+from tests.e2e.conftest import wait_for
 
 pytestmark = pytest.mark.timeout(300)
 STEPS: dict[str, dict[str, Any]] = {
@@ -69,6 +70,19 @@ def provide(world: story.Story, name: str, owners: set[str]) -> None:
                 days=1,
                 protections=story.PROTECTIONS,
             )
+
+
+def allow(world: story.Story, owner: str, dataset: str, algorithm: str) -> None:
+    """An owner grants the lab the use of one of its datasets, table or part, by one algorithm."""
+    world.operators[owner].grant(
+        dataset,
+        load(shipped()[algorithm]).digest,
+        world.lab.address,
+        purpose=story.PURPOSE,
+        uses=5,
+        days=1,
+        protections=story.PROTECTIONS,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,24 +140,84 @@ def test_what_an_algorithm_does_not_take_is_refused_on_chain_and_no_use_is_spent
     assert words in refusal(granted, seen.ending.args["party"], task, tmp_path)
 
 
-def test_a_model_is_trained_and_judged_under_a_grant_for_every_step(granted):
+@pytest.fixture(scope="module")
+def trained(granted):
+    """A task that trains a model, judges it, opens both, and leaves the model with its owners."""
     world = granted
     provide(world, "evaluate", {"bank", "registry"})
+    asked = {**model(world), "results": ["train", "quality"], "keep": {"risk": "train.model"}}
     with pytest.raises(GrantNotFound, match="quality"):
-        world.lab.build_spec(model(world))
-    carrier = world.operators["carrier"]
-    carrier.grant(
-        world.datasets["carrier"],
-        load(shipped()["evaluate"]).digest,
-        world.lab.address,
-        purpose=story.PURPOSE,
-        uses=5,
-        days=1,
-        protections=story.PROTECTIONS,
-    )
-    task = story.submit(world, world.lab, None, model(world))
+        world.lab.build_spec(asked)
+    allow(world, "carrier", world.datasets["carrier"], "evaluate")
+    task = story.submit(world, world.lab, None, asked)
     *_, seen = world.lab.watch(task, 200)
     assert seen.state is TaskState.COMPLETED, seen
-    found = dict(world.lab.result(task, 60).value)
-    assert found["rows"] == len(samples.common(world.rows, world.tables))
-    assert 0.5 < found["auc"] < 0.75
+    return task, dict(world.lab.result(task, 60).value)
+
+
+def test_a_model_is_trained_and_judged_under_a_grant_for_every_step(world, trained):
+    _, found = trained
+    assert set(found) == {"train", "quality"}
+    assert found["train"]["converged"]
+    assert found["quality"]["rows"] == len(samples.common(world.rows, world.tables))
+    assert 0.5 < found["quality"]["auc"] < 0.75
+
+
+def parts_of(world: story.Story, task: str) -> dict[str, str]:
+    """Each owner's part of the kept model, by owner, once its node has registered it."""
+    name = f"risk (train.model of {task[:10]})"
+
+    def found() -> dict[str, str]:
+        rows = {owner: operator.datasets() for owner, operator in world.operators.items()}
+        return {owner: each["id"] for owner, held in rows.items() for each in held if each["name"] == name}
+
+    wait_for(lambda: len(found()) == len(world.operators), 60, "registration of the model's parts")
+    return found()
+
+
+def applied(world: story.Story, parts: dict[str, str]) -> dict[str, Any]:
+    """A task that scores the same owners' rows by the kept model."""
+    asked = story.words(world, story.PURPOSE)
+    columns = {
+        name: {"input": place[0], "column": place[1], "kind": "number"} for name, place in COLUMNS.items()
+    }
+    kept = {
+        f"risk_{owner}": {"party": owner, "dataset": id, "part_of": "risk"} for owner, id in parts.items()
+    }
+    tables = list(asked["inputs"])
+    return {
+        **asked,
+        "inputs": {**asked["inputs"], **kept},
+        "steps": {
+            "align": {**STEPS["align"], "inputs": tables},
+            "fresh": {
+                "algorithm": "features",
+                "uses": {"fitted": "risk"},
+                "params": {"columns": columns, "apply": True},
+            },
+            "scores": {
+                "algorithm": "predict",
+                "uses": {"features": "fresh", "model": "risk"},
+                "params": {"rows": "all", "reveal": "scores"},
+            },
+        },
+    }
+
+
+def test_a_kept_model_is_applied_only_where_each_owner_of_a_part_allows_it(world, trained):
+    parts = parts_of(world, trained[0])
+    for owner, part in parts.items():
+        for algorithm in ("features", "predict"):
+            if (owner, algorithm) != ("carrier", "predict"):
+                allow(world, owner, part, algorithm)
+    with pytest.raises(GrantNotFound, match="scores"):
+        world.lab.build_spec(applied(world, parts))
+    allow(world, "carrier", parts["carrier"], "predict")
+    task = story.submit(world, world.lab, None, applied(world, parts))
+    *_, seen = world.lab.watch(task, 200)
+    assert seen.state is TaskState.COMPLETED, seen
+    scores = world.lab.result(task, 60).value["scores"]
+    common = samples.common(world.rows, world.tables)
+    assert len(scores) == len(common)
+    bad = sum(row["creditability"] == "bad" for row in common) / len(common)
+    assert sum(scores) / len(scores) == pytest.approx(bad, abs=0.01)  # as a logistic model's scores are

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.algorithms.opening import open_result
+from sealtrace.algorithms.shares import decode_output
 from sealtrace.node.engines.errors import EngineError
 from sealtrace.node.engines.job import Job, JobInput, JobStep, Timeouts
 from sealtrace.node.engines.process import JobResult, run_job
@@ -229,16 +230,21 @@ def steps(psi: str = "RR22", mpc: str = "ABY3", names: tuple[str, ...] = NAMES) 
 def make_job(net: Network, task: str, me: int, token: str, paths: dict[str, Path], **changes: Any) -> Job:
     count, columns = changes.pop("count", 3), changes.pop("columns", COLUMNS)
     parties = tuple(n.address for n in net.nodes[:count])
+    tables = [(name, i, tuple(columns[name])) for i, name in enumerate(NAMES[:count])]
     inputs = tuple(
         JobInput(
             name=name,
             party=parties[i],
             id_column=ID,
-            columns=tuple(columns[name]),
+            columns=named,
             path=str(paths[name]) if i == me else None,
         )
-        for i, name in enumerate(NAMES[:count])
+        for name, i, named in changes.pop("tables", tables)
+    ) + tuple(
+        JobInput(name=name, party=parties[i], part_of=value, path=str(paths[name]) if i == me else None)
+        for name, i, value in changes.pop("parts", ())
     )
+    made = changes.pop("steps", None) or steps()
     base: dict[str, Any] = {
         "task": task,
         "party": parties[me],
@@ -246,8 +252,10 @@ def make_job(net: Network, task: str, me: int, token: str, paths: dict[str, Path
         "requester_key": "0x" + net.key.public_key().public_bytes_raw().hex(),
         "gateway_url": f"http://127.0.0.1:{net.nodes[me].local_port}",
         "gateway_token": token,
+        "computing": parties,
         "inputs": inputs,
-        "steps": steps(),
+        "steps": made,
+        "results": (made[-1].id,),
         "timeouts": Timeouts(receive_ms=8_000, connect_ms=20_000, wait_ms=40_000),
     }
     return Job(**{**base, **changes})
@@ -263,7 +271,7 @@ class Party3:
     count: int = 3
     changes: dict[int, dict[str, Any]] = field(default_factory=dict)
     common: dict[str, Any] = field(default_factory=dict)
-    stops: list[threading.Event] = field(default_factory=lambda: [threading.Event() for _ in range(3)])
+    stops: list[threading.Event] = field(default_factory=lambda: [threading.Event() for _ in range(5)])
     deadline_s: float = 60.0
     progress: list[tuple[int, str, str | None]] = field(default_factory=list)
 
@@ -295,5 +303,11 @@ def opened(net: Network, results: list[Any], step: JobStep) -> dict[str, Any]:
     for result in results:
         if isinstance(result, EngineError):
             raise result
-    shares = [unseal(result.output.read_bytes(), net.key).plaintext for result in results]
+    outputs = [output(net, result) for result in results]
+    shares = [each[step.id] for each in outputs if step.id in each]
     return open_result(shares, load(Path(step.bundle)), step.params)
+
+
+def output(net: Network, result: JobResult) -> dict[str, bytes]:
+    """One party's shares, by step."""
+    return decode_output(unseal(result.output.read_bytes(), net.key).plaintext)

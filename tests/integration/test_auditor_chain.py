@@ -162,7 +162,7 @@ def complete(network, task, terms, block, commitments, datasets):
         network.record(key, Kind.TASK_JUDGED, judged(block, None), task)
     mined = network.all(*((key, calls.start(terms, bound[node])) for key, node in pairs))
     outputs = {node: sha256(b"share" + node.encode()) for node in terms.parties}
-    transcript = {"steps": [{"step": "align", "protocol": "RR22", "common": 5}]}
+    transcript = {"steps": [{"step": "align", "engine": "psi", "protocol": "RR22", "common": 5}]}
     receipts = {}
     for (key, node), done in zip(pairs, mined, strict=True):
         receipts[node] = Receipt(

@@ -10,13 +10,12 @@ import pytest
 
 pytest.importorskip("spu")
 
-from engine_network import Network, Party3, network, opened, write_csv
+from engine_network import Network, Party3, network, opened, output, write_csv
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.algorithms.shares import decode_share
 from sealtrace.node.engines.errors import BadInput, BadJob, PeerFailed
 from sealtrace.node.engines.job import JobInput, JobStep
-from sealtrace.protocol.envelope import unseal
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -116,7 +115,7 @@ def test_parties_find_what_they_write_differently_and_one_alone_learns_it(net, t
     assert set(opened(net, results, step)["ids"]) == COMMON[count]
     for me, result in enumerate(results):
         account = result.transcript["steps"][0]
-        share = unseal(result.output.read_bytes(), net.key).plaintext
+        share = output(net, result)[step.id]
         if me == 1:
             assert (account["common"], account["received"]["rows"]) == (2, 2)
             with (party.folder(me) / "received.csv").open(encoding="utf-8", newline="") as file:

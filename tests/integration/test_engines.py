@@ -23,6 +23,7 @@ from engine_network import (
     Party3,
     network,
     opened,
+    output,
     split_credit,
     statistics_params,
     steps,
@@ -46,8 +47,8 @@ from sealtrace.node.engines.errors import (
 from sealtrace.node.engines.job import JobStep, Timeouts
 from sealtrace.node.engines.process import JobResult
 from sealtrace.protocol.canonical import sha256
-from sealtrace.protocol.envelope import unseal
 from sealtrace.protocol.receipt import result_digest
+from sealtrace.protocol.security import of_step
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -133,7 +134,7 @@ def test_nothing_but_sealed_output_and_accounts_stays_in_the_job_directory(finis
 
 def test_a_share_alone_is_not_the_result(net, finished):
     _, results = finished
-    share = unseal(results[0].output.read_bytes(), net.key).plaintext
+    share = output(net, results[0])["stats"]
     assert b"groups/rows" in share  # the names are there
     header = json.loads(share[share.index(b"{") : share.index(b"}]") + 2] + b"}")
     assert header["kind"] == "mpc"
@@ -263,6 +264,27 @@ def test_a_program_altered_at_one_party_runs_at_none(net, paths, tmp_path):
     assert all(isinstance(r, ProgramMismatch) for r in results), results
     assert {results[0].peer, results[2].peer} == {net.nodes[1].address}
     assert not any((run.folder(me) / "output.sealed").exists() for me in range(3))
+
+
+@pytest.mark.parametrize(
+    ("psi", "mpc"),
+    [("RR22", "SEMI2K"), ("ECDH", "ABY3"), ("KKRT", "ABY3")],
+)
+def test_a_party_told_of_another_protocol_runs_with_nobody(net, paths, psi, mpc):
+    """The specification says RR22 and ABY3. One node's job says otherwise, and every engine could run it."""
+    run = Party3(net, net.new_task(), paths, changes={1: {"steps": steps(psi, mpc)}})
+    results = run.run()
+    assert all(isinstance(r, ProgramMismatch) for r in results), results
+    assert {results[0].peer, results[2].peer} == {net.nodes[1].address}
+    assert not any((run.folder(me) / "output.sealed").exists() for me in range(3))
+    assert (1, "running", "align") not in run.progress
+
+
+def test_a_transcript_says_what_protects_each_step(finished):
+    _, results = finished
+    for result in results:
+        said = [(step["protocol"], step["security"]) for step in result.transcript["steps"]]
+        assert said == [("RR22", of_step("psi", "RR22").words), ("ABY3", of_step("mpc", "ABY3").words)]
 
 
 def test_a_compiled_program_that_differs_is_noticed_before_anything_is_shared(net, paths, monkeypatch):

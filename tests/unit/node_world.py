@@ -332,6 +332,17 @@ class FakeBundles:
         return self.folder
 
 
+class FakeRegistry:
+    """Takes in datasets; the same file again is the same dataset."""
+
+    def __init__(self) -> None:
+        self.added: dict[Path, tuple[Any, ...]] = {}
+
+    def add(self, path: Path, *words: Any) -> None:
+        assert path.exists()
+        self.added[path] = words
+
+
 class World:
     """Everything that outlives a process, and :meth:`deliver`, which is one process handling one message."""
 
@@ -357,6 +368,7 @@ class World:
         self.task = self.ledger.task_id(self.terms)
         self.engine, self.sessions, self.scheduler = FakeEngine(self), FakeSessions(), FakeScheduler()
         self.bundles = FakeBundles(folder)
+        self.registry = FakeRegistry()
         self.store = Store(open_engine(f"sqlite:///{folder}/node.db"), lambda: self.now)
         self.store.keep_dataset(
             DatasetRow(
@@ -426,6 +438,8 @@ class World:
             jobs=lambda task: self.folder / "jobs" / task[2:],
             limits=self.limits,
             received=lambda task: self.folder / "received" / f"{task[2:]}.csv",
+            parts=lambda task: self.folder / "parts" / task[2:],
+            register=Mortal(self.registry, fuse).add,
             longest_run_s=600,
             clock=lambda: self.now,
             sleep=self._sleep,

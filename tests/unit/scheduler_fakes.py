@@ -255,10 +255,14 @@ def document(count: int = 3, psi: str | None = "RR22", mpc: str | None = "ABY3",
                 "dataset": h(100 + index),
                 "id_column": "id",
                 "columns": ["amount"],
+                "part_of": None,
             }
             for index, name in enumerate(names)
         ],
+        "compute": [],
         "steps": steps,
+        "results": [],
+        "keep": {},
         **changes,
     }
 

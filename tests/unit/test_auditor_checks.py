@@ -32,6 +32,8 @@ from sealtrace.auditor.checks import catalogue
 from sealtrace.contracts.governance import Office
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import NOBODY
+from sealtrace.protocol.records import Protection
+from sealtrace.protocol.security import SECURITY
 
 A, B, C = OWNERS
 
@@ -263,6 +265,9 @@ VIOLATED = {
     "EV-J01": lambda: twisted(Kind.TASK_JUDGED, put(denial=9)),
     "EV-D01": lambda: twisted(Kind.TASK_WIPED, nothing, node=C),
     "EV-X01": lambda: _other_program(),
+    "EV-X03": lambda: _everywhere(protocol="CHEETAH"),
+    "EV-X03 no such protocol": lambda: _everywhere(protocol="NONE"),
+    "EV-X03 other words": lambda: _everywhere(security="malicious; nobody is trusted"),
     "EV-X02": lambda: twisted(Kind.TASK_RAN, lambda b: b | {"traffic": _more(b["traffic"])}),
     "EV-X02 other digest": lambda: twisted(Kind.TASK_RAN, _traffic(sent_digest="00" * 32)),
     "EV-X02 digest left out": lambda: twisted(Kind.TASK_RAN, _traffic(received_digest=None)),
@@ -370,6 +375,24 @@ def _other_program():
     story.transcript = other
     story.complete()
     return story.case()
+
+
+def _everywhere(**changes):
+    """A task whose parties all say the same of its step, and all otherwise than the chain."""
+    story = Story().found()
+    transcript = story.transcript
+
+    def other(task, owner):
+        told = transcript(task, owner)
+        return told | {"steps": [told["steps"][0] | changes]}
+
+    story.transcript = other
+    story.complete()
+    return story.case()
+
+
+def test_the_words_of_the_protocols_own_promise_are_no_finding():
+    assert rules(_everywhere(security=SECURITY[Protection.MPC_ABY3].words)) == []
 
 
 def _aligned(*common):

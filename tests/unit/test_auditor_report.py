@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from auditor_story import MEMBER, OFFICE, OWNERS, Story, honest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+from sealtrace.algorithms.bundles import load, shipped, write
 from sealtrace.auditor.api import create_app
 from sealtrace.auditor.archive import Archive, AuditNotFound
 from sealtrace.auditor.audit import audit
@@ -19,8 +21,11 @@ from sealtrace.auditor.case import Level, Proof
 from sealtrace.auditor.catalogue import markdown
 from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.cli import app
+from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.report import document, to_html, to_json
 from sealtrace.auditor.settings import ChainTable, SettingsUnusable, create, read_settings
+from sealtrace.protocol.records import Protection
+from sealtrace.protocol.security import SECURITY
 
 DIRECTORY = "0x" + "d0" * 20
 DOCS = Path(__file__).parents[2] / "docs"
@@ -43,8 +48,8 @@ def test_the_page_needs_nothing_from_elsewhere():
 
 def test_the_sections_come_in_their_order():
     page = to_html(document(audit(honest().case(spoil=spoilt))))
-    order = ["verdict", 'id="proof"', 'id="controls"', 'id="findings"', 'id="tasks"', 'id="not-checked"']
-    places = [page.index(each) for each in [*order, 'id="annex"']]
+    names = ("proof", "controls", "findings", "tasks", "disclosures", "not-checked", "annex")
+    places = [page.index(each) for each in ("verdict", *(f'id="{name}"' for name in names))]
     assert places == sorted(places)
 
 
@@ -53,7 +58,35 @@ def test_the_page_says_what_each_task_asked_to_use_and_how_to_read_it():
     page = to_html(report)
     assert all(task["purpose"] in page for task in report["tasks"])
     assert all(use["grant"] in page for task in report["tasks"] for use in task["uses"])
+    assert {p["name"]: p["promises"] for task in report["tasks"] for p in task["protections"]} == {
+        "mpc_aby3": SECURITY[Protection.MPC_ABY3].words
+    }
+    assert SECURITY[Protection.MPC_ABY3].words in page
     assert page.index('id="reading"') < page.index('id="proof"')
+
+
+def test_the_report_prints_what_the_algorithms_of_its_tasks_disclose():
+    case = audit(honest().case())
+    (unknown,) = document(case)["disclosures"]
+    assert (unknown["name"], unknown["learns"]) == (None, None)
+    assert "Its bundle was not at hand" in to_html(document(case))
+    manifest = load(shipped()["statistics"]).manifest
+    report = document(case, {unknown["algorithm"]: manifest})
+    (known,) = report["disclosures"]
+    assert {each["role"]: each["what"] for each in known["learns"]} == manifest.learns
+    page = unescape(to_html(report))
+    assert all(what in page for what in manifest.learns.values())
+
+
+def test_the_bundles_that_ship_are_known_by_their_digests_and_others_by_their_folder(tmp_path):
+    statistics = load(shipped()["statistics"])
+    other = tmp_path / "other"
+    write(statistics, other)
+    (other / "note.txt").write_text("another version")
+    assert known()[statistics.digest] == statistics.manifest
+    digest = load(other).digest
+    assert digest not in known()
+    assert known([other])[digest] == statistics.manifest
 
 
 def test_a_verdict_counts_what_is_undetermined_apart():

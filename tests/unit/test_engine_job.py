@@ -38,6 +38,8 @@ def job(**changes):
         "task": TASK,
         "party": A,
         "parties": (A, B),
+        "computing": (A, B),
+        "results": ("align",),
         "requester_key": TASK,
         "gateway_url": "http://127.0.0.1:9",
         "gateway_token": "t",

@@ -42,7 +42,8 @@ def job(bundle, protocol="CHEETAH", engine="mpc", **params):
         "inputs": ("a", "b"),
         "params": params,
     }
-    words = {"task": TASK, "party": A, "parties": (A, B), "requester_key": TASK, "inputs": inputs}
+    words = {"task": TASK, "party": A, "parties": (A, B), "computing": (A, B), "results": ("stats",)}
+    words |= {"requester_key": TASK, "inputs": inputs}
     return Job.model_validate(
         {**words, "gateway_url": "http://127.0.0.1:9", "gateway_token": "t", "steps": (step,)}
     )

@@ -27,7 +27,8 @@ from sealtrace.node.wiring import Node
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import Address, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
-from sealtrace.protocol.records import BlockRef, Checkpoint, GrantStatus
+from sealtrace.protocol.records import BlockRef, Checkpoint, GrantStatus, protections_of
+from sealtrace.protocol.security import in_words
 from sealtrace.protocol.statements import Signed, signer_of
 
 KEY = b"\x02" * 32
@@ -244,6 +245,9 @@ def test_a_grant_is_issued_recorded_listed_and_revoked(client, operator, reader,
     assert issued.status_code == 201, issued.text
     assert issued.json()["id"] == GRANT
     (listed,) = client.get("/v1/grants", headers=reader).json()
+    for shown in (issued.json(), listed):
+        assert shown["security"] == in_words(world.facts.grants[GRANT].protections)
+        assert all("semi-honest" in words for words in shown["security"].values())
     assert listed["status"] == GrantStatus.ACTIVE.name.lower()
     assert client.post(f"/v1/grants/{GRANT}/revoke", headers=operator).status_code == 200
     assert node.acts.sent == ["issue", "revoke"]
@@ -295,6 +299,8 @@ def test_tasks_are_listed_shown_approved_and_stopped(client, operator, reader, w
     assert [row["id"] for row in client.get("/v1/tasks", headers=reader).json()] == [world.task]
     whole = client.get(f"/v1/tasks/{world.task}", headers=reader).json()
     assert whole["on_chain"]["state"] == "authorized"
+    assert whole["security"] == in_words(protections_of(whole["protections"]))
+    assert whole["security"]
     assert whole["spec"]["purpose"] == "credit study"
     assert [each["role"] for each in whole["learns"]] == [
         "anybody"

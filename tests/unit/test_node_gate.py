@@ -8,14 +8,17 @@ from dataclasses import replace
 import pytest
 from node_world import ALGORITHM, GRANT, KEY, LAB, ME, NOW, OTHER, Fuse, Killed, World
 
+from sealtrace.algorithms.kept import PartHeader, encode_part
+from sealtrace.algorithms.shares import Computation
 from sealtrace.node.errors import ChainUnavailable, DiskFull, SchedulerUnavailable
-from sealtrace.node.ports import Reverted, RunFailed, Undeliverable
+from sealtrace.node.judging import why_mismatched
+from sealtrace.node.ports import Introduction, Reverted, RunFailed, Undeliverable
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.receipt import Receipt
-from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, NodeStatus, Protection
+from sealtrace.protocol.records import AlgorithmStatus, DataClass, DatasetStatus, NodeStatus, Protection, Role
 
 
 @pytest.fixture
@@ -94,6 +97,47 @@ def test_what_a_party_may_keep_of_an_alignment_outlives_the_wiping(world):
     world.deliver_until_over()
     assert not folder.exists()
     assert (world.folder / "received" / f"{world.task[2:]}.csv").read_text() == "id\n1\n"
+
+
+def leaves_a_part(world):
+    """The engine leaves a part of a kept value; return where the node keeps it."""
+    header = PartHeader(
+        task=world.task,
+        source="train.model",
+        party=ME,
+        keepers=[ME],
+        holders=[OTHER],
+        computation=Computation(protocol="ABY3", field="FM64", fraction_bits=18),
+        public={"kind": "model", "about": {}, "arrays": [["weights", [2], "float64"]]},
+    )
+
+    def leave():
+        folder = world.folder / "jobs" / world.task[2:] / "kept"
+        folder.mkdir()
+        (folder / "risk.part").write_bytes(encode_part(header, ()))
+
+    world.engine.during = leave
+    return world.folder / "parts" / world.task[2:] / "risk.part"
+
+
+def test_a_part_that_a_completed_task_leaves_becomes_a_dataset(world):
+    kept = leaves_a_part(world)
+    world.deliver()
+    assert kept.exists()
+    assert world.registry.added == {}  # not before the task is complete: others may not have finished
+    world.deliver_until_over()
+    name = f"risk (train.model of {world.task[:10]})"
+    assert world.registry.added == {kept: (name, DataClass.GENERAL, world.task, "train.model")}
+
+
+def test_a_part_of_a_task_that_did_not_complete_is_removed(world):
+    kept = leaves_a_part(world)
+    world.deliver()
+    assert kept.exists()
+    world.now = world.terms.deadline + 1
+    world.deliver()
+    assert not kept.exists()
+    assert world.registry.added == {}
 
 
 def test_the_receipt_binds_the_block_of_the_judgement_the_input_and_the_transcript(world):
@@ -299,6 +343,30 @@ def test_a_result_is_sealed_to_no_key_but_the_one_on_chain(world):
     assert refused(world) is Denial.SPEC_MISMATCH
 
 
+def with_a_helper(world, roles):
+    """The other party brings no data, and computes."""
+    kept = [each for each in world.spec.inputs if each.party == ME]
+    steps = [
+        step.model_copy(
+            update={
+                "inputs": [each.name for each in kept],
+                "grants": {each.name: step.grants[each.name] for each in kept},
+            }
+        )
+        for step in world.spec.steps
+    ]
+    world.spec = world.spec.model_copy(update={"inputs": kept, "steps": steps})
+    nodes = {**world.facts.nodes, OTHER: replace(world.facts.nodes[OTHER], roles=roles)}
+    return world.spec, replace(world.facts, nodes=nodes)
+
+
+@pytest.mark.parametrize(("roles", "denied"), [(Role.OWNER, True), (Role.COMPUTE, False)])
+def test_a_party_without_data_computes_only_where_it_was_admitted_to_that(world, roles, denied):
+    spec, facts = with_a_helper(world, roles)
+    found = why_mismatched(Introduction(spec, ()), spec.terms(), facts)
+    assert (found is not None and "was not admitted to compute" in found) == denied
+
+
 def test_a_task_without_a_specification_is_refused_after_the_wait_and_not_before(world):
     with world.store.engine.begin() as connection:
         connection.exec_driver_sql("update tasks set spec = null")
@@ -460,6 +528,26 @@ def test_killed_at_any_line_it_never_starts_or_runs_twice_and_tells_the_truth(tm
             assert "task.ran" not in world.kinds(), ticks
             assert {"task.started", "task.failed", "task.wiped"} <= set(world.kinds()), ticks
     assert ends == {TaskState.COMPLETED, TaskState.FAILED}
+
+
+def test_killed_at_any_line_a_completed_task_has_registered_its_part_and_no_other_has(tmp_path):
+    (tmp_path / "whole").mkdir()
+    world, fuse = World(tmp_path / "whole"), Fuse()
+    leaves_a_part(world)
+    world.deliver(fuse)
+    world.ledger.other_finishes()
+    world.now += 30
+    world.deliver(fuse)
+    for ticks in range(0, fuse.count, 3):
+        (tmp_path / str(ticks)).mkdir()
+        world = World(tmp_path / str(ticks))
+        kept = leaves_a_part(world)
+        with suppress(Killed):
+            world.deliver(Fuse(ticks))
+        world.deliver_until_over()
+        completed = world.ledger.state is TaskState.COMPLETED
+        assert list(world.registry.added) == ([kept] if completed else []), f"killed at tick {ticks}"
+        assert kept.exists() == completed
 
 
 def test_killed_at_any_line_of_a_refusal_it_refuses_once_and_records_it_once(tmp_path):

@@ -17,6 +17,8 @@ from node_world import ALGORITHM, KEY, ME, OTHER, World
 from typer.testing import CliRunner
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.algorithms.kept import PartHeader, encode_part
+from sealtrace.algorithms.shares import Computation
 from sealtrace.node import directory as directories
 from sealtrace.node.bundles import BundleStore
 from sealtrace.node.chain import terms_from
@@ -246,6 +248,36 @@ def test_a_protocol_that_is_not_configured_or_does_not_fit_the_parties_is_not_ru
 
 def test_a_node_without_disk_space_refuses_before_it_starts(tmp_path):
     assert adapter(tmp_path, free=1 << 62).why_unable(World(tmp_path).spec) is Denial.OUT_OF_RESOURCES
+
+
+def test_a_part_of_a_kept_value_is_held_to_its_task_before_it_starts(tmp_path):
+    world = World(tmp_path)
+    mine, theirs = world.spec.inputs
+    parts = [
+        each.model_copy(update={"id_column": "", "columns": [], "part_of": "risk"}) for each in (mine, theirs)
+    ]
+    spec = world.spec.model_copy(update={"inputs": parts})
+    header = PartHeader(
+        task=world.task,
+        source="train.model",
+        party=ME,
+        keepers=sorted(each.party for each in parts),
+        holders=list(spec.computing),
+        computation=Computation(protocol="CHEETAH", field="FM64", fraction_bits=18),
+        public={"kind": "model", "about": {}, "arrays": [["weights", [2], "float64"]]},
+    )
+    own = OwnInput(mine.name, world.dataset, tmp_path / "a.part", "", (), "risk")
+
+    def problem(**changes):
+        own.path.write_bytes(encode_part(header.model_copy(update=changes), ()))
+        return adapter(tmp_path).check(own, spec)
+
+    assert problem() is None
+    assert "this is the part of" in problem(party=theirs.party)
+    assert "name an input of each" in problem(keepers=[ME])
+    assert "these must compute" in problem(holders=[ME])
+    own.path.write_text("id,age\n1,2\n")
+    assert "not a share" in adapter(tmp_path).check(own, spec)
 
 
 @pytest.mark.parametrize(

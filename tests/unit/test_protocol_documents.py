@@ -182,6 +182,107 @@ def test_a_step_that_uses_what_it_may_not_is_refused_by_name(changes, why):
         read_spec(using(**changes))
 
 
+THIRD = address("0x" + "9" * 40)
+LATER = {
+    **SPEC,
+    "parties": [BANK, CARRIER, THIRD],
+    "compute": [BANK, CARRIER],
+    "inputs": [
+        *SPEC["inputs"],
+        {"name": "third", "party": THIRD, "dataset": h(20), "id_column": "id", "columns": []},
+        *(
+            {"name": f"model{at}", "party": party, "dataset": h(30 + at), "part_of": "model"}
+            for at, party in enumerate((BANK, CARRIER, THIRD))
+        ),
+    ],
+    "steps": [
+        {
+            **SPEC["steps"][1],
+            "id": "apply",
+            "after": [],
+            "inputs": ["bank", "carrier", "third", "model0", "model1", "model2"],
+            "uses": {"model": "model"},
+            "grants": {
+                name: h(40 + at)
+                for at, name in enumerate(["bank", "carrier", "third", "model0", "model1", "model2"])
+            },
+        }
+    ],
+    "keep": {"scores": "apply"},
+}
+
+
+def later(path, value):
+    spec = copy.deepcopy(LATER)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    target = spec
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    return canonical(spec)
+
+
+def test_owners_beyond_those_who_compute_are_parties_and_keep_a_say():
+    spec = read_spec(canonical(LATER))
+    assert spec.computing == (BANK, CARRIER)
+    assert spec.parties_of(spec.steps[0]) == (BANK, CARRIER)
+    assert spec.keepers("scores") == (BANK, CARRIER, THIRD)
+    assert spec.helpers == ()
+    assert {use.dataset for use in spec.terms().uses} >= {h(30), h(31), h(32)}
+
+
+def test_a_party_that_computes_without_data_is_a_helper():
+    spec = copy.deepcopy(SPEC)
+    spec["parties"].append(THIRD)
+    spec["steps"][1]["protocol"] = "ABY3"
+    found = read_spec(canonical(spec))
+    assert found.helpers == (THIRD,)
+    assert [found.parties_of(step) for step in found.steps] == [(BANK, CARRIER), (BANK, CARRIER, THIRD)]
+
+
+def test_without_a_word_the_last_step_is_opened_and_all_compute():
+    spec = read_spec(canonical(SPEC))
+    assert [step.id for step in spec.opened] == ["sum"]
+    assert spec.computing == (BANK, CARRIER)
+    assert [step.id for step in read_spec(canonical({**SPEC, "results": ["align", "sum"]})).opened] == [
+        "align",
+        "sum",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ("compute", [CARRIER, BANK], "compute must name parties"),
+        ("compute", [LAB], "compute must name parties"),
+        ("parties", [BANK, CARRIER, LAB, THIRD], "neither brings an input nor computes"),
+        ("inputs.2.id_column", "", "a table needs the column"),
+        ("inputs.3.id_column", "id", "has no columns"),
+        ("inputs.4.party", BANK, "two parts of model"),
+        ("inputs.3.part_of", "apply", "is the name of a step"),
+        ("steps.0.inputs", ["bank", "carrier", "third", "model0", "model1"], "without 'model2'|grants must"),
+        ("steps.0.uses", {"model": "strange"}, "of no step that it comes after"),
+        ("steps.0.engine", "psi", "no rows to align|knows no protocol"),
+        ("results", ["nothing"], "there is no step 'nothing'"),
+        ("results", ["apply", "apply"], "name each step once"),
+        ("keep", {"scores": "nothing"}, "keep.scores is of no step that computes"),
+    ],
+)
+def test_a_specification_with_kept_values_that_contradicts_itself_is_refused_by_name(path, value, why):
+    with pytest.raises(InvalidSpec, match=why):
+        read_spec(later(path, value))
+
+
+def test_results_are_named_in_the_order_of_the_steps():
+    with pytest.raises(InvalidSpec, match="in the order of the steps"):
+        read_spec(canonical({**SPEC, "results": ["sum", "align"]}))
+
+
+def test_an_alignment_is_not_kept():
+    with pytest.raises(InvalidSpec, match="of no step that computes"):
+        read_spec(canonical({**SPEC, "keep": {"ids": "align"}}))
+
+
 def test_a_specification_in_another_form_than_the_canonical_one_is_refused():
     with pytest.raises(InvalidSpec, match="canonical"):
         read_spec(canonical(SPEC) + b" ")

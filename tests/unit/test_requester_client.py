@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, document, h, make_chain, make_spec
 
-from sealtrace.algorithms.shares import Header, SecretValue, encode_share
+from sealtrace.algorithms.shares import Computation, Header, SecretValue, encode_output, encode_share
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
@@ -139,12 +139,14 @@ def psi_spec(**changes) -> TaskSpec:
     return TaskSpec.model_validate(value)
 
 
-def output(task, party, *, rows=42, key=None, bound_to=None, kind="psi"):
+def output(task, party, *, rows=42, key=None, bound_to=None, kind="psi", step="align"):
     rank = PARTIES.index(party)
-    header = Header(kind=kind, task=task, step="align", rank=rank, world=3, rows=rows, values=[])
+    how = Computation(protocol="ABY3", field="FM64", fraction_bits=18) if kind == "mpc" else None
+    words = {"kind": kind, "task": task, "step": step, "rank": rank, "world": 3, "rows": rows}
+    header = Header(**words, computation=how, values=[])
     share = encode_share(header, [SecretValue("aligned", b"", (canonical({"rows": rows}),))])
     bound = {"task": bound_to or task, "party": party.address, "kind": "share"}
-    return seal(share, raw(key or LAB.encryption_key), bound)
+    return seal(encode_output({step: share}), raw(key or LAB.encryption_key), bound)
 
 
 @pytest.fixture
@@ -535,7 +537,7 @@ def test_without_the_engine_a_result_in_shares_is_not_opened_and_the_extra_is_na
     value["steps"][0]["algorithm"], value["steps"][1]["algorithm"] = PSI, statistics
     spec = TaskSpec.model_validate(value)
     task = world.requester.submit(spec).task
-    sealed = {p.address: output(task, p, kind="mpc") for p in PARTIES}
+    sealed = {p.address: output(task, p, kind="mpc", step="stats") for p in PARTIES}
     world.end(task, TaskState.COMPLETED, world.deliver(task, sealed))
     monkeypatch.setitem(sys.modules, "spu", None)
     with pytest.raises(EngineMissing, match="pip install"):
@@ -544,6 +546,7 @@ def test_without_the_engine_a_result_in_shares_is_not_opened_and_the_extra_is_na
 
 def test_a_bundle_that_is_not_here_is_named(world):
     task = world.requester.submit(make_spec()).task
-    world.end(task, TaskState.COMPLETED, world.deliver(task))
+    sealed = {p.address: output(task, p, kind="mpc", step="stats") for p in PARTIES}
+    world.end(task, TaskState.COMPLETED, world.deliver(task, sealed))
     with pytest.raises(AlgorithmUnknownHere, match="algorithm add DIR"):
         world.requester.result(task)

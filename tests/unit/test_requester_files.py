@@ -104,6 +104,33 @@ def test_a_task_in_words_becomes_a_specification():
     assert stats.params == {"min_group": 5, "share": 0.5, "name": "0x12", "day": "2026-01-01", "no": "no"}
 
 
+FOUR = TASK.replace("  extra: ", f"  fourth: {LAB.address}\n  extra: ").replace(
+    "steps:", f"  fourth: {{dataset: {h(103)}, id: applicant}}\nsteps:"
+)
+
+
+def test_of_more_than_three_owners_the_first_three_compute_unless_others_are_named():
+    owners = sorted([*(each.address for each in PARTIES), LAB.address])
+    assert draft_of(TASK)["compute"] == []
+    assert draft_of(FOUR)["compute"] == owners[:3]
+    named = draft_of(FOUR + "compute: [fourth, p1, p0]\n")
+    assert named["compute"] == sorted([LAB.address, BOOK["p0"], BOOK["p1"]])
+    assert draft_of(FOUR)["parties"] == named["parties"] == owners
+
+
+def test_a_helper_is_a_party_and_results_and_kept_values_are_passed_on():
+    text = TASK.replace("  third: ", "  unused: ").replace("party: extra", "party: p0")
+    draft = draft_of(text + "compute: [p0, p1, extra]\nresults: [align, stats]\nkeep: {sums: stats.totals}\n")
+    assert draft["parties"] == sorted(each.address for each in PARTIES)
+    assert (draft["results"], draft["keep"]) == (["align", "stats"], {"sums": "stats.totals"})
+
+
+def test_a_part_of_a_kept_value_has_neither_id_nor_columns():
+    text = TASK.replace(f"dataset: {h(101)}, id: applicant", f"dataset: {h(101)}, part_of: model")
+    (part,) = [each for each in draft_of(text)["inputs"] if each["part_of"]]
+    assert (part["id_column"], part["columns"], part["part_of"]) == ("", [], "model")
+
+
 def test_a_protocol_may_be_left_open():
     assert not settled(draft_of(TASK.replace("    protocol: ABY3\n", "")))
 
