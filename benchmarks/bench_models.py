@@ -186,11 +186,13 @@ def job_of(model: Model, rank: int, path: Path) -> Job:
         task=TASK,
         party=NODES[rank],
         parties=NODES,
+        computing=NODES,
         requester_key=TASK,
         gateway_url=NOWHERE,
         gateway_token="",
         inputs=inputs,
         steps=steps,
+        results=("train",),
         timeouts=bench_psi.TIMEOUTS,
     )
 
