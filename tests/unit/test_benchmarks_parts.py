@@ -24,6 +24,9 @@ import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
 import bench_links  # noqa: E402
 import bench_plan  # noqa: E402
+
+
+import bench_models  # noqa: E402
 import bench_psi  # noqa: E402
 import bench_sandbox  # noqa: E402
 import bench_sealing  # noqa: E402
@@ -33,6 +36,8 @@ import places  # noqa: E402
 import plain_ecdh  # noqa: E402
 import synthetic  # noqa: E402
 from bare_run import BareRun  # noqa: E402
+
+from sealtrace.node.engines.party import checked_bundles  # noqa: E402
 
 PROGRAMS = sorted(BENCHMARKS.glob("bench_*.py"))
 
@@ -265,6 +270,38 @@ def test_what_gateways_cost_over_a_line_is_held_against_the_goal():
 def test_two_sides_that_ran_different_things_are_not_compared():
     with pytest.raises(bench_links.NotTheSame):
         bench_links.summary([far("bare", 1.0, 1), far("node", 1.0, 1, "other")], links.Line())
+
+
+def trained(side, seconds, ran="same"):
+    return bench_models.Turn("glm", side, 1_000, seconds, 2.0, ran)
+
+
+def test_what_the_way_through_nodes_costs_a_model_is_held_against_the_goal():
+    turns = [trained("bare", 100.0), trained("bare", 130.0), trained("node", 106.9), trained("node", 150.0)]
+    (found,) = bench_models.summary(turns)["models"]
+    assert (found["ratio"], found["cost_s"], found["goal_met"]) == (1.07, 6.9, True)
+    (found,) = bench_models.summary([turns[0], turns[3]])["models"]
+    assert not found["goal_met"]
+
+
+def test_two_sides_that_trained_different_programs_are_not_compared():
+    with pytest.raises(bench_links.NotTheSame):
+        bench_models.summary([trained("bare", 1.0), trained("node", 1.0, "other")])
+
+
+def test_nine_applicants_of_ten_are_common_to_the_owners_of_a_model(tmp_path):
+    held = []
+    for path in bench_models.make(50, tmp_path):
+        with path.open(newline="", encoding="utf-8") as file:
+            held.append({row["id"] for row in csv.DictReader(file)})
+    assert [len(each) for each in held] == [50, 50, 50]
+    assert len(set.intersection(*held)) == 45
+
+
+@pytest.mark.parametrize("name", bench_models.MODELS)
+def test_a_benchmark_s_steps_are_such_as_their_algorithms_take(name, tmp_path):
+    job = bench_models.job_of(bench_models.MODELS[name], 0, tmp_path / "bank.csv")
+    assert set(checked_bundles(job)) == {"align", "prepared", "train"}
 
 
 def test_the_owners_of_statistics_hold_the_same_ids_in_the_same_order(tmp_path):
