@@ -23,10 +23,8 @@ import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
 import bench_links  # noqa: E402
-import bench_plan  # noqa: E402
-
-
 import bench_models  # noqa: E402
+import bench_plan  # noqa: E402
 import bench_psi  # noqa: E402
 import bench_sandbox  # noqa: E402
 import bench_sealing  # noqa: E402
