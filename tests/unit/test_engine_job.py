@@ -108,6 +108,12 @@ def test_parties_agree_on_all_but_what_is_their_own():
     assert mine.agreement() != job(requester_key="0x" + "cd" * 32).agreement()
 
 
+def test_engines_that_would_do_it_in_another_way_do_not_agree(monkeypatch):
+    mine = job().agreement()
+    monkeypatch.setattr("sealtrace.node.engines.job.VERSION", "sealtrace.job/1")
+    assert job().agreement() != mine
+
+
 def test_the_token_is_not_shown():
     assert "gateway_token" not in repr(job())
 
