@@ -185,11 +185,11 @@ def _through_gateways(
 ) -> tuple[float, list[list[dict[str, Any]]]]:
     with gateways(folder, places) as known:
         work = [(me, place, known, jobs[me], folder / str(me)) for me, place in enumerate(places)]
-        said = bench_psi.together(_node, work)
+        said = bench_psi.together(drive, work)
     return max(each["seconds"] for each in said), [each["steps"] for each in said]
 
 
-def _node(me: int, place: Place, known: Sequence[Known], job: Job, folder: Path) -> dict[str, Any]:
+def drive(me: int, place: Place, known: Sequence[Known], job: Job, folder: Path) -> dict[str, Any]:
     """One party's driver, in its namespace: the session, then the engine."""
     place.enter()
     control, token = known[me][0], open_session(known, me)

@@ -7,10 +7,12 @@ import shutil
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sealtrace.node.directory import card
+from sealtrace.node.engines.tee.attesters.discovery import UNTRIED, Found, discover
+from sealtrace.node.engines.tee.confinement import HOW_TO_GET, Confinement, needed, probe
 from sealtrace.node.errors import NodeError
 from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.control import GatewayRefused
@@ -26,7 +28,8 @@ _ANOTHERS_PORT = "Choose another gateway port in node.toml, or stop the program 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. ``todo`` is empty where all is well."""
+    """One thing looked at. ``todo`` says what to do where it is not ``ok``, and what more could be had where
+    it is."""
 
     name: str
     ok: bool
@@ -52,6 +55,30 @@ def examine(node: Node) -> Iterator[Finding]:
         found = _looked(name, look, node)
         chain_answers = chain_answers and (found.ok or name != "chain")
         yield found
+    yield sandbox(probe())
+    yield platforms(discover())
+
+
+def sandbox(offer: Confinement) -> Finding:
+    """What this host offers to confine measured code. Nothing is wrong with a node that confines none."""
+    missing = offer.missing()
+    held = ", ".join(sorted(offer.barriers))
+    usable = "TEE jobs can be confined" if not offer.missing(needed()) else "TEE jobs cannot be confined"
+    how = " ".join(dict.fromkeys(HOW_TO_GET[each] for each in missing))
+    todo = f"without {', '.join(missing)}. {how}" if missing else ""
+    return Finding("sandbox", ok=True, seen=f"{usable}; in force: {held}", todo=todo)
+
+
+def platforms(found: Sequence[Found]) -> Finding:
+    """Which attested platforms this host offers. None of them is anything that can be wrong."""
+    here = [each.name for each in found if each.available]
+    seen = (
+        f"{', '.join(here)} ({UNTRIED})"
+        if here
+        else f"no attester finds a TEE: whoever runs this host can read inputs ({UNTRIED})"
+    )
+    todo = " ".join(f"For {each.name}: {each.how_to_have_it}" for each in found if not each.available)
+    return Finding("tee", ok=True, seen=seen, todo=todo)
 
 
 def _looked(name: str, look: Callable[[Node], str], node: Node) -> Finding:

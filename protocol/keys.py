@@ -145,24 +145,30 @@ def encode_key(parts: Sequence[str]) -> bytes:
 
 def tokens_of(task: str) -> Callable[[bytes], bytes]:
     """Return the function that gives what stands for an encoded key in this task: 128 bits of SHA-256."""
-    prefix, sha256 = _prefix(task), hashlib.sha256
+    begun = hashlib.sha256(_prefix(task))
 
     def token(key: bytes) -> bytes:
-        return sha256(prefix + key).digest()[:TOKEN_BYTES]
+        state = begun.copy()
+        state.update(key)
+        return state.digest()[:TOKEN_BYTES]
 
     return token
 
 
 def tokens_of_one_part(task: str) -> Callable[[str], bytes]:
-    """Return ``tokens_of(task)`` of ``encode_key((text,))`` in one step: most keys are of one part."""
+    """Return ``tokens_of(task)`` of ``encode_key((text,))`` in one step: most keys are of one part.
+
+    All that comes before the text is hashed once for each length, not once for each key.
+    """
     prefix, sha256 = _prefix(task), hashlib.sha256
-    heads = [prefix + size.to_bytes(4, "big") for size in range(_SHORT)]
+    begun = [sha256(prefix + size.to_bytes(4, "big")) for size in range(_SHORT)]
 
     def token(text: str) -> bytes:
         part = text.encode()
         size = len(part)
-        head = heads[size] if size < _SHORT else prefix + size.to_bytes(4, "big")
-        return sha256(head + part).digest()[:TOKEN_BYTES]
+        state = begun[size].copy() if size < _SHORT else sha256(prefix + size.to_bytes(4, "big"))
+        state.update(part)
+        return state.digest()[:TOKEN_BYTES]
 
     return token
 

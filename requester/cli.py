@@ -15,6 +15,7 @@ from rich.table import Table
 
 from sealtrace.algorithms.bundles import Bundle, load, located
 from sealtrace.algorithms.disclosure import Learns
+from sealtrace.algorithms.estimating import Line
 from sealtrace.algorithms.template import create
 from sealtrace.algorithms.trial import Trial, attempt, read_tables
 from sealtrace.contracts import calls
@@ -31,7 +32,9 @@ from sealtrace.requester.directory import (
     checked,
     default_directory,
 )
-from sealtrace.requester.errors import SettingsInvalid, TaskUnknown
+from sealtrace.requester.errors import RowsUnknown, SettingsInvalid, TaskUnknown
+from sealtrace.requester.expectation_tables import expected_json, expected_lines, expected_table
+from sealtrace.requester.expectations import ROWS, SAMPLING_S, Assumed, Expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.results import Result
@@ -97,17 +100,30 @@ def plan(
     file: TaskFile,
     directory: Dir,
     out: Annotated[Path | None, typer.Option(help="Write the exact specification here.")] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option(help=f"INPUT=N, rows to expect of it, else {ROWS:,}. Repeatable.")
+    ] = None,
+    common: Annotated[
+        int | None, typer.Option(help="Rows that remain after an alignment.", show_default="smallest input")
+    ] = None,
+    rtt_ms: Annotated[float, typer.Option(min=0, help="Milliseconds of a round trip.")] = Line().rtt_ms,
+    mbit: Annotated[float, typer.Option(min=0.001, help="Mbit/s that a party sends.")] = Line().mbit,
+    sample_s: Annotated[float, typer.Option(min=0, help="Seconds for simulating steps.")] = SAMPLING_S,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would be submitted: protocols, who learns what, what owners would refuse."""
+    """Show what would be submitted: protocols, bytes and time to expect, who learns what, what owners
+    would refuse. Bytes and time are estimates.
+    """
     requester = Requester.open(directory)
     planned = requester.plan(file)
     if out is not None:
         write_whole(out, planned.spec.canonical())
+    assumed = Assumed(_row_counts(rows or []), common, Line(rtt_ms, mbit), sample_s)
+    found = requester.expect(planned.spec, assumed)
     if as_json:
-        _print_json(_plan_json(planned))
+        _print_json({**_plan_json(planned), "expected": expected_json(found, requester.names)})
     else:
-        _print_plan(requester, planned)
+        _print_plan(requester, planned, found)
 
 
 @task_app.command()
@@ -347,6 +363,16 @@ def revoke(
     _tell(requester, hex32(digest), as_json=as_json)
 
 
+def _row_counts(given: list[str]) -> dict[str, int]:
+    found = {}
+    for each in given:
+        name, _, count = each.partition("=")
+        if not name or not count.isdecimal():
+            raise RowsUnknown(f"--rows {each}: give INPUT=N")
+        found[name] = int(count)
+    return found
+
+
 def _tables(given: list[str]) -> dict[str, Path]:
     found = {}
     for each in given:
@@ -527,11 +553,14 @@ def _learns_json(learns: tuple[Learns, ...]) -> list[dict[str, str]]:
     ]
 
 
-def _print_plan(requester: Requester, planned: Plan) -> None:
+def _print_plan(requester: Requester, planned: Plan, found: Expected) -> None:
     table = Table("step", "engine", "protocol", "inputs", "after", title=escape(planned.spec.purpose))
     for step in planned.spec.steps:
         table.add_row(step.id, step.engine, step.protocol, ", ".join(step.inputs), ", ".join(step.after))
     Console().print(table)
+    Console().print(expected_table(found, requester.names))
+    for each in expected_lines(found):
+        _say(escape(each))
     Console().print(security_table(planned.spec))
     _print_learns(planned.learns)
     _print_warnings(requester, list(planned.warnings))

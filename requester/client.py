@@ -43,6 +43,7 @@ from sealtrace.requester.errors import (
     TaskUnknown,
     WrongKey,
 )
+from sealtrace.requester.expectations import Assumed, Expected, expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.ports import Accepted, Chain, Delivered, Scheduler, Sender
 from sealtrace.requester.progress import Progress, ending_of, progress, why_no_result
@@ -151,6 +152,14 @@ class Requester:
         warnings = (*warnings, *check_steps(spec, located, self.algorithms))
         learns = tuple(disclosure(spec, self.algorithms.manifest))
         return Plan(spec, self.chain.task_id(spec.terms()), warnings, learns)
+
+    def expect(self, spec: TaskSpec, assumed: Assumed | None = None) -> Expected:
+        """Bytes, turns and time to expect of a task. Simulates its MPC steps on made-up data, so long.
+
+        Raises:
+            RowsUnknown: what is assumed does not fit the task.
+        """
+        return expected(spec, self.algorithms, assumed or Assumed())
 
     def grants(self) -> list[Grant]:
         """The grants that were ever issued to this requester, as they stand now."""

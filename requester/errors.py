@@ -27,6 +27,10 @@ class SettingsInvalid(RequesterError):
     """``requester.toml`` is malformed; the message names the setting."""
 
 
+class RowsUnknown(RequesterError):
+    """A plan is asked for rows that cannot be; the message says which."""
+
+
 class FileUnwritable(RequesterError):
     """A file cannot be written; what was there before is still there."""
 

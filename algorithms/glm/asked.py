@@ -10,7 +10,7 @@ from ..learning import columns, glm
 ITERATIONS = {"logistic": 10, "linear": 3, "poisson": 12}
 EPOCHS = 20
 TARGETS = {"logistic": "indicator", "linear": "number", "poisson": "count"}
-KNOWN = {"family", "method", "iterations", "l2", "tolerance", "learning_rate", "momentum", "batch"}
+KNOWN = {"family", "method", "iterations", "l2", "tolerance", "learning_rate", "momentum", "batch", "keep"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ def read(params: Mapping[str, Any]) -> Asked:
     known = columns.fields(params, "params", {"family"}, {*KNOWN, "reveal", "points"})
     family = columns.one_of(known["family"], "family", list(ITERATIONS))
     method = columns.one_of(known.get("method", "irls"), "method", ["irls", "sgd"])
+    keep = columns.one_of(known.get("keep", "last"), "keep", ["last", "best"])
+    if keep == "best" and method != "sgd":
+        raise ValueError("keep: best is of the epochs of method: sgd; the last step of irls is its best")
     turns = EPOCHS if method == "sgd" else ITERATIONS[family]
     how = glm.Settings(
         family, method, columns.whole(known.get("iterations", turns), "iterations", 1, 1000),
@@ -58,6 +61,7 @@ def read(params: Mapping[str, Any]) -> Asked:
         learning_rate=columns.number(known.get("learning_rate", 0.05), "learning_rate", 1e-6, 10),
         momentum=columns.number(known.get("momentum", 0.9), "momentum", 0, 0.99),
         batch=columns.whole(known.get("batch", 64), "batch", 1, 1 << 16),
+        best=keep == "best",
     )  # fmt: skip
     reveal = columns.one_of(known.get("reveal", "summary"), "reveal", ["summary", "coefficients"])
     return Asked(how, reveal == "coefficients", _points(known, family, reveal))
@@ -87,5 +91,7 @@ def check_features(asked: Asked, about: Mapping[str, Any]) -> None:
         raise ValueError("features: those with edges are for trees; leave out edges")
     if len(about["names"]) >= about["train"]:
         raise ValueError("features: as many features as training rows, or more; leave some out")
+    if asked.how.best and about["train"] == about["rows"]:
+        raise ValueError("keep: best needs rows that are held out; set train below 1 in the features' step")
     if asked.points and not all(each.get("woe") for each in about["columns"].values()):
         raise ValueError("points: every column of a scorecard is a category or bins with woe: true")

@@ -8,24 +8,26 @@ import numpy as np
 from ..learning import columns
 from .asked import Asked, Points
 
+NUMBERS = ("loss", "fits", "iterations", "converged", "held_out")
 Facts = Mapping[str, Any]
 
 
 def finished(asked: Asked, about: Facts, opened: Mapping[str, Any]) -> dict[str, Any]:
     """The summary, and where they were asked for and the model is of use, coefficients and points."""
-    numbers = {name: float(np.ravel(opened[name])[0]) for name in ("loss", "iterations", "converged", "fits")}
-    stopped, fits = numbers["converged"] > 0.5, numbers["fits"] > 0.5
-    unit = _loss_unit(about["target"])
+    numbers = {name: float(np.ravel(opened[name])[0]) for name in opened if name in NUMBERS}
+    fits, unit = numbers["fits"] > 0.5, _loss_unit(about["target"])
     found: dict[str, Any] = {
         "rows": about["rows"],
         "train": about["train"],
         "family": asked.how.family,
-        "iterations": round(numbers["iterations"]),
-        "converged": stopped and fits,
+        "iterations": round(numbers.get("iterations", asked.how.iterations)),
         "loss": numbers["loss"] * unit,
     }
     if "held_out" in opened:
-        found["held_out_loss"] = float(np.ravel(opened["held_out"])[0]) * unit
+        found["held_out_loss"] = numbers["held_out"] * unit
+    stopped = numbers.get("converged", 1.0) > 0.5
+    if "converged" in opened:
+        found["converged"] = stopped and fits
     if not (stopped and fits):
         found["reason"] = "iterations_used_up" if fits else "no_better_than_an_intercept"
     if not asked.coefficients or not fits:

@@ -6,7 +6,8 @@ from typing import Any
 from . import asked as reading
 
 Params = Mapping[str, Any]
-SUMMARY = ["loss", "iterations", "converged", "fits"]
+SUMMARY = ["loss", "fits"]
+STEPS = ["iterations", "converged"]
 LINKS = {"logistic": "logit", "linear": "identity", "poisson": "log"}
 
 
@@ -69,7 +70,8 @@ def program(params: Params, _held: Mapping[str, int]) -> Callable[..., tuple[Any
 def outputs(params: Params) -> list[str]:
     """Return the names of what is opened."""
     about, asked = _about(params), reading.read(_own(params))
-    found = SUMMARY + (["held_out"] if about["train"] < about["rows"] else [])
+    found = SUMMARY + ([] if asked.how.best else STEPS)
+    found += ["held_out"] if about["train"] < about["rows"] else []
     return found + (_kept(params) if asked.coefficients else [])
 
 

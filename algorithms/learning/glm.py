@@ -17,11 +17,18 @@ from . import elementary, linear
 
 LARGEST_EXPONENT = 8.0
 """A Poisson mean is at most e^8; counts are at most 1000."""
+LEAST_SHARE = 1e-6
+"""Fewer events, or fewer others, are none: one row of the 2^20 that fit is about as many."""
+LEAST_LOSS = -1e-5
+"""A mean loss is not negative but for rounding; one that is has left the range of numbers."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit. ``iterations`` are Newton's steps (irls), or epochs (sgd)."""
+    """How to fit. ``iterations`` are Newton's steps (irls), or epochs (sgd).
+
+    ``best`` (sgd): keep the weights after the epoch with the least loss over the held-out rows.
+    """
 
     family: str
     method: str
@@ -31,10 +38,15 @@ class Settings:
     learning_rate: float = 0.1
     momentum: float = 0.9
     batch: int = 64
+    best: bool = False
 
 
 class Fitted(NamedTuple):
-    """What fitting gives; all secret. ``fits``: the loss is below that of an intercept alone."""
+    """What fitting gives; all secret. ``fits``: the loss is below that of an intercept alone.
+
+    No model fits events of one class. Where the best weights are kept, ``iterations`` is what was asked for,
+    and ``converged`` 0: nothing says which epoch it was.
+    """
 
     weights: Any
     intercept: Any
@@ -59,6 +71,15 @@ class _State(NamedTuple):
     active: Any
 
 
+class _Kept(NamedTuple):
+    """A descent under way, and the best weights so far."""
+
+    beta: Any
+    speed: Any
+    best: Any
+    loss: Any
+
+
 def fit(matrix: Any, target: Any, weight: Any, train: int, how: Settings) -> Fitted:
     """Fit on the first ``train`` rows of ``matrix`` (n, d), ``target`` (n,), ``weight`` (n,) or ``None``.
 
@@ -69,9 +90,12 @@ def fit(matrix: Any, target: Any, weight: Any, train: int, how: Settings) -> Fit
     full = jnp.concatenate([matrix, jnp.ones((rows, 1), dtype=matrix.dtype)], axis=1)
     weight = jnp.ones(rows, dtype=matrix.dtype) if weight is None else weight
     training = _Rows(full[:train], target[:train], weight[:train])
-    state = (_newton if how.method == "irls" else _descent)(training, how)
-    loss = _loss(training, state.beta, how.family)
     held = _Rows(full[train:], target[train:], weight[train:])
+    if how.best:
+        state = _best_of_descent(training, held, how)
+    else:
+        state = (_newton if how.method == "irls" else _descent)(training, how)
+    loss = _loss(training, state.beta, how.family)
     held_out = _loss(held, state.beta, how.family) if train < rows else jnp.zeros_like(loss)
     fits = (loss < _null_loss(training, how.family)).astype(loss.dtype)
     stopped = 1.0 - state.active
@@ -105,12 +129,14 @@ def _loss(rows: _Rows, beta: Any, family: str) -> Any:
 
 
 def _null_loss(rows: _Rows, family: str) -> Any:
-    """The least loss that an intercept alone reaches."""
+    """The least loss that an intercept alone reaches; below all others where events are of one class."""
     share = _averaged(jnp.ones_like(rows.target), rows.weight)
     mean = _averaged(rows.target, rows.weight) * elementary.reciprocal(share)
     if family == "logistic":
-        mean = jnp.clip(mean, 1e-6, 1.0 - 1e-6)
-        return -mean * jnp.log(mean) - (1.0 - mean) * jnp.log(1.0 - mean)
+        both = ((mean > LEAST_SHARE) & (mean < 1.0 - LEAST_SHARE)).astype(mean.dtype)
+        mean = jnp.clip(mean, LEAST_SHARE, 1.0 - LEAST_SHARE)
+        entropy = -mean * jnp.log(mean) - (1.0 - mean) * jnp.log(1.0 - mean)
+        return both * (1.0 + entropy) - 1.0
     if family == "poisson":
         return mean - mean * jnp.log(jnp.maximum(mean, 1e-6))
     apart = rows.target - mean
@@ -162,29 +188,59 @@ def _newton(rows: _Rows, how: Settings) -> _State:
 
 
 def _descent(rows: _Rows, how: Settings) -> _State:
-    """Stochastic gradient descent with momentum, over batches of rows in their order."""
+    """Gradient descent until no weight moves any more."""
+    epoch = _epoch(rows, how)
+
+    def objective(beta: Any) -> Any:
+        return _loss(rows, beta, how.family)
+
+    def turn(_turn: Any, state: _State) -> _State:
+        beta, speed = epoch(state.beta, state.step)
+        moves = (jnp.max(jnp.abs(beta - state.beta)) > how.tolerance).astype(beta.dtype)
+        return _kept(state, beta, state.loss, speed, moves)
+
+    return _repeated(turn, _start(rows, how.family), objective, how.iterations, step=0.0 * rows.matrix[0])
+
+
+def _best_of_descent(rows: _Rows, held: _Rows, how: Settings) -> _State:
+    """Gradient descent through all epochs; what stays are the weights with the least loss over ``held``.
+
+    The start counts as well. Which epoch it was is a secret, compared and selected on shares.
+    """
+    epoch, start = _epoch(rows, how), _start(rows, how.family)
+
+    def turn(_turn: Any, state: _Kept) -> _Kept:
+        beta, speed = epoch(state.beta, state.speed)
+        loss = _loss(held, beta, how.family)
+        better = (loss < state.loss) & (loss > LEAST_LOSS)
+        return _Kept(beta, speed, jnp.where(better, beta, state.best), jnp.where(better, loss, state.loss))
+
+    first = _Kept(start, 0.0 * start, start, _loss(held, start, how.family))
+    found: _Kept = lax.fori_loop(0, how.iterations, turn, first)
+    nothing = 0.0 * found.loss
+    return _State(found.best, found.loss, nothing, nothing + how.iterations, nothing + 1.0)
+
+
+def _epoch(rows: _Rows, how: Settings) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """One pass of gradient descent with momentum over batches of rows in their order: weights and speed."""
     batch, penalty = min(how.batch, rows.matrix.shape[0]), _penalty(rows, how.l2)
     batches = -(-rows.matrix.shape[0] // batch)
     pieces = _Rows(*(_in_batches(each, batches, batch) for each in rows))
     share = rows.matrix.shape[0] / batches
 
-    def objective(beta: Any) -> Any:
-        return _loss(rows, beta, how.family)
+    def step(at: Any, moving: tuple[Any, Any]) -> tuple[Any, Any]:
+        beta, speed = moving
+        part = _Rows(*(lax.dynamic_index_in_dim(each, at, keepdims=False) for each in pieces))
+        mean, _, _ = _mean_and_loss(how.family, part.matrix @ beta, part.target)
+        gradient = _gradient(part, mean) * (batch / share) + penalty * beta
+        speed = how.momentum * speed - how.learning_rate * gradient
+        return beta + speed, speed
 
-    def epoch(_turn: Any, state: _State) -> _State:
-        def step(at: Any, moving: tuple[Any, Any]) -> tuple[Any, Any]:
-            beta, speed = moving
-            part = _Rows(*(lax.dynamic_index_in_dim(each, at, keepdims=False) for each in pieces))
-            mean, _, _ = _mean_and_loss(how.family, part.matrix @ beta, part.target)
-            gradient = _gradient(part, mean) * (batch / share) + penalty * beta
-            speed = how.momentum * speed - how.learning_rate * gradient
-            return beta + speed, speed
+    def epoch(beta: Any, speed: Any) -> tuple[Any, Any]:
+        found: tuple[Any, Any] = lax.fori_loop(0, batches, step, (beta, speed))
+        return found
 
-        beta, speed = lax.fori_loop(0, batches, step, (state.beta, state.step))
-        moves = (jnp.max(jnp.abs(beta - state.beta)) > how.tolerance).astype(beta.dtype)
-        return _kept(state, beta, state.loss, speed, moves)
-
-    return _repeated(epoch, _start(rows, how.family), objective, how.iterations, step=0.0 * rows.matrix[0])
+    return epoch
 
 
 def _gradient(rows: _Rows, mean: Any) -> Any:

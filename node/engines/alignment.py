@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.bytes_]
 
 HEADER = "token"
+DIGITS = 22
+"""Of a token in base64, unfilled. The engine's time and memory grow with each character of a key."""
 WRITTEN_AT_ONCE = 1 << 16
 READ_AT_ONCE = 1 << 22
 
@@ -140,20 +142,30 @@ def _intersect(link: Link, protocol: str, tokens: Tokens, folder: Path, only: in
 
 
 def _write(path: Path, tokens: Tokens) -> None:
-    import numpy as np
-
     with path.open("wb") as file:
         file.write(HEADER.encode() + b"\n")
         for start in range(0, len(tokens), WRITTEN_AT_ONCE):
-            piece = tokens[start : start + WRITTEN_AT_ONCE]
-            lines = np.full((len(piece), 2 * TOKEN_BYTES + 1), ord("\n"), dtype=np.uint8)
-            digits = np.frombuffer(binascii.hexlify(piece.tobytes()), dtype=np.uint8)
-            lines[:, :-1] = digits.reshape(len(piece), -1)
-            file.write(lines.tobytes())
+            file.write(_lines(tokens[start : start + WRITTEN_AT_ONCE]))
+
+
+def _lines(tokens: Tokens) -> bytes:
+    """Return a line of base64 for each token: 18 bytes, of which the last two are zero, make 24 digits."""
+    import numpy as np
+
+    filled = np.zeros((len(tokens), TOKEN_BYTES + 2), dtype=np.uint8)
+    filled[:, :TOKEN_BYTES] = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+    digits = binascii.b2a_base64(filled.tobytes(), newline=False)
+    lines = np.full((len(tokens), DIGITS + 1), ord("\n"), dtype=np.uint8)
+    lines[:, :DIGITS] = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS + 2)[:, :DIGITS]
+    return lines.tobytes()
 
 
 def _read(path: Path) -> Tokens:
-    """Read the engine's output; it writes none where nothing is common."""
+    """Read the engine's output; it writes none where nothing is common.
+
+    Raises:
+        ProtocolViolated: there is another line than a token.
+    """
     import numpy as np
 
     found = bytearray()
@@ -161,9 +173,26 @@ def _read(path: Path) -> Tokens:
         with path.open("rb") as file:
             file.readline()
             while lines := file.readlines(READ_AT_ONCE):
-                found += bytes.fromhex(b"".join(lines).replace(b'"', b"").decode("ascii"))
+                found += _of_lines(b"".join(lines))
     tokens = np.frombuffer(found, dtype=TOKENS)
     return tokens if bool((tokens[1:] > tokens[:-1]).all()) else np.sort(tokens)
+
+
+def _of_lines(lines: bytes) -> bytes:
+    """Return the tokens of whole lines of base64, in quotation marks or not."""
+    import numpy as np
+
+    digits = lines.replace(b'"', b"").replace(b"\n", b"")
+    if len(digits) % DIGITS:
+        raise ProtocolViolated("the engine's common rows are no tokens")
+    count = len(digits) // DIGITS
+    filled = np.full((count, DIGITS + 2), ord("A"), dtype=np.uint8)
+    filled[:, :DIGITS] = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS)
+    try:
+        whole = binascii.a2b_base64(filled.tobytes(), strict_mode=True)
+    except binascii.Error as error:
+        raise ProtocolViolated("the engine's common rows are no tokens") from error
+    return np.frombuffer(whole, dtype=np.uint8).reshape(-1, TOKEN_BYTES + 2)[:, :TOKEN_BYTES].tobytes()
 
 
 def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:

@@ -73,6 +73,69 @@ class Stopped(EngineError):
     code = "stopped"
 
 
+class SandboxUnavailable(EngineError):
+    """This host cannot confine a measured command as asked; the message says what to install or allow."""
+
+    code = "sandbox_unavailable"
+
+
+class AttesterUnavailable(EngineError):
+    """The platform that should attest this node is not there or does not answer; the message says how to have
+    it."""
+
+    code = "attester_unavailable"
+
+
+class AttesterFailed(EngineError):
+    """The platform gave what cannot be evidence for what was asked; nothing of it is used."""
+
+    code = "attester_failed"
+
+
+# --- the measured command's
+
+
+class SandboxFailed(EngineError):
+    """The measured command ended with an error; what it printed stays at this node."""
+
+    code = "sandbox_failed"
+
+    def __init__(self, detail: str, *, peer: str | None = None, log: bytes = b"") -> None:
+        super().__init__(detail, peer=peer)
+        self.log = log
+        """The first part of what it printed. It may quote inputs: never send it to a requester."""
+
+
+class OutputFlood(SandboxFailed):
+    """The measured command wrote more than its output may be, and was killed."""
+
+    code = "output_flood"
+
+
+class MemoryExceeded(SandboxFailed):
+    """The measured command asked for more memory than its limit; allow more, or give it less data."""
+
+    code = "memory_exceeded"
+
+
+class ProcessesExceeded(SandboxFailed):
+    """The measured command asked for more processes than its limit, and failed."""
+
+    code = "processes_exceeded"
+
+
+class TimeExceeded(SandboxFailed):
+    """The measured command was not done within its wall time, and was killed."""
+
+    code = "time_exceeded"
+
+
+class CpuExceeded(SandboxFailed):
+    """The measured command used more CPU time than its limit, and was killed."""
+
+    code = "cpu_exceeded"
+
+
 # --- a peer's
 
 
@@ -129,6 +192,15 @@ _ERRORS: tuple[type[EngineError], ...] = (
     EngineCrashed,
     EngineTimeout,
     Stopped,
+    SandboxUnavailable,
+    AttesterUnavailable,
+    AttesterFailed,
+    SandboxFailed,
+    OutputFlood,
+    MemoryExceeded,
+    ProcessesExceeded,
+    TimeExceeded,
+    CpuExceeded,
     PeerUnreachable,
     PeerFailed,
     ProgramMismatch,

@@ -18,6 +18,10 @@ from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field
 from sealtrace.protocol.spec import PROTECTIONS, why_unfit
 
+VERSION = "sealtrace.job/2"
+"""Of all that parties' engines must do alike and that no specification says, such as how keys become tokens:
+one that differs would find nothing in common, and nothing would tell. Raised with any change of it."""
+
 Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
 
 
@@ -137,9 +141,10 @@ class Job(_Document):
     def agreement(self) -> Hex32:
         """Digest of all that every party's job must say alike, compared before anything runs."""
         common = {"task", "parties", "computing", "requester_key", "results", "keep"}
+        words = self.model_dump(mode="json", include=common)
         inputs = [each.model_dump(mode="json", exclude={"path"}) for each in self.inputs]
         steps = [step.model_dump(mode="json", exclude={"bundle"}) for step in self.steps]
-        return digest({**self.model_dump(mode="json", include=common), "inputs": inputs, "steps": steps})
+        return digest({**words, "version": VERSION, "inputs": inputs, "steps": steps})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

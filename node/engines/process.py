@@ -331,7 +331,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
         cwd=folder,
-        env=environment(folder / SCRATCH),
+        env={**environment(folder / SCRATCH), "TMPDIR": SCRATCH},  # the engine hands it to a shell, unquoted
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

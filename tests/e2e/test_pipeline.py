@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts import calls
 from sealtrace.deploy import samples, story
 from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.outcome import Denial
+from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.errors import GrantNotFound
 from tests.e2e.conftest import wait_for
 
@@ -83,10 +86,64 @@ def allow(world: story.Story, owner: str, dataset: str, algorithm: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(world):
-    """A task that trains a model, judges it, opens both, and leaves the model with its owners."""
+def granted(world):
+    """Every owner grants preparing, training and applying."""
     for name in ("features", "glm", "predict"):
         provide(world, name, set(world.operators))
+    return world
+
+
+def without(asked: dict[str, Any], *steps: str) -> dict[str, Any]:
+    return {**asked, "steps": {name: each for name, each in asked["steps"].items() if name not in steps}}
+
+
+def altered(spec: TaskSpec, step: str, **params: Any) -> TaskSpec:
+    """What a requester sends who circumvents its own check: one step with other parameters."""
+    steps = [
+        each.model_copy(update={"params": {**each.params, **params}}) if each.id == step else each
+        for each in spec.steps
+    ]
+    return spec.model_copy(update={"steps": steps})
+
+
+def uses_left(world: story.Story) -> dict[str, int]:
+    return {grant.id: grant.uses_left for grant in world.lab.grants()}
+
+
+def refusal(world: story.Story, party: str, task: str, folder: Path) -> str:
+    """Why the node of ``party`` refused ``task``, from its evidence log."""
+    (name,) = (name for name, address in world.network.plan.addresses.items() if address == party)
+    lines = world.operators[name].evidence(folder / "evidence.jsonl").read_text().splitlines()
+    return next(line for line in lines if '"task.refused"' in line and task in line)
+
+
+@pytest.mark.parametrize(
+    ("step", "params", "words"),
+    [
+        ("train", {"family": "probit"}, "family: one of logistic"),
+        ("prepared", {"target": "nobody"}, "target: one of the declared columns"),
+    ],
+)
+def test_what_an_algorithm_does_not_take_is_refused_on_chain_and_no_use_is_spent(
+    granted, tmp_path, step, params, words
+):
+    asked = without(model(granted), "scores", "quality")
+    wrong = altered(granted.lab.build_spec(asked), step, **params)
+    before = uses_left(granted)
+    task = granted.lab.submit(wrong).task
+    *_, seen = granted.lab.watch(task, 100)
+    assert seen.state is TaskState.REFUSED
+    assert Denial(seen.ending.args["reason"]) is Denial.SPEC_MISMATCH
+    assert uses_left(granted) == before
+    chain = granted.network.chain()
+    assert not chain.events(chain.deployed_at, chain.head().number, names={"TaskStarted"}, task=task)
+    assert words in refusal(granted, seen.ending.args["party"], task, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(granted):
+    """A task that trains a model, judges it, opens both, and leaves the model with its owners."""
+    world = granted
     provide(world, "evaluate", {"bank", "registry"})
     asked = {**model(world), "results": ["train", "quality"], "keep": {"risk": "train.model"}}
     with pytest.raises(GrantNotFound, match="quality"):

@@ -185,6 +185,27 @@ def statistics_params() -> dict[str, Any]:
     }
 
 
+def job_step(
+    id: str,
+    algorithm: str,
+    engine: str = "mpc",
+    protocol: str = "ABY3",
+    names: tuple[str, ...] = NAMES,
+    **more: Any,
+) -> JobStep:
+    """One step by a bundle that ships with us."""
+    folder = shipped()[algorithm]
+    return JobStep(
+        id=id,
+        algorithm=load(folder).digest,
+        bundle=str(folder),
+        engine=engine,
+        protocol=protocol,
+        inputs=names,
+        **more,
+    )
+
+
 def steps(psi: str = "RR22", mpc: str = "ABY3", names: tuple[str, ...] = NAMES) -> tuple[JobStep, ...]:
     folders = shipped()
     made = (

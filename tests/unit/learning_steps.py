@@ -52,3 +52,35 @@ def train(name: str, params: dict[str, Any], **arrays: Any) -> tuple[dict[str, A
     assert [list(each.shape) for each in found[len(opened) :]] == [shape for _, shape, _ in shapes]
     given = dict(zip([name for name, *_ in shapes], found[len(opened) :], strict=True))
     return step.finish(params, rows, dict(zip(opened, found, strict=False))), given
+
+
+def run(program: Any, params: dict[str, Any], tables: dict[str, Any], taken: dict[str, Any]) -> Any:
+    """Run one step: check as everybody does, prepare as owners do, compute on shares, open and name."""
+    program.check(params, list(tables))
+    assert set(program.takes(params)) == set(taken)
+    params = params | {"taken": {role: given["facts"] for role, given in taken.items()}}
+    held = {name: len(next(iter(table.values()))) for name, table in tables.items()}
+    rows = program.rows(params, held)
+    made: dict[str, Any] = {}
+    for name, table in tables.items():
+        read = {column for column, _ in program.columns(params, name)}
+        made |= program.prepare(params, name, {column: table[column] for column in read}, held)
+    arrays = [made[name] for name, *_ in program.arrays(params, held)]
+    assert [array.shape for array in arrays] == [shape for *_, shape, _ in program.arrays(params, held)]
+    arrays += [array for _, given in sorted(taken.items()) for array in given["arrays"]]
+    field, bits = program.arithmetic(params, rows)
+    assert (field, bits) == ("FM128", 40)
+    found = on_shares(program.program(params, held), *arrays)
+    opened = dict(zip(program.outputs(params), found, strict=False))
+    left, given_on = list(found[len(opened) :]), {}
+    gives = program.gives(params, held) if hasattr(program, "gives") else {}
+    for name, facts in sorted(gives.items()):
+        kept = [left.pop(0) for _ in facts["arrays"]]
+        assert [list(array.shape) for array in kept] == [shape for _, shape, _ in facts["arrays"]]
+        given_on[name] = {"facts": facts, "arrays": kept}
+    assert not left
+    return program.finish(params, rows, opened), given_on
+
+
+def number(name: str, where: str, values: Any) -> dict[str, Any]:
+    return {name: {"kind": "number", "input": where, "low": float(values.min()), "high": float(values.max())}}

@@ -23,13 +23,19 @@ import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
 import bench_governance  # noqa: E402
 import bench_links  # noqa: E402
+import bench_models  # noqa: E402
+import bench_plan  # noqa: E402
 import bench_psi  # noqa: E402
+import bench_sandbox  # noqa: E402
+import bench_sealing  # noqa: E402
 import links  # noqa: E402
 import milestones  # noqa: E402
 import places  # noqa: E402
 import plain_ecdh  # noqa: E402
 import synthetic  # noqa: E402
 from bare_run import BareRun  # noqa: E402
+
+from sealtrace.node.engines.party import checked_bundles  # noqa: E402
 
 PROGRAMS = sorted(BENCHMARKS.glob("bench_*.py"))
 
@@ -264,6 +270,38 @@ def test_two_sides_that_ran_different_things_are_not_compared():
         bench_links.summary([far("bare", 1.0, 1), far("node", 1.0, 1, "other")], links.Line())
 
 
+def trained(side, seconds, ran="same"):
+    return bench_models.Turn("glm", side, 1_000, seconds, 2.0, ran)
+
+
+def test_what_the_way_through_nodes_costs_a_model_is_held_against_the_goal():
+    turns = [trained("bare", 100.0), trained("bare", 130.0), trained("node", 106.9), trained("node", 150.0)]
+    (found,) = bench_models.summary(turns)["models"]
+    assert (found["ratio"], found["cost_s"], found["goal_met"]) == (1.07, 6.9, True)
+    (found,) = bench_models.summary([turns[0], turns[3]])["models"]
+    assert not found["goal_met"]
+
+
+def test_two_sides_that_trained_different_programs_are_not_compared():
+    with pytest.raises(bench_links.NotTheSame):
+        bench_models.summary([trained("bare", 1.0), trained("node", 1.0, "other")])
+
+
+def test_nine_applicants_of_ten_are_common_to_the_owners_of_a_model(tmp_path):
+    held = []
+    for path in bench_models.make(50, tmp_path):
+        with path.open(newline="", encoding="utf-8") as file:
+            held.append({row["id"] for row in csv.DictReader(file)})
+    assert [len(each) for each in held] == [50, 50, 50]
+    assert len(set.intersection(*held)) == 45
+
+
+@pytest.mark.parametrize("name", bench_models.MODELS)
+def test_a_benchmark_s_steps_are_such_as_their_algorithms_take(name, tmp_path):
+    job = bench_models.job_of(bench_models.MODELS[name], 0, tmp_path / "bank.csv")
+    assert set(checked_bundles(job)) == {"align", "prepared", "train"}
+
+
 def test_the_owners_of_statistics_hold_the_same_ids_in_the_same_order(tmp_path):
     held = []
     for path in bench_links.amounts(50, tmp_path):
@@ -278,3 +316,66 @@ def test_without_root_the_benchmark_of_lines_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bench_links.py"])
     with pytest.raises(SystemExit, match=r"LinksUnavailable: .* as root"):
         bench_links.main()
+
+
+def test_the_sandboxs_figures_are_medians_against_the_plain_command():
+    def turns(*milliseconds):
+        return [bench_sandbox.Turn(each / 1000, 0.001) for each in milliseconds]
+
+    found = bench_sandbox.summary({"true": (turns(1, 2, 9), turns(10, 30, 20))}, 40.0)
+    (row,) = found["commands"]
+    assert (row["plain_ms"], row["sandbox_ms"], row["ratio"], row["added_ms"]) == (2.0, 20.0, 10.0, 18.0)
+    assert (row["plain_cpu_ms"], row["sandbox_cpu_ms"]) == (1.0, 1.0)
+    assert found["met"]
+    assert not bench_sandbox.summary({"true": (turns(1), turns(102))}, 40.0)["met"]
+
+
+def test_sealing_is_compared_with_the_fastest_peer_and_with_none_where_none_is_there():
+    def turn(side, what, seconds):
+        return bench_sealing.Turn(side, what, seconds, seconds / 2, 30.0)
+
+    own = [turn("ours", "seal", 3.0), turn("ours", "seal", 2.0), turn("ours", "open", 4.0)]
+    others = [turn("age", "seal", 4.0), turn("pyrage", "seal", 5.0), turn("age", "open", 2.0)]
+    found = bench_sealing.summary(own + others, 1024)
+    assert found["ratio"] == {"seal": 0.5, "open": 2.0}
+    assert not found["met"]
+    alone = bench_sealing.summary(own, 1024)
+    assert (alone["ratio"], alone["met"]) == ({"seal": None, "open": None}, None)
+
+
+def test_age_is_given_the_same_files_as_we_are():
+    paths = [Path(each) for each in ("key", "from", "to")]
+    assert bench_sealing.command("age", "open", *paths) == ["age", "-d", "-i", "key", "-o", "to", "from"]
+    assert bench_sealing.command("ours", "seal", *paths)[-5:] == ["ours", "seal", "key", "from", "to"]
+
+
+def test_a_plan_is_compared_by_all_bytes_and_by_the_party_that_it_misses_most():
+    compared = bench_plan.Compared("stats", 10, (110, 60), (100, 100), 1.0, 2.0, 0.5, ("simulated",))
+    assert compared.ratio == pytest.approx(0.85)
+    assert compared.furthest == pytest.approx(0.6)
+    (case,) = bench_plan.summary([compared], with_seconds=True)["cases"]
+    assert (case["planned_bytes"], case["observed_bytes"], case["observed_s"]) == (170, 200, 2.0)
+    (case,) = bench_plan.summary([compared], with_seconds=False)["cases"]
+    assert "observed_s" not in case
+
+
+def test_keyed_tables_share_just_the_rows_they_are_said_to(tmp_path):
+    paths = bench_plan.keyed((30, 20, 25), 10, tmp_path / "tables")
+    one, two, three = (set(path.read_text().split()[1:]) for path in paths)
+    assert list(map(len, (one, two, three))) == [30, 20, 25]
+    assert one & two == one & three == two & three
+    assert len(one & two) == 10
+
+
+def test_constants_are_found_again_in_what_runs_sent():
+    sizes = bench_plan.PAIR_SIZES
+    seen = [
+        bench_plan.alone.Observed(
+            (round(900 + 20 * max(rows) + 4 * common), 100 + 10 * rows[1]), (1, 1), (1.0, 1.0), 1.0, common
+        )
+        for rows, common in sizes
+    ]
+    found = bench_plan.fitted(sizes, seen, pair=True)
+    receiver = {"fixed": 900, "own": 0, "other": 0, "largest": 20, "common": 4}
+    sender = {"fixed": 100, "own": 10, "other": 0, "largest": 0, "common": 0}
+    assert found == {"0": pytest.approx(receiver, abs=0.1), "1": pytest.approx(sender, abs=0.1)}

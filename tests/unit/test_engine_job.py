@@ -108,6 +108,12 @@ def test_parties_agree_on_all_but_what_is_their_own():
     assert mine.agreement() != job(requester_key="0x" + "cd" * 32).agreement()
 
 
+def test_engines_that_would_do_it_in_another_way_do_not_agree(monkeypatch):
+    mine = job().agreement()
+    monkeypatch.setattr("sealtrace.node.engines.job.VERSION", "sealtrace.job/1")
+    assert job().agreement() != mine
+
+
 def test_the_token_is_not_shown():
     assert "gateway_token" not in repr(job())
 
@@ -150,12 +156,12 @@ def test_tokens_read_as_they_were_written(tmp_path, count):
         np.random.default_rng(1).integers(0, 256, (count, 16), dtype=np.uint8).view("S16").ravel()
     )
     _write(tmp_path / "in.csv", given)
-    assert (tmp_path / "in.csv").stat().st_size == len("token\n") + 33 * count
+    assert (tmp_path / "in.csv").stat().st_size == len("token\n") + 23 * count
     assert _read(tmp_path / "in.csv").tobytes() == given.tobytes()
 
 
 def test_the_engines_quotes_are_no_part_of_a_token_and_no_file_is_no_row(tmp_path):
-    (tmp_path / "out.csv").write_text(f'"token"\n"{"ff" * 16}"\n"{"0a" * 16}"\n')
+    (tmp_path / "out.csv").write_text('"token"\n"/////////////////////w"\n"CgoKCgoKCgoKCgoKCgoKCg"\n')
     assert _read(tmp_path / "out.csv").tobytes() == b"\x0a" * 16 + b"\xff" * 16
     assert len(_read(tmp_path / "nothing.csv")) == 0
 
@@ -344,3 +350,11 @@ def test_the_engine_sees_no_secret_of_its_parent(child, tmp_path, monkeypatch):
     child("import os, sys; print(dict(os.environ)); sys.exit(3)")
     ends_with(EngineCrashed, tmp_path, View())
     assert "hunter2" not in (tmp_path / "job" / "engine.log").read_text()
+
+
+@pytest.mark.parametrize("line", ["short", "x" * 23, "!" * 22, "=" * 22])
+def test_a_line_of_the_engines_file_that_is_no_token_is_refused(tmp_path, line):
+    path = tmp_path / "tokens.csv"
+    path.write_text(f"token\n{line}\n")
+    with pytest.raises(ProtocolViolated, match="no tokens"):
+        _read(path)

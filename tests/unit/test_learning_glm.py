@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,27 +11,16 @@ pytest.importorskip("spu")
 
 import jax
 import numpy as np
-import spu
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning_steps import on_shares
 from sklearn import datasets
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 from sklearn.metrics import log_loss, roc_auc_score
-from spu.utils import simulation
 
 from sealtrace.algorithms.learning import elementary, glm, linear
 
-jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-
-
-def on_shares(function: Callable[..., Any], *arrays: Any, protocol: str = "ABY3", parties: int = 3) -> Any:
-    """Run ``function`` over secret ``arrays``, held as every learning step holds its numbers."""
-    how = spu.RuntimeConfig(
-        protocol=spu.parse_protocol_kind(protocol),
-        field=spu.parse_field_type("FM128"),
-        fxp_fraction_bits=40,
-    )
-    return simulation.sim_jax(simulation.Simulator(parties, how), function)(*arrays)
+jax.config.update("jax_enable_x64", True)
 
 
 def test_an_exponential_is_right_to_eight_digits_from_minus_eight_on():
@@ -176,10 +164,47 @@ def test_a_descent_that_runs_away_is_known_to_fit_worse_than_an_intercept():
     assert fitted(matrix, target, how).fits == 0
 
 
+def overfitting() -> tuple[Any, Any]:
+    """12 features that tell little of 40 training rows, and 200 rows held out."""
+    chance = np.random.default_rng(21)
+    matrix = chance.normal(size=(240, 12))
+    return matrix, (chance.uniform(size=240) < 1 / (1 + np.exp(-matrix[:, 0]))).astype(float)
+
+
+def test_the_weights_of_the_epoch_with_the_least_held_out_loss_are_kept():
+    matrix, target = overfitting()
+    how = glm.Settings("logistic", "sgd", iterations=6, learning_rate=0.2, batch=20, best=True)
+    found = fitted(matrix, target, how, train=40)
+    epochs = [
+        glm.fit(matrix, target, None, 40, dataclasses.replace(how, iterations=turns, best=False))
+        for turns in range(1, 7)
+    ]
+    best = min(epochs, key=lambda each: float(each.held_out))
+    assert best is not epochs[-1]
+    np.testing.assert_allclose(found.weights, best.weights, atol=1e-4)
+    assert found.held_out == pytest.approx(float(best.held_out), abs=1e-5)
+    assert (found.iterations, found.converged) == (6, 0)
+
+
+def test_of_a_descent_that_runs_away_the_start_is_kept():
+    matrix, target = credit_like()
+    how = glm.Settings("logistic", "sgd", iterations=3, learning_rate=1e6, best=True)
+    found = fitted(matrix, target, how, train=300)
+    np.testing.assert_allclose(found.weights, 0, atol=1e-9)
+    assert found.fits == 0
+
+
+@pytest.mark.parametrize("event", [0.0, 1.0])
+def test_no_model_fits_events_of_one_class(event):
+    matrix, _ = credit_like(100)
+    found = fitted(matrix, np.full(100, event), dataclasses.replace(IRLS, iterations=6))
+    assert found.fits == 0
+
+
 def test_two_parties_under_cheetah_fit_the_same_model():
     matrix, target = credit_like(60)
     how = glm.Settings("logistic", "irls", iterations=6, l2=0.05)
-    found = fitted(matrix[:, :3], target, how, protocol="CHEETAH", parties=2)
+    found = fitted(matrix[:, :3], target, how, protocol="CHEETAH")
     wanted = LogisticRegression(C=1 / 3.0, tol=1e-9).fit(matrix[:, :3], target)
     close_to(found, wanted.coef_[0], wanted.intercept_[0])
 

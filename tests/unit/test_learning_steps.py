@@ -10,48 +10,14 @@ pytest.importorskip("spu")
 
 import jax
 import numpy as np
-import spu
+from learning_steps import number, run
 from sklearn import datasets
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from spu.utils import simulation
 
 from sealtrace.algorithms.features import program as features
 from sealtrace.algorithms.glm import program as glm
 
-jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-
-
-def run(program: Any, params: dict[str, Any], tables: dict[str, Any], taken: dict[str, Any]) -> Any:
-    """Run one step: check as everybody does, prepare as owners do, compute on shares, open and name."""
-    program.check(params, list(tables))
-    assert set(program.takes(params)) == set(taken)
-    params = params | {"taken": {role: given["facts"] for role, given in taken.items()}}
-    held = {name: len(next(iter(table.values()))) for name, table in tables.items()}
-    rows = program.rows(params, held)
-    made: dict[str, Any] = {}
-    for name, table in tables.items():
-        read = {column for column, _ in program.columns(params, name)}
-        made |= program.prepare(params, name, {column: table[column] for column in read}, held)
-    arrays = [made[name] for name, *_ in program.arrays(params, held)]
-    assert [array.shape for array in arrays] == [shape for *_, shape, _ in program.arrays(params, held)]
-    arrays += [array for _, given in sorted(taken.items()) for array in given["arrays"]]
-    field, bits = program.arithmetic(params, rows)
-    how = spu.RuntimeConfig(
-        protocol=spu.ProtocolKind.ABY3, field=spu.parse_field_type(field), fxp_fraction_bits=bits
-    )
-    found = simulation.sim_jax(simulation.Simulator(3, how), program.program(params, held))(*arrays)
-    opened = dict(zip(program.outputs(params), found, strict=False))
-    left, given_on = list(found[len(opened) :]), {}
-    for name, facts in sorted(program.gives(params, held).items()):
-        kept = [left.pop(0) for _ in facts["arrays"]]
-        assert [list(array.shape) for array in kept] == [shape for _, shape, _ in facts["arrays"]]
-        given_on[name] = {"facts": facts, "arrays": kept}
-    assert not left
-    return program.finish(params, rows, opened), given_on
-
-
-def number(name: str, where: str, values: Any) -> dict[str, Any]:
-    return {name: {"kind": "number", "input": where, "low": float(values.min()), "high": float(values.max())}}
+jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +53,7 @@ def test_coefficients_of_two_owners_are_those_of_their_own_units(diabetes):
 
 def test_a_summary_opens_neither_coefficients_nor_means(diabetes):
     params = {"family": "linear", "taken": {"features": diabetes[2]["facts"]}}
-    assert glm.outputs(params) == ["loss", "iterations", "converged", "fits", "held_out"]
+    assert glm.outputs(params) == ["loss", "fits", "iterations", "converged", "held_out"]
     found, given = run(glm, {"family": "linear"}, {}, {"features": diabetes[2]})
     assert "coefficients" not in found
     assert given["model"]["facts"]["about"]["link"] == "identity"
@@ -118,6 +84,18 @@ def test_a_model_that_needs_more_iterations_says_so(diabetes):
         {"features": diabetes[2]},
     )  # fmt: skip
     assert (found["converged"], found["reason"]) == (False, "iterations_used_up")
+
+
+def test_the_best_weights_are_kept_and_nobody_is_told_of_which_epoch(diabetes):
+    asked = {"family": "linear", "method": "sgd", "keep": "best", "iterations": 4, "learning_rate": 0.02}
+    params = {**asked, "taken": {"features": diabetes[2]["facts"]}}
+    assert glm.outputs(params) == ["loss", "fits", "held_out"]
+    found, _ = run(glm, asked, {}, {"features": diabetes[2]})
+    assert found["iterations"] == 4
+    assert "converged" not in found
+    assert "reason" not in found
+    last, _ = run(glm, {**asked, "keep": "last"}, {}, {"features": diabetes[2]})
+    assert found["held_out_loss"] <= last["held_out_loss"] * (1 + 1e-6)
 
 
 def test_a_scorecard_s_points_add_up_to_the_log_odds():
@@ -178,6 +156,8 @@ def test_nobody_may_write_what_a_step_takes(program, params):
         ({"family": "linear", "tolerance": 0}, "tolerance: a number"),
         ({"family": "linear", "momentum": 1}, "momentum: a number"),
         ({"family": "linear", "batch": 0}, "batch: a whole number"),
+        ({"family": "linear", "keep": "first"}, "keep: one of last, best"),
+        ({"family": "linear", "keep": "best"}, "keep: best is of the epochs of method: sgd"),
         ({"family": "linear", "reveal": "all"}, "reveal: one of summary"),
         ({"family": "linear", "taste": 1}, "taste is not known"),
         ({"family": "logistic", "points": {"base": 600, "odds": 50, "double": 20}}, "needs reveal"),
@@ -203,6 +183,10 @@ def taken(**changed: Any) -> dict[str, Any]:
         ({"family": "linear", **taken()}, "target is of kind number"),
         ({"family": "logistic", **taken(target=None)}, "target is of kind indicator"),
         ({"family": "logistic", **taken(edges=4)}, "those with edges are for trees"),
+        (
+            {"family": "logistic", "method": "sgd", "keep": "best", **taken()},
+            "keep: best needs rows that are held out",
+        ),
         ({"family": "logistic", **taken(train=1)}, "as many features as training rows"),
         (
             {"family": "logistic", "reveal": "coefficients",

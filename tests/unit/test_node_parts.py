@@ -309,6 +309,8 @@ def test_a_table_that_no_engine_could_use_is_named_without_a_cell(tmp_path, cont
         (engine.PeerUnreachable("gone", peer=OTHER), Failure.PEER_UNREACHABLE, Blame.PARTY),
         (engine.PeerUnreachable("gone"), Failure.PEER_UNREACHABLE, Blame.SOME_PARTY),
         (engine.PeerIncompatible("version 2", peer=OTHER), Failure.PROTOCOL_VIOLATED, Blame.NOBODY),
+        (engine.MemoryExceeded("more than 1 GiB"), Failure.ENGINE_CRASHED, Blame.NOBODY),
+        (engine.CpuExceeded("60 s"), Failure.TIMED_OUT, Blame.NOBODY),
         (engine.ProtocolViolated("garbage", peer=OTHER), Failure.PROTOCOL_VIOLATED, Blame.PARTY),
         (engine.ProgramMismatch("other", peer=OTHER), Failure.PROGRAM_MISMATCH, Blame.PARTY),
     ],
