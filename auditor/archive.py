@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sealtrace.auditor.audit import Audit
 from sealtrace.auditor.exports.formats import USUAL, Format, write
+from sealtrace.auditor.exports.signing import Signing
 from sealtrace.auditor.report import counts, document, sentence
 
 ARTEFACTS: Final = {each.file: each.media_type for each in Format}
@@ -45,9 +46,14 @@ class Archive:
                 self._put(each | {"state": "broken", "detail": "the service was stopped; ask again"})
 
     def begin(
-        self, request: dict[str, Any], work: Callable[[], Audit], wanted: Collection[Format] = USUAL
+        self,
+        request: dict[str, Any],
+        work: Callable[[], Audit],
+        wanted: Collection[Format] = USUAL,
+        signing: Signing | None = None,
     ) -> dict[str, Any]:
-        """Take an audit in and carry it out when its turn comes; ``wanted`` are the reports it is to have.
+        """Take an audit in and carry it out when its turn comes; ``wanted`` are the reports it is to have, of
+        which the pages are signed by ``signing``.
 
         Raises:
             TooManyAudits: sixteen are waiting.
@@ -56,7 +62,7 @@ class Archive:
             raise TooManyAudits(f"{MAX_WAITING} audits are waiting")
         entry = {"id": secrets.token_hex(16), "state": "waiting", "asked_at": int(self._clock()), **request}
         self._put(entry)
-        self._worker.submit(self._carry_out, entry, work, wanted)
+        self._worker.submit(self._carry_out, entry, work, wanted, signing)
         return entry
 
     def all(self) -> list[dict[str, Any]]:
@@ -89,12 +95,16 @@ class Archive:
         self._worker.shutdown(cancel_futures=True)
 
     def _carry_out(
-        self, entry: dict[str, Any], work: Callable[[], Audit], wanted: Collection[Format]
+        self,
+        entry: dict[str, Any],
+        work: Callable[[], Audit],
+        wanted: Collection[Format],
+        signing: Signing | None,
     ) -> None:
         self._put(entry | {"state": "running"})
         try:
             done = work()
-            write(document(done), done.case.events, self._folder / str(entry["id"]), wanted)
+            write(document(done), done.case.events, self._folder / str(entry["id"]), wanted, signing)
         except Exception as cause:  # whatever it was, the one who asked must learn of it
             self._put(entry | {"state": "broken", "detail": f"{type(cause).__name__}: {cause}"[:500]})
             return

@@ -29,14 +29,17 @@ from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
     FormatUnavailable,
+    NothingToSign,
     UnknownFormat,
     available,
     formats,
     write,
 )
+from sealtrace.auditor.exports.signing import CannotSign, Signing
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
+    FILE,
     ChainTable,
     SettingsUnusable,
     TokenUnreadable,
@@ -66,6 +69,7 @@ class PortTaken(OSError):
 _PROBLEMS = (
     BadBundle,
     BundleMissing,
+    CannotSign,
     ChainError,
     EmptyRange,
     EndpointRefused,
@@ -76,6 +80,7 @@ _PROBLEMS = (
     EvidenceUnreadable,
     FormatUnavailable,
     MalformedIdentifier,
+    NothingToSign,
     PortTaken,
     SettingsUnusable,
     TokenUnreadable,
@@ -115,6 +120,10 @@ def run(
     wanted: Annotated[
         str, typer.Option("--format", help=f"The reports to write, of {', '.join(Format)}.")
     ] = ",".join(USUAL),
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
@@ -124,7 +133,8 @@ def run(
     """
     with _explained(as_json):
         chosen = formats(wanted)
-        available(chosen)
+        signing = _signing(sign)
+        available(chosen, signing)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
@@ -133,7 +143,7 @@ def run(
             Parameters(checkpoint_blocks, _known(rule), thing),
         )
         done = examine(inquiry)
-        paths = write(report.document(done, known(bundle or ())), done.case.events, out, chosen)
+        paths = write(report.document(done, known(bundle or ())), done.case.events, out, chosen, signing)
     _show(done, paths, as_json=as_json)
     raise typer.Exit(int(done.result))
 
@@ -206,6 +216,15 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port))
     except OSError as cause:
         raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
+
+
+def _signing(folder: Path | None) -> Signing | None:
+    if folder is None:
+        return None
+    table = read_settings(folder).signing
+    if table is None:
+        raise CannotSign(f"{folder / FILE} names no certificate: add a table [signing]")
+    return table.signing()
 
 
 def _sources(given: list[str], tokens: list[str]) -> tuple[Source, ...]:

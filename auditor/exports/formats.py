@@ -12,6 +12,7 @@ from sealtrace.auditor.events import Event
 from sealtrace.auditor.exports.oscal import to_oscal
 from sealtrace.auditor.exports.parquet import to_parquet
 from sealtrace.auditor.exports.pdf import to_pdf
+from sealtrace.auditor.exports.signing import Signing, read_signer, sign
 from sealtrace.auditor.exports.xlsx import to_xlsx
 from sealtrace.auditor.report import to_html, to_json
 
@@ -62,6 +63,10 @@ class FormatUnavailable(RuntimeError):
     """The library that a format needs is not installed: install ``sealtrace[auditor]``."""
 
 
+class NothingToSign(ValueError):
+    """A signature was asked for, and no pages to carry it: ask for the format ``pdf``."""
+
+
 def formats(text: str) -> tuple[Format, ...]:
     """The formats in a list such as ``html,json``, each once, in the order of the enumeration.
 
@@ -75,28 +80,40 @@ def formats(text: str) -> tuple[Format, ...]:
     return tuple(each for each in Format if each in names)
 
 
-def available(wanted: Collection[Format]) -> None:
-    """Look for what ``wanted`` needs, before an audit is carried out for nothing.
+def available(wanted: Collection[Format], signing: Signing | None = None) -> None:
+    """Look for what ``wanted`` and a signature need, before an audit is carried out for nothing.
 
     Raises:
         FormatUnavailable: it is not installed.
+        NothingToSign: no pages are wanted.
+        CannotSign: the key cannot be used.
     """
-    for each in wanted:
-        if each in _NEEDS and find_spec(_NEEDS[each]) is None:
-            raise FormatUnavailable(f"{each} needs {_NEEDS[each]}: pip install 'sealtrace[auditor]'")
+    needed = [(str(each), _NEEDS[each]) for each in wanted if each in _NEEDS]
+    needed += [("a signature", "pyhanko")] if signing else []
+    for what, library in needed:
+        if find_spec(library) is None:
+            raise FormatUnavailable(f"{what} needs {library}: pip install 'sealtrace[auditor]'")
+    if signing and Format.PDF not in wanted:
+        raise NothingToSign("a signature needs report.pdf: add pdf to the formats")
+    if signing:
+        read_signer(signing)
 
 
 def write(
-    report: Json, events: Sequence[Event], folder: Path, wanted: Collection[Format] = USUAL
+    report: Json,
+    events: Sequence[Event],
+    folder: Path,
+    wanted: Collection[Format] = USUAL,
+    signing: Signing | None = None,
 ) -> dict[Format, Path]:
-    """Write the files of ``wanted`` into ``folder`` and return their paths.
+    """Write the files of ``wanted`` into ``folder``, the pages signed by ``signing``, and return their paths.
 
     Raises:
-        FormatUnavailable: the library of one is not installed.
+        FormatUnavailable, NothingToSign, CannotSign: as :func:`available` says.
     """
-    available(wanted)
+    available(wanted, signing)
     folder.mkdir(parents=True, exist_ok=True)
-    makers = _makers(report, events)
+    makers = _makers(report, events, signing)
     written = {}
     for each in Format:
         if each in wanted:
@@ -105,12 +122,14 @@ def write(
     return written
 
 
-def _makers(report: Json, events: Sequence[Event]) -> Mapping[Format, Callable[[], bytes]]:
+def _makers(
+    report: Json, events: Sequence[Event], signing: Signing | None
+) -> Mapping[Format, Callable[[], bytes]]:
     return {
         Format.HTML: lambda: to_html(report).encode(),
         Format.JSON: lambda: to_json(report),
         Format.XLSX: lambda: to_xlsx(report),
         Format.PARQUET: lambda: to_parquet(report, events),
         Format.OSCAL: lambda: to_oscal(report),
-        Format.PDF: lambda: to_pdf(report),
+        Format.PDF: lambda: sign(to_pdf(report), signing) if signing else to_pdf(report),
     }

@@ -4,26 +4,47 @@ import hashlib
 import json
 import re
 import zipfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from xml.etree import ElementTree
 
 import pyarrow.parquet
 import pypdf
 import pytest
+from asn1crypto import x509 as asn1
 from auditor_story import OWNERS, honest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
+from cryptography.x509.oid import NameOID
+from fastapi.testclient import TestClient
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko_certvalidator import ValidationContext
 from trestle.oscal.assessment_results import Model
 from typer.testing import CliRunner
 
+from sealtrace.auditor.api import create_app
+from sealtrace.auditor.archive import Archive
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.exports import formats as forms
-from sealtrace.auditor.exports.formats import Format, FormatUnavailable, UnknownFormat, formats, write
+from sealtrace.auditor.exports.formats import (
+    Format,
+    FormatUnavailable,
+    NothingToSign,
+    UnknownFormat,
+    formats,
+    write,
+)
 from sealtrace.auditor.exports.oscal import markup, to_oscal
 from sealtrace.auditor.exports.parquet import columns, to_parquet
 from sealtrace.auditor.exports.pdf import to_pdf, visible
+from sealtrace.auditor.exports.signing import CannotSign, Signing, sign
 from sealtrace.auditor.exports.xlsx import MAX_CELL, Sheet, _parts, fitting, to_xlsx
 from sealtrace.auditor.report import document, to_json
+from sealtrace.auditor.settings import ChainTable, SigningTable, create, read_settings
 from sealtrace.auditor.times import LAST, moment, utc
 from sealtrace.contracts import abi
 
@@ -382,3 +403,168 @@ def test_the_command_refuses_a_format_before_it_asks_the_chain(tmp_path, monkeyp
     fixed = ["run", "--rpc", "http://127.0.0.1:1", "--chain-id", "7", "--contracts", "0x" + "d0" * 20]
     result = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / "out"), "--json", "--format", wanted])
     assert (result.exit_code, json.loads(result.output)["error"]) == (3, error)
+
+
+# signatures
+
+
+def certificate(folder):
+    """A self-signed certificate, and the files that hold its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "The regulator")])
+    usage = dict.fromkeys(
+        (
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "key_cert_sign",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.KeyUsage(digital_signature=True, content_commitment=True, **usage), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    sealed = pkcs12.serialize_key_and_certificates(
+        b"auditor", key, made, None, BestAvailableEncryption(b"secret words")
+    )
+    signing = Signing(folder / "auditor.p12", folder / "passphrase")
+    signing.pkcs12.write_bytes(sealed)
+    signing.passphrase_file.write_bytes(b"secret words\n")
+    return signing, made
+
+
+def judged(content, trusted):
+    """What a checker who trusts ``trusted`` says of the one signature."""
+    (found,) = PdfFileReader(BytesIO(content)).embedded_signatures
+    root = asn1.Certificate.load(trusted.public_bytes(Encoding.DER))
+    return validate_pdf_signature(found, ValidationContext(trust_roots=[root], allow_fetching=False))
+
+
+def test_a_signed_report_is_the_unsigned_one_and_a_signature(tmp_path, done, report):
+    signing, made = certificate(tmp_path)
+    paths = write(report, done.case.events, tmp_path / "out", [Format.PDF], signing)
+    content = paths[Format.PDF].read_bytes()
+    assert content.startswith(to_pdf(report))
+    status = judged(content, made)
+    assert status.bottom_line
+    assert status.signer_reported_dt
+    assert pages(content)[0].attachments["report.json"] == [to_json(report)]
+    (tmp_path / "other").mkdir()
+    assert not judged(content, certificate(tmp_path / "other")[1]).bottom_line
+
+
+def test_one_changed_byte_breaks_the_signature(tmp_path, done, report):
+    signing, made = certificate(tmp_path)
+    content = bytearray(sign(to_pdf(report), signing))
+    place = content.index(b"Sealtrace audit report")
+    content[place] ^= 1
+    assert not judged(bytes(content), made).intact
+
+
+def test_a_key_that_cannot_be_used_is_named_before_the_audit(tmp_path, done, report):
+    signing, made = certificate(tmp_path)
+    signing.passphrase_file.write_text("other words")
+    with pytest.raises(CannotSign, match=r"auditor\.p12: no PKCS#12 file"):
+        forms.available([Format.PDF], signing)
+    keyless = pkcs12.serialize_key_and_certificates(
+        None, None, made, None, BestAvailableEncryption(b"other words")
+    )
+    signing.pkcs12.write_bytes(keyless)
+    with pytest.raises(CannotSign, match="no key with its certificate"):
+        forms.available([Format.PDF], signing)
+    signing.pkcs12.write_bytes(b"no key")
+    with pytest.raises(CannotSign, match=r"auditor\.p12"):
+        forms.available([Format.PDF], signing)
+    signing.passphrase_file.unlink()
+    with pytest.raises(CannotSign, match="passphrase: No such file"):
+        write(report, done.case.events, tmp_path / "out", [Format.PDF], signing)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_signature_without_pages_is_refused(tmp_path):
+    with pytest.raises(NothingToSign, match="add pdf"):
+        forms.available([Format.HTML], certificate(tmp_path)[0])
+
+
+def test_the_command_takes_the_certificate_from_the_auditors_settings(tmp_path):
+    folder = tmp_path / "auditor"
+    create(folder, ChainTable(rpc_url="http://127.0.0.1:1", chain_id=7, directory="0x" + "d0" * 20))
+    chain = ["--rpc", "http://127.0.0.1:1", "--chain-id", "7", "--contracts", "0x" + "d0" * 20]
+    command = [
+        "run",
+        *chain,
+        "--out",
+        str(tmp_path / "out"),
+        "--format",
+        "pdf",
+        "--sign",
+        str(folder),
+        "--json",
+    ]
+    told = json.loads(CliRunner().invoke(app, command).output)
+    assert (told["error"], "[signing]" in told["message"]) == ("CannotSign", True)
+    signing, _ = certificate(tmp_path)
+    with (folder / "auditor.toml").open("a") as file:
+        file.write(f'[signing]\npkcs12 = "{signing.pkcs12}"\npassphrase_file = "{signing.passphrase_file}"\n')
+    assert read_settings(folder).signing.signing() == signing
+    assert json.loads(CliRunner().invoke(app, command).output)["error"] == "ChainUnreachable"
+
+
+# the service
+
+
+@pytest.fixture
+def service(tmp_path, done):
+    """A regulator's client, the auditor's folder, and the archive behind the service."""
+    folder = tmp_path / "auditor"
+    chain = ChainTable(rpc_url="http://127.0.0.1:1", chain_id=7, directory="0x" + "d0" * 20)
+    token = create(folder, chain)
+    signing, _ = certificate(tmp_path)
+    table = SigningTable(pkcs12=str(signing.pkcs12), passphrase_file=str(signing.passphrase_file))
+    settings = read_settings(folder).model_copy(update={"signing": table})
+    archive = Archive(tmp_path / "audits")
+    with TestClient(create_app(settings, archive, lambda inquiry: done)) as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client, signing, archive
+
+
+def test_a_regulator_fetches_the_formats_that_were_asked_for_and_no_other(service, tmp_path):
+    client, _, archive = service
+    wanted = ["xlsx", "parquet", "oscal", "pdf"]
+    taken = client.post("/v1/audits", json={"formats": wanted}).json()
+    assert taken["formats"] == wanted
+    archive.close()
+    path = f"/v1/audits/{taken['id']}"
+    for form in map(Format, wanted):
+        answer = client.get(f"{path}/{form.file}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, form.media_type)
+    content = client.get(f"{path}/report.pdf").content
+    assert len(PdfFileReader(BytesIO(content)).embedded_signatures) == 1
+    assert client.get(f"{path}/report.html").status_code == 404
+
+
+@pytest.mark.parametrize("wanted", [["docx"], [], "pdf", [1]])
+def test_the_service_refuses_formats_that_are_none(service, wanted):
+    assert service[0].post("/v1/audits", json={"formats": wanted}).status_code == 422
+
+
+def test_the_service_says_what_it_lacks_before_it_takes_an_audit(service, monkeypatch):
+    client, signing, archive = service
+    signing.passphrase_file.unlink()
+    assert client.post("/v1/audits", json={"formats": ["pdf"]}).json()["title"] == "CannotSign"
+    monkeypatch.setattr(forms, "find_spec", lambda name: None)
+    answer = client.post("/v1/audits", json={"formats": ["parquet"]})
+    assert (answer.status_code, answer.json()["title"]) == (501, "FormatUnavailable")
+    assert archive.all() == []
+    assert client.post("/v1/audits", json={}).status_code == 202
