@@ -25,7 +25,7 @@ _SHOWN: Final = re.compile(r"[^\n\x20-\x7e\xa0-\xac\xae-\xff–—‘’“”�
 
 
 def to_pdf(report: Json) -> bytes:
-    """The report's pages. Needs about 0.6 GB of memory while it is made."""
+    """The report's pages. Needs about 1 MB of memory for each page."""
     import typst
 
     time = moment(report["scope"]["time"])

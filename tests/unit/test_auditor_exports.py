@@ -6,6 +6,7 @@ import re
 import zipfile
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow.parquet
@@ -47,6 +48,8 @@ from sealtrace.auditor.report import document, to_json
 from sealtrace.auditor.settings import ChainTable, SigningTable, create, read_settings
 from sealtrace.auditor.times import LAST, moment, utc
 from sealtrace.contracts import abi
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 HOSTILE = [
     '=HYPERLINK("http://evil.example","open")',
@@ -568,3 +571,25 @@ def test_the_service_says_what_it_lacks_before_it_takes_an_audit(service, monkey
     assert (answer.status_code, answer.json()["title"]) == (501, "FormatUnavailable")
     assert archive.all() == []
     assert client.post("/v1/audits", json={}).status_code == 202
+
+
+# docs/reports.md
+
+
+def snippets():
+    return re.findall(r"```python\n(.*?)```", (DOCS / "reports.md").read_text("utf-8"), re.DOTALL)
+
+
+def test_what_the_page_tells_to_run_runs(tmp_path, monkeypatch, capsys, done, report):
+    signing, made = certificate(tmp_path)
+    write(report, done.case.events, tmp_path / "report", [Format.PARQUET, Format.PDF], signing)
+    (tmp_path / "auditor.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    monkeypatch.chdir(tmp_path)
+    for each in snippets():
+        exec(compile(each, "docs/reports.md", "exec"), {})
+    assert capsys.readouterr().out.split() == ["1", "True"]
+
+
+def test_the_page_names_every_format_and_its_file():
+    page = (DOCS / "reports.md").read_text("utf-8")
+    assert all(f"| `{each}` | `{each.file}` |" in page for each in Format)
