@@ -33,8 +33,8 @@ _PLACE: Final = (
 """Columns that every event has. ``timestamp`` is the block's, in seconds after 1970, ``time`` the same where
 a calendar has it; ``judged`` tells whether the event lies in the range that the checks looked at."""
 
-ROW_GROUP: Final = 100_000
-"""Rows of a row group."""
+ROW_GROUP: Final = 50_000
+"""Rows that are made at once, and held together in the file."""
 
 
 def to_parquet(report: Json, events: Sequence[Event]) -> bytes:
@@ -47,12 +47,12 @@ def to_parquet(report: Json, events: Sequence[Event]) -> bytes:
     metadata = {f"sealtrace.{key}": value for key, value in _metadata(report).items()}
     schema = pa.schema(typed, metadata=metadata)
     first = int(report["scope"]["first_block"])
-    rows = [_row(event, first) for event in events]
-    arrays = [pa.array([row.get(name) for row in rows], kind) for name, kind in typed]
     target = BytesIO()
-    parquet.write_table(
-        pa.Table.from_arrays(arrays, schema=schema), target, compression="zstd", row_group_size=ROW_GROUP
-    )
+    with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
+        for start in range(0, len(events), ROW_GROUP):
+            rows = [_row(event, first) for event in events[start : start + ROW_GROUP]]
+            arrays = [pa.array([row.get(name) for row in rows], kind) for name, kind in typed]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     return target.getvalue()
 
 

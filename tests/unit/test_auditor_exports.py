@@ -260,6 +260,14 @@ def test_the_ledger_tells_what_lay_in_the_range_and_which_report_it_belongs_to(d
     assert told["sealtrace.report_sha256"] == "0x" + hashlib.sha256(to_json(report)).hexdigest()
 
 
+def test_a_long_ledger_is_written_in_parts(monkeypatch, done, report):
+    whole = ledger(report, done.case.events).to_pylist()
+    monkeypatch.setattr("sealtrace.auditor.exports.parquet.ROW_GROUP", 10)
+    content = to_parquet(report, done.case.events)
+    assert pyarrow.parquet.ParquetFile(BytesIO(content)).num_row_groups == 7
+    assert pyarrow.parquet.read_table(BytesIO(content)).to_pylist() == whole
+
+
 # assessment results
 
 
@@ -360,7 +368,7 @@ def test_hostile_texts_are_shown_and_change_nothing_on_the_page(hostile):
     assert "right\\u{202e}to left\\u{202c}" in text
     assert '#eval("1")' in text
     assert not re.search(r"[\u202e\x07\x00\u200b]", text)
-    assert text.count("x") >= 50_000
+    assert "(50005 characters in report.json)" in text
     assert not [link for page in reader.pages for link in page.get("/Annots") or ()]
 
 
@@ -376,6 +384,15 @@ def test_a_chain_that_claims_an_absurd_time_does_not_stop_the_report(tmp_path, d
         assert path.stat().st_size
     assert utc(2**48 - 1) == f"{2**48 - 1} s after 1970"
     assert moment(LAST + 1) == moment(LAST)
+
+
+def test_a_report_too_long_for_pages_says_what_is_in_the_attachment_alone(monkeypatch, report):
+    monkeypatch.setattr("sealtrace.auditor.exports.pdf.MAX_ITEMS", 2)
+    report["findings"] *= 5
+    _, text = pages(to_pdf(report))
+    told = [len(report[name]) - 2 for name in ("findings", "not_checked", "tasks")]
+    assert [f"And {number} more, in the attached report.json." in text for number in told] == [True] * 3
+    assert text.count(report["findings"][0]["id"]) == 2
 
 
 # which formats
