@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,9 +25,21 @@ from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.exports.formats import (
+    USUAL,
+    Format,
+    FormatUnavailable,
+    NothingToSign,
+    UnknownFormat,
+    available,
+    formats,
+    write,
+)
+from sealtrace.auditor.exports.signing import CannotSign, Signing
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
+    FILE,
     ChainTable,
     SettingsUnusable,
     TokenUnreadable,
@@ -57,6 +69,7 @@ class PortTaken(OSError):
 _PROBLEMS = (
     BadBundle,
     BundleMissing,
+    CannotSign,
     ChainError,
     EmptyRange,
     EndpointRefused,
@@ -65,10 +78,13 @@ _PROBLEMS = (
     EndpointsDisagree,
     EvidenceTooLarge,
     EvidenceUnreadable,
+    FormatUnavailable,
     MalformedIdentifier,
+    NothingToSign,
     PortTaken,
     SettingsUnusable,
     TokenUnreadable,
+    UnknownFormat,
     WrongArgument,
 )
 
@@ -81,7 +97,7 @@ def run(
     rpc: Rpc,
     chain_id: ChainId,
     contracts: Contracts,
-    out: Annotated[Path, typer.Option(help="The folder that report.html and report.json are written to.")],
+    out: Annotated[Path, typer.Option(help="The folder that the reports are written to.")],
     first: Annotated[int | None, typer.Option("--from", help="The first block to judge.", min=0)] = None,
     last: Annotated[int | None, typer.Option("--to", help="The last block to look at.", min=0)] = None,
     evidence: Annotated[
@@ -101,6 +117,13 @@ def run(
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
+    wanted: Annotated[
+        str, typer.Option("--format", help=f"The reports to write, of {', '.join(Format)}.")
+    ] = ",".join(USUAL),
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
@@ -109,6 +132,9 @@ def run(
     3: the audit could not be carried out.
     """
     with _explained(as_json):
+        chosen = formats(wanted)
+        signing = _signing(sign)
+        available(chosen, signing)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
@@ -117,8 +143,8 @@ def run(
             Parameters(checkpoint_blocks, _known(rule), thing),
         )
         done = examine(inquiry)
-        page, data = report.write(report.document(done, known(bundle or ())), out)
-    _show(done, page, data, as_json=as_json)
+        paths = write(report.document(done, known(bundle or ())), done.case.events, out, chosen, signing)
+    _show(done, paths, as_json=as_json)
     raise typer.Exit(int(done.result))
 
 
@@ -192,6 +218,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
 
 
+def _signing(folder: Path | None) -> Signing | None:
+    if folder is None:
+        return None
+    table = read_settings(folder).signing
+    if table is None:
+        raise CannotSign(f"{folder / FILE} names no certificate: add a table [signing]")
+    return table.signing()
+
+
 def _sources(given: list[str], tokens: list[str]) -> tuple[Source, ...]:
     files = dict(_pair(each, "--evidence-token NODE=FILE") for each in tokens)
     pairs = [_pair(each, "--evidence NODE=FILE") for each in given]
@@ -213,10 +248,10 @@ def _known(rule: str | None) -> str | None:
     return rule
 
 
-def _show(done: Audit, page: Path, data: Path, *, as_json: bool) -> None:
+def _show(done: Audit, paths: Mapping[Format, Path], *, as_json: bool) -> None:
     told = report.counts(done)
     if as_json:
-        typer.echo(json.dumps(_summary(done, told, page, data)))
+        typer.echo(json.dumps(_summary(done, told, paths)))
         return
     console = Console()
     table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
@@ -234,12 +269,13 @@ def _show(done: Audit, page: Path, data: Path, *, as_json: bool) -> None:
         console.print(f"  observed {escape(finding.observed)}", highlight=False, soft_wrap=True)
     tone = {Result.CLEAN: "green", Result.FINDINGS: "red", Result.CANNOT_TELL: "yellow"}[done.result]
     console.print(f"[{tone}]{escape(report.sentence(done))}[/]", highlight=False)
+    where = escape(", ".join(map(str, paths.values())))
     console.print(
-        f"Proof level {int(done.case.proof.level)}. Report: {page}", highlight=False, soft_wrap=True
+        f"Proof level {int(done.case.proof.level)}. Report: {where}", highlight=False, soft_wrap=True
     )
 
 
-def _summary(done: Audit, told: dict[str, Any], page: Path, data: Path) -> dict[str, Any]:
+def _summary(done: Audit, told: dict[str, Any], paths: Mapping[Format, Path]) -> dict[str, Any]:
     findings = report.document(done)["findings"]
     return {
         "result": done.result.name.lower(),
@@ -248,8 +284,7 @@ def _summary(done: Audit, told: dict[str, Any], page: Path, data: Path) -> dict[
         "last_block": done.case.last.number,
         "counts": told,
         "findings": findings,
-        "html": str(page),
-        "json": str(data),
+        **{each.value: str(path) for each, path in paths.items()},
     }
 
 

@@ -83,7 +83,8 @@ def examine(inquiry: Inquiry) -> Audit:
             raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
         contracts = _contracts(chain, last)
         reading = read_range(rpc, list(contracts), begin, last.number)
-    world = replay(events_of(reading, contracts))
+    events = tuple(events_of(reading, contracts))
+    world = replay(events)
     logs, unread = _read_logs(inquiry.sources, world)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
@@ -100,6 +101,7 @@ def examine(inquiry: Inquiry) -> Audit:
         cited=_cited(logs.values(), reading.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
+        events=events,
     )
     return audit(case)
 
