@@ -1,7 +1,7 @@
 """Train on joined tables and predict with what was trained: the same words for every kind of model.
 
 Parameters of ``mode: train`` are ``join``, ``features``, ``target`` (``column``, and ``positive`` for two
-classes), ``test_share`` and ``train``, the model's own; ``mode: predict`` has ``join`` and an input ``model``.
+classes), ``test_share`` and ``train``, the model's own. ``mode: predict`` reads an input ``model``.
 """
 
 from __future__ import annotations

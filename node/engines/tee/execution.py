@@ -30,7 +30,13 @@ from sealtrace.algorithms.output_policy import (
     passed_metrics,
     public_words,
 )
-from sealtrace.node.engines.errors import BadJob, OutputForbidden, RuntimeMismatch, SandboxFailed
+from sealtrace.node.engines.errors import (
+    BadJob,
+    BundleRefused,
+    OutputForbidden,
+    RuntimeMismatch,
+    SandboxFailed,
+)
 from sealtrace.node.engines.tee.confinement import Confinement
 from sealtrace.node.engines.tee.inside.frames import METRICS, RUNTIME, BadFrame, Frames
 from sealtrace.node.engines.tee.limits import Limits
@@ -88,14 +94,19 @@ def execute(
 
     Raises:
         BadJob: the bundle is no TEE algorithm, or an input has the name of the job.
+        BundleRefused: its entry or its lock file is not there.
         OutputForbidden: the policy refuses an output or a metric. Nothing more of it left.
         RuntimeMismatch: the locked packages are not here.
         SandboxUnavailable, SandboxFailed, Stopped: see :func:`~sealtrace.node.engines.tee.sandbox.run`.
     """
     policy = policy_of(bundle, narrowings)
-    job = _job(bundle, params, inputs, policy.min_group)
+    try:
+        job = _job(bundle, params, inputs, policy.min_group)
+    except BadBundle as bad:
+        raise BundleRefused(str(bad)) from bad
     public = public_words(params, *({name: given.id_column} for name, given in inputs.items()))
-    hearing = _Hearing(policy, public, held, report)
+    limits = limits or Limits()
+    hearing = _Hearing(policy, public, held, report, limits.output_bytes)
     python = runtime or this_python()
     with laid_out(bundle) as code, _described(job) as description:
         measured = Measured(python.python("-m", INSIDE), code, python)
@@ -179,9 +190,16 @@ def _described(job: bytes) -> Iterator[int]:
 class _Hearing:
     """Takes what comes from inside; metrics go on at once, outputs when the run has ended well."""
 
-    def __init__(self, policy: OutputPolicy, public: frozenset[str], held: Held, report: Report) -> None:
+    def __init__(
+        self,
+        policy: OutputPolicy,
+        public: frozenset[str],
+        held: Held,
+        report: Report,
+        limit_bytes: int,
+    ) -> None:
         self._policy, self._public, self._held, self._report = policy, public, held, report
-        self._frames = Frames(2 * sum(each.max_bytes for each in policy.outputs.values()))
+        self._frames = Frames(limit_bytes)
         self._last, self.rounds = -1, 0
         self._outputs: bytes | None = None
         self.mismatch: str | None = None
@@ -227,8 +245,10 @@ class _Hearing:
 def _named() -> Iterator[None]:
     try:
         yield
-    except (OutputRefused, BadFrame) as refused:
+    except OutputRefused as refused:
         raise OutputForbidden(str(refused)) from refused
+    except BadFrame as broken:
+        raise OutputForbidden(str(OutputRefused(Reason.NOT_A_RESULT, "outputs"))) from broken
 
 
 def _value(body: bytes, where: str) -> Any:

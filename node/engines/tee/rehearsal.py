@@ -6,14 +6,14 @@ Nothing is secret here: no key, no evidence, no chain.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.output_policy import Narrowing, held_of, why_too_few_rows
-from sealtrace.node.engines.errors import BadInput, OutputForbidden
+from sealtrace.node.engines.errors import BadInput, OutputForbidden, SandboxFailed
 from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table
 from sealtrace.node.engines.tee.limits import Limits
@@ -29,11 +29,13 @@ def rehearse(
     *,
     narrowings: tuple[Narrowing, ...] = (),
     report: Report = lambda number, metrics: None,
+    shown: Callable[[bytes], None] = lambda log: None,
     limits: Limits | None = None,
 ) -> Executed:
     """Run ``bundle`` on plain files: ``.csv`` is a table, anything else a model of an earlier run.
 
-    ``id_column`` names the ids of every table that has it.
+    ``id_column`` names the ids of every table that has it. ``shown`` is given what the algorithm printed,
+    which of tables that one may not see stays at the node.
 
     Raises:
         BadInput: a file cannot be read, or is no table.
@@ -52,7 +54,22 @@ def rehearse(
             own = tables.get(name)
             has_ids = own is not None and own.ids is not None
             inputs[name] = Given(descriptor, "table" if own else "model", id_column if has_ids else None)
-        return execute(bundle, params, inputs, held, narrowings=narrowings, report=report, limits=limits)
+        return _shown(
+            lambda: execute(
+                bundle, params, inputs, held, narrowings=narrowings, report=report, limits=limits
+            ),
+            shown,
+        )
+
+
+def _shown(executed: Callable[[], Executed], shown: Callable[[bytes], None]) -> Executed:
+    try:
+        done = executed()
+    except SandboxFailed as failed:
+        shown(failed.log)
+        raise
+    shown(done.log)
+    return done
 
 
 def _table(name: str, path: Path, id_column: str | None) -> Table:
