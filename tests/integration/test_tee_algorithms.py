@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -355,12 +357,14 @@ def test_what_cannot_be_rehearsed_is_refused_by_name(author, files, tmp_path):
 # --- the command
 
 
-def test_a_new_tee_algorithm_runs_by_the_command(tmp_path, monkeypatch):
+def test_a_new_tee_algorithm_runs_by_the_commands_of_the_document(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner, app = CliRunner(), build("algorithm")
-    assert runner.invoke(app, ["algorithm", "new", "mine", "--engine", "tee"]).exit_code == 0
-    words = ["test", "mine", "--params", "mine-trial/params.yaml", "--id", "id"]
-    words += ["--table", "bank=mine-trial/bank.csv", "--table", "employer=mine-trial/employer.csv"]
+    text = (ROOT / "docs" / "tee-algorithms.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    new, test = (shlex.split(line)[1:] for line in block.replace("\\\n", " ").splitlines())
+    assert runner.invoke(app, new).exit_code == 0
+    words = test[1:]
     done = runner.invoke(app, ["algorithm", *words, "--json", "--save", "out"], catch_exceptions=False)
     found = json.loads(done.stdout)["outputs"]["groups"]
     assert [each["group"] for each in found] == ["over", "under"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from sealtrace.algorithms.bundles import Manifest, load, shipped
 from sealtrace.algorithms.enclave import features, joining, measures
+from sealtrace.algorithms.output_policy import _SHAPED, OutputPolicy, Reason
 from sealtrace.algorithms.template import create
 from sealtrace.node.engines.tee.execution import INSIDE, laid_out
 from sealtrace.node.engines.tee.inside.frames import METRICS, OUTPUTS, BadFrame, Frames, frame
@@ -187,6 +190,16 @@ def test_measures_agree_with_scikit_learn(rows):
 
 
 # --- bundles
+
+
+def test_the_policy_of_the_document_is_one_and_its_kinds_and_rules_are_all():
+    text = (Path(__file__).parents[2] / "docs" / "tee-algorithms.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    OutputPolicy.model_validate(json.loads(f"{{{block}}}")["output_policy"])
+    assert all(f"`{each}`" in text for each in Reason)
+    kinds = {each.model_fields["kind"].annotation.__args__[0] for each in _SHAPED}
+    assert all(f"`{each}`" in text for each in kinds)
+    assert all(f"`{name}`" in text for name in TEE)
 
 
 def changed(tmp_path, **changes):
