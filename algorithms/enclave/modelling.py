@@ -23,12 +23,27 @@ KEYS = {
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a training is told beside its rows."""
+
+    own: Mapping[str, Any]
+    """The model's own parameters."""
+    classes: bool
+    """Whether the target is 0 and 1."""
+    min_group: int
+    chance: Any
+    """A seeded generator of numpy."""
+    told: Callable[[int, Any], None]
+    """To be called after each round with the scores of the rows trained on."""
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of model. ``missing`` lets its numbers be NaN."""
 
     name: str
-    fit: Callable[..., Any]
-    """Of matrix, target, ``train``, a random generator and ``told(round, scores)``; gives a JSON value."""
+    fit: Callable[[Any, Any, Asked], Any]
+    """Of matrix, target and what is asked; gives a JSON value."""
     scores: Callable[[Any, Any], Any]
     """Of that JSON value and a matrix."""
     missing: bool = False
@@ -63,7 +78,8 @@ def _train(kind: Kind, inputs: Any, params: Mapping[str, Any], joined: Joined) -
         told = {"loss": loss(truth[train], scores)}
         inputs.report(number, {**told, "auc": measures.auc(truth[train], scores)} if classes else told)
 
-    fitted = kind.fit(made[train], truth[train], params.get("train", {}), classes, chance, told)
+    asked = Asked(params.get("train", {}), classes, inputs.min_group, chance, told)
+    fitted = kind.fit(made[train], truth[train], asked)
     model = {"kind": kind.name, "classes": classes, "features": learned, "fitted": fitted}
     found = {"train": _measured(kind, model, made[train], truth[train], classes)}
     if len(test):

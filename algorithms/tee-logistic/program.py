@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,29 +18,22 @@ def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     return modelling.run(modelling.Kind("logistic", fit, scores), inputs, params)
 
 
-def fit(
-    matrix: Any,
-    truth: Any,
-    asked: Mapping[str, Any],
-    classes: bool,
-    chance: Any,
-    told: Callable[[int, Any], None],
-) -> dict[str, Any]:
+def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
     """Minimise penalty/2 |w|² + the sum of log losses; the bias is not penalised."""
-    if not classes or set(asked) - KEYS:
+    if not asked.classes or set(asked.own) - KEYS:
         raise ValueError("a logistic regression has a positive class, and penalty, rounds and tolerance")
-    penalty = float(asked.get("penalty", 1.0))
+    penalty = float(asked.own.get("penalty", 1.0))
     design = np.hstack([matrix, np.ones((len(matrix), 1))])
     held = np.append(np.full(matrix.shape[1], penalty), 0.0)
     weights = np.zeros(design.shape[1])
-    for number in range(int(asked.get("rounds", 50))):
+    for number in range(int(asked.own.get("rounds", 50))):
         scored = sigmoid(design @ weights)
         gradient = design.T @ (scored - truth) + held * weights
         curvature = (design * (scored * (1 - scored))[:, None]).T @ design + np.diag(held + 1e-12)
         step = np.linalg.solve(curvature, gradient)
         weights = _shorter(design, truth, held, weights, step, gradient)
-        told(number, sigmoid(design @ weights))
-        if np.abs(gradient).max() < float(asked.get("tolerance", 1e-9)) * len(truth):
+        asked.told(number, sigmoid(design @ weights))
+        if np.abs(gradient).max() < float(asked.own.get("tolerance", 1e-9)) * len(truth):
             break
     return {"weights": weights[:-1].tolist(), "bias": float(weights[-1])}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,31 +20,26 @@ def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     return modelling.run(modelling.Kind("mlp", fit, scores), inputs, params)
 
 
-def fit(
-    matrix: Any,
-    truth: Any,
-    asked: Mapping[str, Any],
-    classes: bool,
-    chance: Any,
-    told: Callable[[int, Any], None],
-) -> dict[str, Any]:
+def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
     """Train, and return the model as a JSON value."""
-    if set(asked) - KEYS:
+    if set(asked.own) - KEYS:
         raise ValueError("a perceptron has layers, rounds, rate, batch and penalty")
-    sizes = [matrix.shape[1], *map(int, asked.get("layers", [16])), 1]
-    layers = [_start(sizes[at], sizes[at + 1], chance) for at in range(len(sizes) - 1)]
+    sizes = [matrix.shape[1], *map(int, asked.own.get("layers", [16])), 1]
+    layers = [_start(sizes[at], sizes[at + 1], asked.chance) for at in range(len(sizes) - 1)]
     moments = [[np.zeros_like(each), np.zeros_like(each)] for layer in layers for each in layer]
-    steps, batch = 0, int(asked.get("batch", 32))
-    for number in range(int(asked.get("rounds", 50))):
-        order = chance.permutation(len(truth))
+    steps, batch = 0, int(asked.own.get("batch", 32))
+    for number in range(int(asked.own.get("rounds", 50))):
+        order = asked.chance.permutation(len(truth))
         for at in range(0, len(truth), batch):
             rows = order[at : at + batch]
-            slopes = _slopes(layers, matrix[rows], truth[rows], classes, float(asked.get("penalty", 1e-4)))
+            slopes = _slopes(
+                layers, matrix[rows], truth[rows], asked.classes, float(asked.own.get("penalty", 1e-4))
+            )
             steps += 1
-            _adam(layers, slopes, moments, steps, float(asked.get("rate", 0.01)))
-        told(number, _forward(layers, matrix, classes)[-1][:, 0])
+            _adam(layers, slopes, moments, steps, float(asked.own.get("rate", 0.01)))
+        asked.told(number, _forward(layers, matrix, asked.classes)[-1][:, 0])
     found = [{"weights": each.tolist(), "bias": bias.tolist()} for each, bias in layers]
-    return {"layers": found, "classes": classes}
+    return {"layers": found, "classes": asked.classes}
 
 
 def scores(fitted: Mapping[str, Any], matrix: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,41 +19,34 @@ def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     return modelling.run(modelling.Kind("xgboost", fit, scores, missing=True), inputs, params)
 
 
-def fit(
-    matrix: Any,
-    truth: Any,
-    asked: Mapping[str, Any],
-    classes: bool,
-    chance: Any,
-    told: Callable[[int, Any], None],
-) -> dict[str, Any]:
+def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
     """Train, and return the model as a JSON value."""
     import xgboost
 
-    if set(asked) - KEYS:
+    if set(asked.own) - KEYS:
         raise ValueError("boosted trees have rounds, depth, rate, penalty, min_weight, sample and columns")
-    mean = float(np.clip(truth.mean(), 1e-6, 1 - 1e-6)) if classes else float(truth.mean())
+    mean = float(np.clip(truth.mean(), 1e-6, 1 - 1e-6)) if asked.classes else float(truth.mean())
     settings = {
-        "objective": "binary:logistic" if classes else "reg:squarederror",
+        "objective": "binary:logistic" if asked.classes else "reg:squarederror",
         "base_score": mean,
-        "max_depth": int(asked.get("depth", 4)),
-        "eta": float(asked.get("rate", 0.3)),
-        "lambda": float(asked.get("penalty", 1.0)),
-        "min_child_weight": float(asked.get("min_weight", 1.0)),
-        "subsample": float(asked.get("sample", 1.0)),
-        "colsample_bytree": float(asked.get("columns", 1.0)),
+        "max_depth": int(asked.own.get("depth", 4)),
+        "eta": float(asked.own.get("rate", 0.3)),
+        "lambda": float(asked.own.get("penalty", 1.0)),
+        "min_child_weight": max(float(asked.own.get("min_weight", 1.0)), _least(asked)),
+        "subsample": float(asked.own.get("sample", 1.0)),
+        "colsample_bytree": float(asked.own.get("columns", 1.0)),
         "tree_method": "hist",
-        "seed": int(chance.integers(2**31)),
+        "seed": int(asked.chance.integers(2**31)),
         "nthread": 1,
     }
     held = xgboost.DMatrix(matrix, label=truth)
     booster = xgboost.Booster(settings, [held])
-    for number in range(int(asked.get("rounds", 50))):
+    for number in range(int(asked.own.get("rounds", 50))):
         booster.update(held, number)
-        told(number, booster.predict(held))
+        asked.told(number, booster.predict(held))
     trees = json.loads(bytes(booster.save_raw("json")))["learner"]["gradient_booster"]["model"]["trees"]
-    margin = float(np.log(mean / (1 - mean))) if classes else mean
-    return {"classes": classes, "margin": margin, "trees": [_plain(each) for each in trees]}
+    margin = float(np.log(mean / (1 - mean))) if asked.classes else mean
+    return {"classes": asked.classes, "margin": margin, "trees": [_plain(each) for each in trees]}
 
 
 def scores(fitted: Mapping[str, Any], matrix: Any) -> Any:
@@ -63,6 +56,14 @@ def scores(fitted: Mapping[str, Any], matrix: Any) -> Any:
     for tree in fitted["trees"]:
         total += _walk(tree, cells)
     return sigmoid(total) if fitted["classes"] else total
+
+
+def _least(asked: modelling.Asked) -> float:
+    """The weight under which a leaf could be of fewer rows than the smallest group.
+
+    A row weighs p (1 - p), a quarter at most, with two classes; 1 with numbers.
+    """
+    return asked.min_group / 4 if asked.classes else float(asked.min_group)
 
 
 def _plain(tree: Any) -> dict[str, Any]:

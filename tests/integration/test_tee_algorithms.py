@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,7 @@ def test_boosted_trees_are_xgboost_s(vertical, tmp_path):
         "base_score": truth.mean(),
         "max_depth": 3,
         "eta": 0.2,
+        "min_child_weight": 5,  # 20 rows at least in every leaf
         "tree_method": "hist",
         "nthread": 1,
     }
@@ -149,6 +151,55 @@ def test_boosted_trees_are_xgboost_s(vertical, tmp_path):
     expected = xgboost.train(settings, held, 30).predict(held)
     scores = scores_of("tee-xgboost", found["model"], vertical, tmp_path)
     assert scores == pytest.approx(expected, abs=2e-6)
+
+
+REGRESSION = {
+    "mode": "train",
+    "join": "none",
+    "features": [{"column": name, "scale": "normalise"} for name in ("duration_in_month", "age_in_years")],
+    "target": {"column": "credit_amount"},
+}
+
+
+def amounts(tmp_path):
+    """Months, ages with empty cells, and amounts in thousands; missing ages are what trees may take."""
+    names = ["duration_in_month", "age_in_years", "credit_amount"]
+    rows = [{name: row[name] for name in names} for row in credit()]
+    for at, row in enumerate(rows):
+        row["credit_amount"] = str(int(row["credit_amount"]) / 1000)
+        row["age_in_years"] = "" if at % 10 == 0 else row["age_in_years"]
+    cells = [[float(row[name] or "nan") for name in names] for row in rows]
+    return {"t": write(tmp_path / "amounts.csv", names, enumerate(rows))}, np.array(cells)
+
+
+def test_trees_take_empty_cells_and_no_leaf_is_of_fewer_rows_than_the_smallest_group(tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    files, cells = amounts(tmp_path)
+    own = {"rounds": 20, "depth": 5, "sample": 0.8}
+    found = tried("tee-xgboost", {**REGRESSION, "train": own}, files).outputs
+    assert tried("tee-xgboost", {**REGRESSION, "train": own}, files).outputs == found
+    low, high = np.nanmin(cells, axis=0), np.nanmax(cells, axis=0)
+    matrix, truth = ((cells - low) / (high - low))[:, :2], cells[:, 2]
+    settings = {"base_score": truth.mean(), "max_depth": 5, "min_child_weight": 20, "subsample": 0.8}
+    held = xgboost.DMatrix(matrix, label=truth)
+    plain = xgboost.train({**settings, "nthread": 1}, held, 20).predict(held)
+    assert found["measures"]["train"]["loss"] == pytest.approx(np.mean((plain - truth) ** 2), rel=0.05)
+    walk = import_module("sealtrace.algorithms.tee-xgboost.program")._walk
+    for tree in found["model"]["fitted"]["trees"]:
+        _, sizes = np.unique(walk(tree, matrix.astype(np.float32)), return_counts=True)
+        assert sizes.min() >= 20
+
+
+def test_empty_cells_are_refused_where_nothing_fills_them_and_a_perceptron_learns_numbers(tmp_path):
+    files, cells = amounts(tmp_path)
+    shown = []
+    with pytest.raises(SandboxFailed):
+        tried("tee-mlp", REGRESSION, files, shown=shown.append)
+    assert b"a cell is empty: give the feature a fill" in shown[0]
+    filled = [{**each, "fill": "median"} for each in REGRESSION["features"]]
+    found = tried("tee-mlp", {**REGRESSION, "features": filled}, files).outputs
+    assert set(found["measures"]["train"]) == {"rows", "loss"}
+    assert found["measures"]["train"]["loss"] < 0.7 * cells[:, 2].var()
 
 
 def test_the_perceptron_tells_breast_cancer_apart_as_scikit_learn_s_does(tmp_path):
