@@ -234,6 +234,8 @@ class Held:
     ids: frozenset[str] = frozenset()
     rows: frozenset[tuple[object, ...]] = frozenset()
     widths: frozenset[int] = frozenset()
+    firsts: frozenset[object] = frozenset()
+    """The first cells of ``rows``: only there a row can begin."""
 
 
 def held_of(tables: Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> Held:
@@ -243,7 +245,8 @@ def held_of(tables: Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> 
     for own, cells in tables:
         ids.update(own)
         rows.update(row for row in (tuple(map(_cell, each)) for each in cells) if _telling(row))
-    return Held(frozenset(ids), frozenset(rows), frozenset(map(len, rows)))
+    firsts = frozenset(row[0] for row in rows)
+    return Held(frozenset(ids), frozenset(rows), frozenset(map(len, rows)), firsts)
 
 
 def why_too_few_rows(policy: OutputPolicy, rows: Mapping[str, int]) -> OutputRefused | None:
@@ -441,8 +444,9 @@ def _row_in(value: Any, held: Held) -> bool:
     return any(
         tuple(cells[at : at + width]) in held.rows
         for cells in _orders(value)
+        for at, cell in enumerate(cells)
+        if cell in held.firsts
         for width in held.widths
-        for at in range(len(cells) - width + 1)
     )
 
 
