@@ -2,8 +2,11 @@
 
 A history is a row of episodes: tasks of every ending and changes of the registries. Most are honest. An
 episode may be made to violate one rule, or several at once, on the chain, in a node's log, in storage or in
-what the endpoint told. Each injected violation says which rule it breaks and which others its very doing breaks too
-(who starts unlawfully also judges wrongly); whatever else is found is a false finding.
+what the endpoint told. Each injected violation says which rule it breaks and which others its very doing
+breaks too (who starts unlawfully also judges wrongly); whatever else is found is a false finding.
+
+A record that is missing from a log of which only a part can be relied on may be in the rest: that is
+undetermined, and no violation that an audit could find. So nobody leaves out a record whose log is spoilt.
 """
 
 from __future__ import annotations
@@ -83,6 +86,8 @@ class Episode:
     story: Story
     word: str
     chance: random.Random
+    writers: tuple[str, ...] = tuple(OWNERS)
+    """Those whose logs are handed over whole."""
     bends: list[Bend] = field(default_factory=list)
     twists: list[Twist] = field(default_factory=list)
     things: set[str] = field(default_factory=set)
@@ -466,7 +471,7 @@ def _written(
     """A completed task of which one owner, by chance, writes one record otherwise."""
 
     def violate(e: Episode) -> None:
-        _twist(e, e.chance.choice(OWNERS), kind, change)
+        _twist(e, e.chance.choice(e.writers), kind, change)
         e.complete()
 
     return violate
@@ -728,10 +733,13 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
     )
     story.found(members=2, uses=1_000_000, expiresAt=_end())
     places = set(chance.sample(range(episodes), faults))
+    last = _last_kind(chance, faults, only)
+    spoilt = {"log cut": C, "log rewritten": A}.get(last or "")
+    writers = tuple(each for each in OWNERS if each != spoilt)
     injected: list[Injected] = []
     changes: list[Callable[[Case], Case]] = []
     for number in range(episodes):
-        e = Episode(story, f"episode {seed} {number}", chance)
+        e = Episode(story, f"episode {seed} {number}", chance, writers)
         current[:] = [e]
         if number in places:
             injected += _inject(e, only)
@@ -740,9 +748,9 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
         changes += e.stored
         current.clear()
     spoil = None
-    if only in LAST or (only is None and faults and chance.random() < 0.3):
-        last, spoil = _inject_last(Episode(story, f"last {seed}", chance), only)
-        injected.append(last)
+    if last is not None:
+        found, spoil = _inject_last(Episode(story, f"last {seed}", chance), last)
+        injected.append(found)
     case = story.case(spoil=spoil, proof=_proof(story))
     for change in changes:
         case = change(case)
@@ -762,7 +770,7 @@ def _inject(e: Episode, only: str | None) -> list[Injected]:
     if only is None and e.chance.random() < 0.125:
         names = e.chance.sample(sorted(RECORDS), e.chance.randint(2, 3))
         for name in names:
-            _twist(e, e.chance.choice(OWNERS), *RECORDS[name])
+            _twist(e, e.chance.choice(e.writers), *RECORDS[name])
         e.complete()
     else:
         names = [only if only in FAULTS else e.chance.choice(sorted(FAULTS))]
@@ -774,8 +782,14 @@ def _inject(e: Episode, only: str | None) -> list[Injected]:
     return [Injected(name, fault.rule, also, first, last, things) for name, fault in kinds]
 
 
-def _inject_last(e: Episode, only: str | None) -> tuple[Injected, Callable[[str, bytes], bytes] | None]:
-    name = only if only in LAST else e.chance.choice(sorted(LAST))
+def _last_kind(chance: random.Random, faults: int, only: str | None) -> str | None:
+    """What comes last, in about a third of the histories."""
+    if only is not None:
+        return only if only in LAST else None
+    return chance.choice(sorted(LAST)) if faults and chance.random() < 0.3 else None
+
+
+def _inject_last(e: Episode, name: str) -> tuple[Injected, Callable[[str, bytes], bytes] | None]:
     first, spoil = e.story.number, None
     if name == "ledger closed without a vote":
         _ledger_closed(e)
