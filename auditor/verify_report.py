@@ -823,11 +823,13 @@ def check_log(
     if told.get("records") not in (tree.size, tree.size - torn):
         judge.against(f"log of {node}: {tree.size} lines, and the report says {shown(told.get('records'))}")
     for size, held in sorted(anchors.items()):
+        if faulty:
+            continue
         if size > tree.size:
             judge.missing.append(
                 f"log of {node}: anchored up to {size} records, handed over up to {tree.size}"
             )
-        elif (held != {roots[size]} or size not in fitting) and not faulty:
+        elif held != {roots[size]} or size not in fitting:
             judge.chain(f"log of {node}: at {size} records it is not as anchored, and no finding says so")
     for size in fitting:
         if size in anchors and roots.get(size) not in anchors[size]:
@@ -840,7 +842,11 @@ def check_log(
             f"Log of {node}: its first {held_by_chain} records are those whose Merkle root the node put "
             "on the chain."
         )
-    if tree.size > held_by_chain:
+    if faulty:
+        judge.unchecked.append(
+            f"Log of {node}: what a finding of rule EV-L01 holds against it, and the rest."
+        )
+    elif tree.size > held_by_chain:
         judge.unchecked.append(
             f"Log of {node}: {tree.size - held_by_chain} records no root on the chain holds."
         )
@@ -1020,9 +1026,9 @@ class Bundle:
         judge, proof = self.judge, part(report, "proof", dict)
         if not judge.excused:
             judge.proved.append(
-                f"The {len(recount.told)} tasks of the report are all there were from block {recount.first} on, "
-                f"and each of their {recount.matched} steps, {recount.starts} starts among them, is in the "
-                "receipts with the same actor, time and state. None is missing, none is invented."
+                f"The {len(recount.told)} tasks of the report are all there were from block {recount.first} "
+                f"on, and each of their {recount.matched} steps, {recount.starts} starts among them, is in "
+                "the receipts with the same actor, time and state. None is missing, none is invented."
             )
         if self.anchor is None:
             judge.missing.append(
