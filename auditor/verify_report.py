@@ -1026,8 +1026,8 @@ class Bundle:
         judge, proof = self.judge, part(report, "proof", dict)
         if not judge.excused:
             judge.proved.append(
-                f"The {len(recount.told)} tasks of the report are all there were from block {recount.first} "
-                f"on, and each of their {recount.matched} steps, {recount.starts} starts among them, is in "
+                f"Tasks from block {recount.first} on: the {len(recount.told)} in the report are all there "
+                f"were. Each of their {recount.matched} steps, of which {recount.starts} are starts, is in "
                 "the receipts with the same actor, time and state. None is missing, none is invented."
             )
         if self.anchor is None:
