@@ -15,12 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
-from sealtrace.auditor.material import Material
+from sealtrace.auditor.material import Material, MaterialTooLarge
 from sealtrace.auditor.report import to_json
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import Hex32, hex32
 
 VERSION: Final = "sealtrace.audit-bundle/1"
+MAX_REPORT_BYTES: Final = 64 << 20
 _BLOCK: Final = 512
 
 
@@ -40,8 +41,11 @@ def pack(report: dict[str, Any], material: Material, out: Path) -> Hex32:
 
     Raises:
         BundleUnwritable: the file cannot be written.
+        MaterialTooLarge: no verifier would read the report.
     """
     text = to_json(report)
+    if len(text) > MAX_REPORT_BYTES:
+        raise MaterialTooLarge(f"a report of {len(text)} bytes: audit a shorter range of blocks")
     kept = material.members(log["node"] for log in report["annex"]["logs"])
     entries = [_entry("report.json", sha256(text), len(text))]
     entries += [_entry(name, _digest(path), path.stat().st_size) for name, path in kept]

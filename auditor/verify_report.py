@@ -4,7 +4,7 @@
     python3 -I verify_report.py BUNDLE.tar --anchor BLOCKHASH
 
 BLOCKHASH is the hash of the last block of the bundle, learnt from somebody other than who made the bundle.
-Where the package pycryptodome (or safe-pysha3) is installed, hashing is some hundred times faster.
+Where the package pycryptodome (or safe-pysha3) is installed, hashing is some fifty times faster.
 
 Exit code 0: proved. 1: something contradicts something. 2: nothing does, but not all could be proved.
 3: this is no bundle that can be read.
@@ -40,7 +40,7 @@ MAX_MANIFEST, MAX_REPORT = 1 << 20, 64 << 20  # bytes
 MAX_BLOCK, MAX_LOG, MAX_RECORD = 32 << 20, 1 << 30, 256 << 10  # bytes
 MAX_RECORDS = 2_000_000  # lines of one log
 MAX_LIST = 200_000  # entries of one RLP list
-MAX_DEPTH, MAX_COMMAS = 64, 2_000_000  # of one JSON text
+MAX_DEPTH, MAX_COMMAS, MAX_NESTS = 64, 2_000_000, 1_000_000  # of one JSON text
 MAX_KEPT = 1_000_000  # facts of tasks and checkpoints held in memory
 MAX_CONTRACTS, MAX_MEMBERS = 1_000, 2_000
 MAX_TOLD = 20  # contradictions written out; the others are counted
@@ -239,8 +239,8 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 def read_json(text: bytes, what: str) -> dict[str, Any]:
     """An object, from text of bounded depth and number of values."""
-    if text.count(b",") > MAX_COMMAS or text.count(b"[") + text.count(b"{") > MAX_COMMAS:
-        raise Unreadable(f"{what}: more than {MAX_COMMAS} values")
+    if text.count(b",") > MAX_COMMAS or text.count(b"[") + text.count(b"{") > MAX_NESTS:
+        raise Unreadable(f"{what}: more than {MAX_COMMAS} values, or {MAX_NESTS} objects and lists")
     depth = 0
     for bracket in _TEXTS.sub(b"", text).translate(None, _NO_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
@@ -499,6 +499,29 @@ AFTER: Final = {  # the life of a task: state, step, state
 }
 
 
+BLAME_PARTY: Final = 2
+_NAMED = re.compile(r"\w+ \((\d+)\)|code (\d+)")
+
+
+def says_of(name: str, words: list[bytes]) -> str:
+    """What the report says of a step beyond who and when, with codes as numbers only."""
+    if name == "refused":
+        return f"reason: {int.from_bytes(words[0], 'big')}"
+    if name == "failed":
+        reason, blame = (int.from_bytes(word, "big") for word in words[:2])
+        return f"{reason}; blame: {blame}" + (f", {hexed(words[2][12:])}" if blame == BLAME_PARTY else "")
+    if name == "finished":
+        return f"receipt {hexed(words[0])}, result {hexed(words[1])}"
+    if name == "started":
+        return f"input {hexed(words[0])}"
+    return f"result {hexed(words[0])}" if name in ("completed", "acknowledged") else ""
+
+
+def without_names(says: str) -> str:
+    """A report's words with every ``name (code)`` as its code."""
+    return _NAMED.sub(lambda found: found[1] or found[2], says)
+
+
 def state_at(state: str, deadline: int, now: int) -> str:
     """The state at a block's time: an open task is expired from its deadline on."""
     return "expired" if state in ("created", "authorized", "running") and now >= deadline else state
@@ -520,7 +543,7 @@ class Recount:
 
     def __init__(self, report: dict[str, Any], judge: Judgement, names: dict[bytes, str]) -> None:
         self.judge, self.names = judge, names
-        self.events = self.kept = self.matched = self.starts = 0
+        self.events = self.kept = self.matched = self.starts = self.generations = 0
         self.from_the_start = False
         self.announced: dict[bytes, str] = {}
         self.tasks: dict[str, Task] = {}
@@ -537,7 +560,8 @@ class Recount:
                 if place in self.steps:
                     judge.against(f"the report tells two events at log {place[1]} of block {place[0]}")
                 said = (part(step, "event", str), step.get("who"), part(step, "time", int))
-                self.steps[place] = (key, *said, part(step, "state", str))
+                says = without_names(part(step, "says", str))
+                self.steps[place] = (key, *said, says, part(step, "state", str))
         self.checkpoints = Counter(
             (part(a, "node", str), str(a.get("size")), part(a, "root", str), part(a, "block", int))
             for a in part(report, "annex.checkpoints", list)
@@ -566,6 +590,9 @@ class Recount:
         elif contract == "EvidenceAnchor" and name == "anchored":
             self.anchor(place, topics, words)
         elif contract == "Directory" and name == "announced":
+            if int.from_bytes(topics[1], "big") != self.generations:
+                self.judge.chain(f"generation {self.generations} of the contracts was not announced here")
+            self.generations += 1
             for kind, word in zip(GENERATION, words, strict=True):
                 self.keep()
                 self.announced[word[12:]] = kind
@@ -598,7 +625,7 @@ class Recount:
         elif name in ("use", "party"):
             self.name_part(place, task, name, str(actor), words)
         else:
-            self.step(place, time, task, (key, name, actor, time))
+            self.step(place, time, task, (key, name, actor, time, says_of(name, words)))
 
     def name_part(
         self, place: tuple[int, int], task: Task, name: str, actor: str, words: list[bytes]
@@ -982,6 +1009,7 @@ class Bundle:
         judge.same("blocks whose receipts were rebuilt", proof.get("receipts_rebuilt"), blocks.rebuilt)
         judge.same("blocks excluded by their bloom filter", proof.get("excluded_by_bloom"), blocks.excluded)
         judge.same("the last block", scope.get("last_block"), blocks.next - 1)
+        judge.same("the last block that was read", proof.get("last_block"), blocks.next - 1)
         judge.same("the last block's hash", scope.get("last_hash"), hexed(blocks.hash))
         judge.same("the last block's time", scope.get("time"), blocks.time)
         if self.anchor is not None and self.anchor != hexed(blocks.hash):
@@ -1028,7 +1056,7 @@ class Bundle:
             judge.proved.append(
                 f"Tasks from block {recount.first} on: the {len(recount.told)} in the report are all there "
                 f"were. Each of their {recount.matched} steps, of which {recount.starts} are starts, is in "
-                "the receipts with the same actor, time and state. None is missing, none is invented."
+                "the receipts with the same actor, time, digests, codes and state, none missing or invented."
             )
         if self.anchor is None:
             judge.missing.append(
@@ -1045,7 +1073,8 @@ class Bundle:
         judge.unchecked += [
             "The report's verdicts: that its checks were applied rightly to these events and records. To "
             "apply them again, run 'sealtrace audit run' against the chain.",
-            "Grants, datasets, algorithms, nodes and votes in the report's annex, beyond the events' number.",
+            "Grants, datasets, algorithms, nodes and votes in the report's annex, beyond the events' number; "
+            "protections and progress of tasks.",
             "Transactions' hashes: receipts do not hold them. Events are found by block and log index.",
             "Signatures: those of validators on blocks, of senders, and of nodes on their own checkpoints.",
             "What the engines computed, on which data: only digests are seen here.",
