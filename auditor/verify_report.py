@@ -299,7 +299,12 @@ def part(document: Any, path: str, kind: type) -> Any:
 def shown(value: object) -> str:
     """Any value as short, plain text: what comes from a bundle must not reach a terminal as it is."""
     text = str(value)
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:160]) + ("..." if len(text) > 160 else "")
+    return plain(text[:160]) + ("..." if len(text) > 160 else "")
+
+
+def plain(text: str) -> str:
+    """Text of printable ASCII."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 def hexed(data: bytes) -> str:
@@ -429,7 +434,10 @@ class Judgement:
             ("Contradicted", self.contradictions),
         ]
         lines = [
-            line for title, texts in parts if texts for line in (f"{title}:", *(f"  - {t}" for t in texts))
+            line
+            for title, texts in parts
+            if texts
+            for line in (f"{title}:", *(f"  - {plain(t)}" for t in texts))
         ]
         if self.count > MAX_TOLD:
             lines.append(f"  - and {self.count - MAX_TOLD} more")
@@ -977,7 +985,8 @@ class Bundle:
             self.judge.missing.append(f"The report itself claims only proof level {level}: {why}")
         found = findings_of(report)
         says = part(report, "verdict.result", str)
-        if (says == "findings") != bool(found) or part(report, "counts.findings", int) != len(found):
+        known = ("findings",) if found else ("clean", "cannot_tell")
+        if says not in known or part(report, "counts.findings", int) != len(found):
             self.judge.against(f"the verdict is '{shown(says)}', and there are {len(found)} findings")
 
     def contracts(self, report: dict[str, Any]) -> dict[bytes, str]:
@@ -1071,8 +1080,8 @@ class Bundle:
             "their code is Sealtrace's."
         )
         judge.unchecked += [
-            "The report's verdicts: that its checks were applied rightly to these events and records. To "
-            "apply them again, run 'sealtrace audit run' against the chain.",
+            "The report's verdicts and sentences: that its checks were applied rightly to these events and "
+            "records. To apply them again, run 'sealtrace audit run' against the chain.",
             "Grants, datasets, algorithms, nodes and votes in the report's annex, beyond the events' number; "
             "protections and progress of tasks.",
             "Transactions' hashes: receipts do not hold them. Events are found by block and log index.",

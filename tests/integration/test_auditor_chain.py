@@ -247,6 +247,19 @@ def test_a_bundle_of_a_real_chain_is_proved_by_the_one_file_alone_and_twice_the_
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
 
+def test_a_person_is_told_where_the_bundle_is_and_the_hash_to_compare(network, tmp_path):
+    where = ["bundle", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--contracts"]
+    arguments = [*where, network.deployed.directory, "--out"]
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "b.tar")])
+    assert result.exit_code == 2  # no log was handed over
+    assert f"Bundle: {tmp_path / 'b.tar'}, sha256 " in result.output
+    head = network.chain.head()
+    assert f"Its last block is {head.hash}" in result.output
+    (tmp_path / "file").write_bytes(b"")
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "file" / "b.tar"), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["error"]) == (3, "BundleUnwritable")
+
+
 def test_a_bundle_of_a_range_that_begins_later_still_proves_all_tasks_in_it(network, tmp_path):
     _, told = bundled(network, tmp_path / "all.tar")
     code, later = bundled(network, tmp_path / "b.tar", "--from", str(told["last_block"] - 2))

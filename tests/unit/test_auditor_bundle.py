@@ -371,6 +371,10 @@ FORGED_REPORTS = {
         lambda r: r["findings"].append({"rule": "ST-G01"}),
         "the verdict is 'clean'",
     ),
+    "a verdict that clears the screen": (
+        lambda r: r["verdict"].update(result="\x1b[2Jclean"),
+        "the verdict is '?[2Jclean'",
+    ),
     "another chain": (lambda r: r["scope"].update(chain_id=8), "another audit"),
 }
 
@@ -642,7 +646,8 @@ HOSTILE = {
     "10 GB of zeros as the manifest": (zeros_as_manifest, "more than 1048576"),
     "10 GB of zeros as the report": (zeros_as_report, "more than 67108864"),
     "8 GB of zeros as blocks": (zeros_as("blocks.rlp", 8_589_934_591), "no RLP list"),
-    "1 GB of zeros as a log": (zeros_as(f"logs/{OWNERS[0]}.jsonl", 8_589_934_591), ""),
+    "8 GB of zeros as a log": (zeros_as(f"logs/{OWNERS[0]}.jsonl", 8_589_934_591), "more than 1073741824"),
+    "1 GB of zeros as a log": (zeros_as(f"logs/{OWNERS[0]}.jsonl", 1 << 30), "there is no logs/0x2222"),
     "deep JSON": (as_report(b"[" * 900_000), "nested deeper than 64"),
     "deep JSON that closes": (as_report(b'{"a":' * 200_000 + b"1" + b"}" * 200_000), "nested deeper"),
     "bad UTF-8": (as_report(b'{"version":"\xff\xfe"}'), "not UTF-8 at byte"),
@@ -682,7 +687,7 @@ def test_a_hostile_bundle_is_refused_in_bounded_memory(bundle, tmp_path, name):
     assert code == UNREADABLE, said
     assert expected in said
     assert "\x1b" not in said
-    assert peak < (900 if "many" in name else 64), f"{peak} MiB"
+    assert peak < (900 if "many" in name else 96), f"{peak} MiB"
 
 
 def test_reports_and_blocks_of_random_changes_never_crash_the_program(bundle, tmp_path):
