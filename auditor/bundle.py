@@ -10,7 +10,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
@@ -63,7 +63,8 @@ def pack(report: dict[str, Any], material: Material, out: Path) -> Hex32:
         digest = _digest(part)
         part.replace(out)
     except OSError as cause:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise BundleUnwritable(f"{out}: {cause.strerror}") from cause
     return digest
 
