@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sealtrace import __version__
 from sealtrace.auditor.archive import ARTEFACTS, Archive, AuditNotFound, TooManyAudits
 from sealtrace.auditor.audit import Audit
+from sealtrace.auditor.exports.formats import USUAL, Format, FormatUnavailable, available
+from sealtrace.auditor.exports.signing import CannotSign
 from sealtrace.auditor.inquiry import Inquiry, examine
 from sealtrace.auditor.settings import Settings
 from sealtrace.protocol.faults import first_fault
@@ -48,6 +50,8 @@ class Wanted(BaseModel):
 
     first: int | None = Field(default=None, ge=0)
     last: int | None = Field(default=None, ge=0)
+    formats: list[Annotated[Format, Field(strict=False)]] = Field(default=list(USUAL), min_length=1)
+    """The reports to make; docs/reports.md says which is for whom."""
 
 
 class Taken(BaseModel):
@@ -85,8 +89,10 @@ def create_app(settings: Settings, archive: Archive, work: Callable[[Inquiry], A
     @app.post("/v1/audits", status_code=202, dependencies=guarded, response_model=Taken)
     def ask(wanted: Wanted) -> dict[str, Any]:
         """Queue an audit."""
+        signing = settings.signing.signing() if settings.signing and Format.PDF in wanted.formats else None
+        available(wanted.formats, signing)
         inquiry = settings.inquiry(wanted.first, wanted.last)
-        return archive.begin(wanted.model_dump(), lambda: work(inquiry))
+        return archive.begin(wanted.model_dump(mode="json"), lambda: work(inquiry), wanted.formats, signing)
 
     @app.get("/v1/audits", dependencies=guarded, response_model=list[Taken])
     def every() -> list[dict[str, Any]]:
@@ -100,7 +106,7 @@ def create_app(settings: Settings, archive: Archive, work: Callable[[Inquiry], A
 
     @app.get("/v1/audits/{identity}/{name}", dependencies=guarded, response_class=FileResponse)
     def artefact(identity: str, name: str) -> FileResponse:
-        """A report: ``report.html`` or ``report.json``."""
+        """A report: `report.html`, `report.json`, or another that was asked for."""
         path = archive.artefact(identity, name)
         return FileResponse(path, media_type=ARTEFACTS[name], headers={"X-Content-Type-Options": "nosniff"})
 
@@ -152,6 +158,8 @@ async def _body(scope: Scope, receive: Receive) -> Message:
 _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     NotAdmitted: (401, "Send the regulator's token as Authorization: Bearer."),
     AuditNotFound: (404, "List the audits with GET /v1/audits."),
+    CannotSign: (500, "Mend [signing] in auditor.toml, or ask for other formats than pdf."),
+    FormatUnavailable: (501, "Have sealtrace[auditor] installed here, or ask for html and json."),
     TooManyAudits: (429, "Wait until some are done."),
     BodyTooLarge: (413, "Send less, with a Content-Length."),
     BodyTooSlow: (408, "Send it again over a better connection."),

@@ -7,15 +7,18 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from sealtrace.auditor.audit import Audit
-from sealtrace.auditor.report import counts, document, sentence, write
+from sealtrace.auditor.exports.formats import USUAL, Format, write
+from sealtrace.auditor.exports.signing import Signing
+from sealtrace.auditor.report import counts, document, sentence
 
-ARTEFACTS: Final = {"report.html": "text/html; charset=utf-8", "report.json": "application/json"}
+ARTEFACTS: Final = {each.file: each.media_type for each in Format}
+"""The reports that an audit may have, and what each is."""
 MAX_WAITING: Final = 16
 _ID = re.compile(r"[0-9a-f]{32}")
 _STATE = "audit.json"
@@ -42,8 +45,15 @@ class Archive:
             if each["state"] in ("waiting", "running"):
                 self._put(each | {"state": "broken", "detail": "the service was stopped; ask again"})
 
-    def begin(self, request: dict[str, Any], work: Callable[[], Audit]) -> dict[str, Any]:
-        """Take an audit in and carry it out when its turn comes.
+    def begin(
+        self,
+        request: dict[str, Any],
+        work: Callable[[], Audit],
+        wanted: Collection[Format] = USUAL,
+        signing: Signing | None = None,
+    ) -> dict[str, Any]:
+        """Take an audit in and carry it out when its turn comes; ``wanted`` are the reports it is to have, of
+        which the pages are signed by ``signing``.
 
         Raises:
             TooManyAudits: sixteen are waiting.
@@ -52,7 +62,7 @@ class Archive:
             raise TooManyAudits(f"{MAX_WAITING} audits are waiting")
         entry = {"id": secrets.token_hex(16), "state": "waiting", "asked_at": int(self._clock()), **request}
         self._put(entry)
-        self._worker.submit(self._carry_out, entry, work)
+        self._worker.submit(self._carry_out, entry, work, wanted, signing)
         return entry
 
     def all(self) -> list[dict[str, Any]]:
@@ -84,11 +94,17 @@ class Archive:
         """Take no more work, and wait for what is under way."""
         self._worker.shutdown(cancel_futures=True)
 
-    def _carry_out(self, entry: dict[str, Any], work: Callable[[], Audit]) -> None:
+    def _carry_out(
+        self,
+        entry: dict[str, Any],
+        work: Callable[[], Audit],
+        wanted: Collection[Format],
+        signing: Signing | None,
+    ) -> None:
         self._put(entry | {"state": "running"})
         try:
             done = work()
-            write(document(done), self._folder / str(entry["id"]))
+            write(document(done), done.case.events, self._folder / str(entry["id"]), wanted, signing)
         except Exception as cause:  # whatever it was, the one who asked must learn of it
             self._put(entry | {"state": "broken", "detail": f"{type(cause).__name__}: {cause}"[:500]})
             return

@@ -116,6 +116,8 @@ class Case:
     other_code: tuple[str, ...] = ()
     """The contracts of former generations whose code is not this version's, in words."""
     parameters: Parameters = Parameters()
+    events: tuple[Event, ...] = ()
+    """All that was replayed, from the contracts' first block on, in the order of the chain."""
 
     def covers(self, event: Event) -> bool:
         """Whether ``event`` lies in the range that is judged."""

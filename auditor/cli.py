@@ -26,10 +26,22 @@ from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.exports.formats import (
+    USUAL,
+    Format,
+    FormatUnavailable,
+    NothingToSign,
+    UnknownFormat,
+    available,
+    formats,
+    write,
+)
+from sealtrace.auditor.exports.signing import CannotSign, Signing
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
 from sealtrace.auditor.material import MaterialTooLarge
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
+    FILE,
     ChainTable,
     SettingsUnusable,
     TokenUnreadable,
@@ -60,6 +72,7 @@ _PROBLEMS = (
     BadBundle,
     BundleMissing,
     BundleUnwritable,
+    CannotSign,
     ChainError,
     EmptyRange,
     EndpointRefused,
@@ -68,11 +81,14 @@ _PROBLEMS = (
     EndpointsDisagree,
     EvidenceTooLarge,
     EvidenceUnreadable,
+    FormatUnavailable,
     MalformedIdentifier,
     MaterialTooLarge,
+    NothingToSign,
     PortTaken,
     SettingsUnusable,
     TokenUnreadable,
+    UnknownFormat,
     WrongArgument,
 )
 
@@ -104,7 +120,7 @@ def run(
     rpc: Rpc,
     chain_id: ChainId,
     contracts: Contracts,
-    out: Annotated[Path, typer.Option(help="The folder that report.html and report.json are written to.")],
+    out: Annotated[Path, typer.Option(help="The folder that the reports are written to.")],
     first: First = None,
     last: Last = None,
     evidence: Evidence = None,
@@ -114,6 +130,13 @@ def run(
     bundle: Algorithms = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
+    wanted: Annotated[
+        str, typer.Option("--format", help=f"The reports to write, of {', '.join(Format)}.")
+    ] = ",".join(USUAL),
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
@@ -122,6 +145,9 @@ def run(
     3: the audit could not be carried out.
     """
     with _explained(as_json):
+        chosen = formats(wanted)
+        signing = _signing(sign)
+        available(chosen, signing)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
@@ -130,8 +156,9 @@ def run(
             Parameters(checkpoint_blocks, _known(rule), thing),
         )
         done = examine(inquiry)
-        page, data = report.write(report.document(done, known(bundle or ())), out)
-    _show(done, {"html": str(page), "json": str(data)}, f"Report: {page}", as_json=as_json)
+        paths = write(report.document(done, known(bundle or ())), done.case.events, out, chosen, signing)
+    where = {each.value: str(path) for each, path in paths.items()}
+    _show(done, where, f"Report: {', '.join(where.values())}", as_json=as_json)
     raise typer.Exit(int(done.result))
 
 
@@ -239,6 +266,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
 
 
+def _signing(folder: Path | None) -> Signing | None:
+    if folder is None:
+        return None
+    table = read_settings(folder).signing
+    if table is None:
+        raise CannotSign(f"{folder / FILE} names no certificate: add a table [signing]")
+    return table.signing()
+
+
 def _sources(given: list[str], tokens: list[str]) -> tuple[Source, ...]:
     files = dict(_pair(each, "--evidence-token NODE=FILE") for each in tokens)
     pairs = [_pair(each, "--evidence NODE=FILE") for each in given]
@@ -281,7 +317,9 @@ def _show(done: Audit, written: dict[str, str], where: str, *, as_json: bool) ->
         console.print(f"  observed {escape(finding.observed)}", highlight=False, soft_wrap=True)
     tone = {Result.CLEAN: "green", Result.FINDINGS: "red", Result.CANNOT_TELL: "yellow"}[done.result]
     console.print(f"[{tone}]{escape(report.sentence(done))}[/]", highlight=False)
-    console.print(f"Proof level {int(done.case.proof.level)}. {where}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Proof level {int(done.case.proof.level)}. {escape(where)}", highlight=False, soft_wrap=True
+    )
 
 
 def _summary(done: Audit, told: dict[str, Any], written: dict[str, str]) -> dict[str, Any]:
@@ -293,7 +331,8 @@ def _summary(done: Audit, told: dict[str, Any], written: dict[str, str]) -> dict
         "last_block": done.case.last.number,
         "counts": told,
         "findings": findings,
-    } | written
+        **written,
+    }
 
 
 def _to_stderr(*_: object) -> structlog.PrintLogger:

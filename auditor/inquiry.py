@@ -88,7 +88,8 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         reading = read_range(rpc, list(contracts), begin, last.number, material)
     if material is not None:
         material.contracts = contracts
-    world = replay(events_of(reading, contracts))
+    events = tuple(events_of(reading, contracts))
+    world = replay(events)
     logs, unread = _read_logs(inquiry.sources, world, material)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
@@ -105,6 +106,7 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         cited=_cited(logs.values(), reading.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
+        events=events,
     )
     return audit(case)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,7 @@ from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.findings import Finding, Outcome, Severity
 from sealtrace.auditor.governance import ProposalHistory
 from sealtrace.auditor.timelines import swimlanes
+from sealtrace.auditor.times import utc
 from sealtrace.auditor.world import Generation, Step, TaskHistory, World
 from sealtrace.contracts.governance import Office
 from sealtrace.protocol.canonical import canonical
@@ -94,17 +94,8 @@ def to_html(report: Json) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"time": _time, "short": short, "swimlanes": _swimlanes, "prose": _prose}
+    environment.filters |= {"time": utc, "short": short, "swimlanes": _swimlanes, "prose": _prose}
     return environment.get_template("report.html").render(r=report)
-
-
-def write(report: Json, folder: Path) -> tuple[Path, Path]:
-    """Write ``report.json`` and ``report.html`` into ``folder`` and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    as_json, as_html = folder / "report.json", folder / "report.html"
-    as_json.write_bytes(to_json(report))
-    as_html.write_text(to_html(report), encoding="utf-8", newline="\n")
-    return as_html, as_json
 
 
 def counts(audit: Audit) -> Json:
@@ -444,13 +435,6 @@ def _log(log: NodeLog) -> Json:
 def _exact(value: int) -> int | str:
     """A number as JSON carries it exactly: a node may anchor any 64 bits as its log's size."""
     return value if value < 2**53 else str(value)
-
-
-def _time(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds} s after 1970"
 
 
 def _prose(text: str) -> Markup:

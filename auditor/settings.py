@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sealtrace.auditor.case import Parameters
+from sealtrace.auditor.exports.signing import Signing
 from sealtrace.auditor.inquiry import Inquiry, Source
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.protocol.faults import first_fault
@@ -70,6 +71,19 @@ class EvidenceTable(_Table):
     """File that holds the reader's token for the URL, and nothing else."""
 
 
+class SigningTable(_Table):
+    """The certificate that signs report.pdf."""
+
+    pkcs12: str
+    """PKCS#12 file (.p12, .pfx) with the key, its certificate and the certificates above it."""
+    passphrase_file: str
+    """File that holds the passphrase of the PKCS#12 file, and nothing else."""
+
+    def signing(self) -> Signing:
+        """The two files."""
+        return Signing(Path(self.pkcs12), Path(self.passphrase_file))
+
+
 class Settings(_Table):
     """The whole file."""
 
@@ -79,6 +93,8 @@ class Settings(_Table):
     """See `[service]`."""
     evidence: tuple[EvidenceTable, ...] = Field(default=(), strict=False)
     """One `[[evidence]]` for each node whose log is compared."""
+    signing: SigningTable | None = None
+    """See `[signing]`; without it report.pdf is not signed."""
     checkpoint_blocks: int = Field(default=100, gt=0)
     """How many blocks after a task's end a node's log may stay unanchored."""
 
@@ -170,6 +186,11 @@ token_sha256 = ["{token_sha256}"]
 # node = "0x..."
 # where = "https://node.example/v1/evidence/records"
 # token_file = "/path/to/the/reader's/token"
+
+# The certificate that signs report.pdf:
+# [signing]
+# pkcs12 = "/path/to/auditor.p12"
+# passphrase_file = "/path/to/its/passphrase"
 """
 
 

@@ -47,7 +47,7 @@ MAX_TOLD = 20  # contradictions written out; the others are counted
 
 
 class Unreadable(Exception):
-    """This is no bundle, or one beyond the limits above."""
+    """This is no bundle of an audit, or one beyond what is read: ask who made it for another."""
 
 
 # Keccak-256 (the Keccak submission's padding, not that of SHA3-256) --------------------------------------

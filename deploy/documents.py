@@ -115,14 +115,15 @@ def _settings_of(model: type[BaseModel]) -> Iterator[str]:
     yield from _table(schema, "")
     for name, field in schema["properties"].items():
         if section := _section(field):
-            yield from ("", f"`[{name}]`" if "$ref" in field else f"`[[{name}]]`")
+            yield from ("", f"`[[{name}]]`" if "items" in field else f"`[{name}]`")
             yield from _table(schema["$defs"][section], f"{name}.")
 
 
 def _section(field: Mapping[str, Any]) -> str | None:
-    """The name of the schema of a table, or of each of an array of tables."""
-    reference: str | None = field.get("$ref") or field.get("items", {}).get("$ref")
-    return reference.rsplit("/", 1)[-1] if reference else None
+    """The name of the schema of a table, of one that may be absent, or of each of an array of tables."""
+    places = (field, field.get("items", {}), *field.get("anyOf", ()))
+    found = [each["$ref"].rsplit("/", 1)[-1] for each in places if "$ref" in each]
+    return found[0] if found else None
 
 
 def _table(schema: Mapping[str, Any], place: str) -> Iterator[str]:

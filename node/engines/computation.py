@@ -172,30 +172,27 @@ class _Exchange:
     def columns(self, own: Mapping[str, Any], how: Computation) -> dict[str, Any]:
         """Share ``own`` arrays out among those who compute; return this party's shares of all arrays.
 
-        A party that does not compute gets none.
+        A party that does not compute gets none, and is not kept waiting while the others compute.
         """
         import spu
 
         if self._among is None:
             return {}
-        link, me = self._among, self._job.rank
+        link, me, shares = self._among, self._job.rank, {}
         with translated(link.parties):
             io = spu.Io(len(self._computing), engine_config(how))
-        mine = {
-            name: _share_out(link, self._computing, io, name, own[name])
-            for name, rank in self._owners
-            if rank == me
-        }
-        if self.engine is None:
-            return {}
-        return {
-            name: mine.pop(name) if rank == me else _share_in(link, rank, name) for name, rank in self._owners
-        }
+        for name, rank in self._owners:
+            if rank == me:
+                shares[name] = _share_out(link, self._computing, io, name, own[name])
+        for name, rank in self._owners:
+            if rank != me and self.engine is not None:
+                shares[name] = _share_in(link, rank, name)
+        if link is not self.engine:
+            link.finish()
+        return shares if self.engine is not None else {}
 
     def finish(self) -> None:
-        """Wait until all that was sent has arrived."""
-        if self._among is not None and self._among is not self.engine:
-            self._among.finish()
+        """Wait until all that the engine sent has arrived."""
         if self.engine is not None:
             self.engine.finish()
 

@@ -106,8 +106,14 @@ def explain(text: str, parties: Sequence[Address]) -> EngineError:
     if _CONNECT.search(text) or "connect to mesh failed" in text:
         return PeerUnreachable("a peer did not come to the link in time")
     if "timeout" in text.lower() or "rpc failed" in text.lower() or "send" in text.lower():
-        return PeerUnreachable(f"the link failed: {text.splitlines()[0][:200]}")
-    return ProtocolViolated(f"the engine gave up: {text.splitlines()[0][:200]}")
+        return PeerUnreachable(f"the link failed: {_gist(text)}")
+    return ProtocolViolated(f"the engine gave up: {_gist(text)}")
+
+
+def _gist(text: str) -> str:
+    """The first line that says something: the engine's messages may begin with a bare ``what:``."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line[:200] for line in lines if line and line != "what:"), "without a word")
 
 
 def connect(job: Job, label: str, ranks: Sequence[int], *, receive_ms: int) -> Link:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from sealtrace.auditor import verify_report
 from sealtrace.auditor.cli import app
+from sealtrace.auditor.exports.formats import Format
 from sealtrace.auditor.inquiry import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
@@ -208,12 +209,13 @@ def run(network, out, *more):
 
 def test_an_honest_network_is_clean_at_level_two_and_twice_the_same(network, tmp_path):
     logs = network.handed_over(tmp_path / "logs")
-    code, told = run(network, tmp_path / "one", *logs)
+    every = ["--format", ",".join(Format)]
+    code, told = run(network, tmp_path / "one", *logs, *every)
     assert (code, told["result"], told["findings"]) == (0, "clean", [])
     assert told["proof_level"] == 2
     assert (told["counts"]["tasks"], told["counts"]["ran"]) == (2, 1)
-    run(network, tmp_path / "two", *logs, "--to", str(told["last_block"]))
-    for name in ("report.json", "report.html"):
+    run(network, tmp_path / "two", *logs, *every, "--to", str(told["last_block"]))
+    for name in (each.file for each in Format):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     rows = {row["rule"]: row for row in json.loads((tmp_path / "one/report.json").read_bytes())["controls"]}
     assert rows["ST-S01"]["satisfied"] > 8

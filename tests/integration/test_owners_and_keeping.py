@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.algorithms.kept import decode_part, encode_part
 from sealtrace.node.engines.errors import BadInput, ProgramMismatch
-from sealtrace.node.engines.job import JobKeep, JobStep
+from sealtrace.node.engines.job import JobKeep, JobStep, Timeouts
 from sealtrace.node.engines.process import JobResult
 
 OWNERS = ("north", "east", "south", "west")
@@ -98,6 +98,7 @@ def four_owners(net, paths, steps, **common):
         "computing": tuple(n.address for n in net.nodes[:3]),
         "tables": [(name, at, ("a", "b", "t")) for at, name in enumerate(OWNERS)],
         "steps": steps,
+        "timeouts": Timeouts(receive_ms=30_000, connect_ms=20_000, wait_ms=120_000),
         **common,
     }
     return Party3(net, net.new_task(count=4), paths, count=4, common=common, deadline_s=120)

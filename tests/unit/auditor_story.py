@@ -439,6 +439,7 @@ class Story:
             logs=self.logs(world, nodes=nodes, spoil=spoil),
             cited={n: self.block(n) for n in range(self.number + 1)},
             parameters=Parameters(**({"checkpoint_blocks": 20} | parameters)),
+            events=tuple(self.events),
         )
 
 

@@ -23,6 +23,7 @@ from attestation_factory import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sealtrace.protocol.attestation import jws
 from sealtrace.protocol.attestation.evidence import (
     Evidence,
     Feature,
@@ -35,7 +36,7 @@ from sealtrace.protocol.attestation.evidence import (
 )
 from sealtrace.protocol.attestation.refusals import NEXT_STEPS, EvidenceRefused, Refusal
 from sealtrace.protocol.attestation.roots import Product, Roots, production_roots
-from sealtrace.protocol.attestation.software import LIFETIME_S, software_evidence
+from sealtrace.protocol.attestation.software import LIFETIME_S, TYPE, software_evidence
 from sealtrace.protocol.attestation.verification import VerifierMissing, verify
 from sealtrace.protocol.canonical import canonical
 
@@ -520,6 +521,25 @@ def test_no_bit_of_a_nodes_word_can_be_changed():
         altered = bytearray(raw)
         altered[bit // 8] ^= 1 << bit % 8
         assert refusal(software, raw=bytes(altered)) in (Refusal.SIGNATURE_INVALID, Refusal.MALFORMED)
+
+
+WORD = {"simulated": True, "iat": NOW, "report_data": "00" * 64, "measurements": {"runtime": "02"}}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        WORD | {"simulated": False},
+        WORD | {"more": 1},
+        WORD | {"iat": True},
+        WORD | {"measurements": {"runtime": 2}},
+        WORD | {"report_data": "zz"},
+        {"iat": NOW},
+    ],
+)
+def test_a_signed_text_that_is_no_software_evidence_is_malformed(claims):
+    assert software(raw=jws.sign(WORD, NODE, TYPE).encode()).measurements == {"runtime": "02"}
+    assert refusal(software, raw=jws.sign(claims, NODE, TYPE).encode()) is Refusal.MALFORMED
 
 
 def test_a_key_that_is_none_is_refused():

@@ -202,6 +202,24 @@ def test_a_token_does_not_choose_how_it_is_verified(header):
 
 
 @pytest.mark.parametrize(
+    "change", [{"typ": "JWT"}, {"alg": "ES256"}, {"alg": "Ed25519"}, {"crit": ["b64"], "b64": False}]
+)
+def test_a_header_that_is_not_ours_is_refused_though_it_is_signed(change):
+    signed = forged(HEADER | change).rpartition(".")[0]
+    with pytest.raises(TokenRefused, match="its header is not"):
+        read_result(f"{signed}.{b64url(ED25519.sign(signed.encode()))}", [ED25519.public_key()])
+
+
+def test_a_signature_has_no_room_for_more_bytes():
+    signed, _, signature = token(key=ES256).rpartition(".")
+    longer = b"\0" + unb64url(signature)
+    middle = longer[1:33] + b"\0" + longer[33:]
+    for altered in (longer, middle):
+        with pytest.raises(TokenRefused):
+            read_result(f"{signed}.{b64url(altered)}", [ES256.public_key()])
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda text: "",

@@ -176,6 +176,12 @@ def test_a_peer_that_never_came_is_unreachable(text):
     assert isinstance(explain(text, (A, B)), PeerUnreachable)
 
 
+def test_an_engines_message_is_told_by_its_first_line_that_says_something():
+    found = explain("what: \n\n  \tGet data timeout, key=root-0:P2P\nStacktrace:\n#0 x", (A, B))
+    assert str(found) == "the link failed: Get data timeout, key=root-0:P2P"
+    assert str(explain("what:\n", (A, B))) == "the engine gave up: without a word"
+
+
 class View:
     """A gateway's control interface with one peer, set by the test."""
 
