@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sealtrace.algorithms.functions import Arithmetic, Function, FunctionProgram
 from sealtrace.algorithms.importing import LIBRARIES, import_member
+from sealtrace.algorithms.output_policy import OutputPolicy
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle, Member, PackedBundle, pack
 from sealtrace.protocol.canonical import NotCanonical, parse
 from sealtrace.protocol.identifiers import Hex32
@@ -29,6 +31,8 @@ MANIFEST = "manifest.json"
 IGNORED = frozenset({"__pycache__", ".git"})
 ROLES = ("party", "requester", "scheduler", "assumption")
 """What every algorithm's disclosure speaks of, at the least."""
+TEE_PROTOCOLS = ("HARDWARE", "SIMULATED")
+"""How a TEE algorithm may run; ``Protection`` has each as ``TEE_...``."""
 SHIPPED = Path(__file__).resolve().parent
 
 
@@ -49,18 +53,31 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class LockedRuntime(_Document):
+    """What a TEE algorithm runs on: a Python, and the exact packages that a file of the bundle lists."""
+
+    python: Annotated[str, Field(pattern=r"^3\.[0-9]+$")]
+    lock: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}\.txt$")]
+    """Lines ``name==version``; empty lines and lines beginning with ``#`` are passed over."""
+
+
 class Manifest(_Document):
     """A bundle's ``manifest.json``: what it is, what it needs, and who learns what."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
     title: str
-    engine: Literal["psi", "mpc"]
+    engine: Literal["psi", "mpc", "tee"]
     protocols: list[str]
     entry: str | None = None
     libraries: list[Annotated[str, Field(pattern=r"^[a-z]{1,32}$")]] = Field(default_factory=list)
     arithmetic: Arithmetic | None = None
     function: Function | None = None
+    runtime: LockedRuntime | None = None
+    seeds: (
+        dict[Annotated[str, Field(pattern=r"^[a-z]{1,32}$")], Annotated[int, Field(ge=0, lt=2**32)]] | None
+    ) = None
+    output_policy: OutputPolicy | None = None
     inputs: dict[str, Any]
     params: dict[str, Any]
     outputs: dict[str, Any]
@@ -72,12 +89,27 @@ class Manifest(_Document):
             raise ValueError(f"learns says nothing of {', '.join(silent)}: say it, even if it is nothing")
         if self.engine == "mpc" and self.entry is None:
             raise ValueError("an mpc algorithm names its entry module")
+        if why := self._why_no_tee():
+            raise ValueError(why)
         if self.function is not None:
             if self.arithmetic is None or self.entry is None:
                 raise ValueError("a function needs an entry module and arithmetic")
             if why := self.function.why_out_of_range(self.arithmetic):
                 raise ValueError(why)
         return self
+
+    def _why_no_tee(self) -> str | None:
+        of_tee = {"runtime": self.runtime, "seeds": self.seeds, "output_policy": self.output_policy}
+        if self.engine != "tee":
+            given = [name for name, each in of_tee.items() if each is not None]
+            return f"only a tee algorithm has {', '.join(given)}" if given else None
+        if lacking := [name for name, each in {"entry": self.entry, **of_tee}.items() if each is None]:
+            return f"a tee algorithm names its {', '.join(lacking)}"
+        if self.function is not None or self.arithmetic is not None:
+            return "a tee algorithm has no function and no arithmetic: it defines run(inputs, params)"
+        if not self.protocols or set(self.protocols) - set(TEE_PROTOCOLS):
+            return f"a tee algorithm's protocols are of {', '.join(TEE_PROTOCOLS)}"
+        return None
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -159,9 +191,27 @@ class Bundle:
             BadBundle: the bundle has no entry, or it does not load.
         """
         manifest = self.manifest
+        if manifest.engine == "tee":
+            raise BadBundle(f"bundle {manifest.name} runs in the sandbox only, not in this process")
         if manifest.function is not None and manifest.arithmetic is not None:
             return FunctionProgram(manifest.function, manifest.arithmetic, self._module)
         return cast(Program, self._module())
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The exact packages of a TEE algorithm, by name; other bundles have none.
+
+        Raises:
+            BadBundle: the file is not in the bundle, or a line is no ``name==version``.
+        """
+        runtime = self.manifest.runtime
+        if runtime is None:
+            return {}
+        if runtime.lock not in self.members:
+            raise BadBundle(f"bundle {self.manifest.name} has no {runtime.lock}: its runtime names it")
+        text = self.members[runtime.lock].decode("utf-8", "replace")
+        lines = (line.strip() for line in text.splitlines())
+        return dict(_pin(line, runtime.lock) for line in lines if line and not line.startswith("#"))
 
     def _module(self) -> ModuleType:
         name, entry = self.manifest.name, self.manifest.entry
@@ -220,6 +270,13 @@ def write(bundle: Bundle, folder: Path) -> None:
     folder.mkdir()
     with tarfile.open(fileobj=io.BytesIO(bundle.packed.layer), mode="r:") as archive:
         archive.extractall(folder, filter="data")
+
+
+def _pin(line: str, file: str) -> tuple[str, str]:
+    found = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)", line)
+    if found is None:
+        raise BadBundle(f"{file}: {line[:80]!r} is no name==version")
+    return found[1], found[2]
 
 
 def _library(folder: Path, members: Mapping[str, Member], name: str) -> dict[str, Member]:

@@ -1,4 +1,4 @@
-"""A new algorithm to start from: a bundle of one declared function, and tables to try it on."""
+"""A new algorithm to start from, for shares or for an enclave, and tables to try it on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sealtrace.algorithms.bundles import MANIFEST
 
@@ -31,12 +31,44 @@ def compute(debt, income):
     return {"share_over": jnp.mean(over), "mean_debt": jnp.mean(debt)}
 '''
 
+PROGRAM_TEE = '''\
+"""What people earn who owe more than a multiple of it, and what the others earn. Runs in an enclave."""
+
+from statistics import fmean
+
+
+def run(inputs, params):
+    """Return what output_policy in the manifest declares; everything else stays inside.
+
+    inputs[NAME] is a table with .texts(column), .numbers(column) and .ids, params are the step's.
+    """
+    owed = dict(zip(inputs["bank"].ids, inputs["bank"].numbers("owed"), strict=True))
+    earned = dict(zip(inputs["employer"].ids, inputs["employer"].numbers("earned"), strict=True))
+    people = sorted(owed.keys() & earned.keys())
+    over = [each for each in people if owed[each] > params["times"] * earned[each]]
+    under = [each for each in people if owed[each] <= params["times"] * earned[each]]
+    groups = {"over": over, "under": under}
+    shown = all(len(each) >= inputs.min_group for each in groups.values())
+    inputs.report(0, {"share_shown": float(shown)})
+    return {
+        "groups": [
+            {
+                "group": name,
+                "count": len(found) if shown else None,
+                "mean_income": fmean(earned[each] for each in found) if shown else None,
+            }
+            for name, found in groups.items()
+        ]
+    }
+'''
+LOCK = "# What it imports beyond the standard library, exactly: name==version.\n"
+
 
 class CannotCreate(ValueError):
     """The new algorithm's name is no name, or its folder is there already; choose another."""
 
 
-def create(name: str, into: Path) -> Path:
+def create(name: str, into: Path, engine: Literal["mpc", "tee"] = "mpc") -> Path:
     """Write the bundle ``into/name`` and, beside it, ``name-trial`` with tables; return the bundle's folder.
 
     Raises:
@@ -49,10 +81,13 @@ def create(name: str, into: Path) -> Path:
         if folder.exists():
             raise CannotCreate(f"{folder} is there already")
     bundle.mkdir(parents=True)
-    (bundle / "program.py").write_text(PROGRAM, encoding="utf-8")
-    (bundle / MANIFEST).write_text(json.dumps(_manifest(name), indent=2) + "\n", encoding="utf-8")
+    manifest, program = (_manifest(name), PROGRAM) if engine == "mpc" else (_manifest_tee(name), PROGRAM_TEE)
+    (bundle / "program.py").write_text(program, encoding="utf-8")
+    (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    if engine == "tee":
+        (bundle / "requirements.txt").write_text(LOCK, encoding="utf-8")
     trial.mkdir()
-    for file, text in _trial().items():
+    for file, text in _trial(PARAMS if engine == "mpc" else PARAMS_TEE).items():
         (trial / file).write_text(text, encoding="utf-8")
     return bundle
 
@@ -91,16 +126,58 @@ def _manifest(name: str) -> Mapping[str, Any]:
     }
 
 
-def _trial() -> Mapping[str, str]:
+def _manifest_tee(name: str) -> Mapping[str, Any]:
+    mean = {"kind": "number", "decimals": 2, "low": 0, "nullable": True}
+    group = {
+        "group": {"kind": "word", "of": ["over", "under"]},
+        "count": {"kind": "count"},
+        "mean_income": mean,
+    }
+    groups = {"kind": "list", "of": {"kind": "record", "fields": group}, "max_items": 2}
+    return {
+        "name": name,
+        "version": "0.1.0",
+        "title": "What people earn who owe much of it, and what the others earn",
+        "engine": "tee",
+        "protocols": ["HARDWARE", "SIMULATED"],
+        "entry": "program.py",
+        "runtime": {"python": "3.11", "lock": "requirements.txt"},
+        "seeds": {"global": 1},
+        "inputs": {"bank": "ids and the column owed", "employer": "ids and the column earned"},
+        "params": {"times": "the multiple of the income, a number"},
+        "outputs": {"groups": "count and mean income of both groups; null where one is small"},
+        "output_policy": {
+            "min_group": 10,
+            "min_rows": 20,
+            "metrics": {
+                "max_rounds": 1,
+                "names": {"share_shown": {"kind": "number", "decimals": 0, "low": 0, "high": 1}},
+            },
+            "outputs": {"groups": {"shape": groups, "max_bytes": 1024}},
+        },
+        "learns": {
+            "party": "nothing: its table is opened in the enclave only",
+            "requester": "count and mean income of two groups, each of at least 10 people",
+            "scheduler": "nothing",
+            "assumption": "the enclave's hardware and this code do what they say; where no hardware attests "
+            "the enclave, whoever runs its host can read every table",
+        },
+    }
+
+
+PARAMS = """columns:
+  debt: {input: bank, column: owed}
+  income: {input: employer, column: earned}
+"""
+PARAMS_TEE = "times: 0.5\n"
+
+
+def _trial(params: str) -> Mapping[str, str]:
     chance = random.Random(SEED)  # noqa: S311 - made-up people, the same every time
     debts, incomes = ["id,owed"], ["id,earned"]
     for number in range(ROWS):
         debts.append(f"p{number},{chance.randint(0, 40_000)}")
         incomes.append(f"p{number},{chance.randint(15_000, 90_000)}")
-    params = """columns:
-  debt: {input: bank, column: owed}
-  income: {input: employer, column: earned}
-"""
     return {
         "params.yaml": params,
         "bank.csv": "\n".join(debts) + "\n",

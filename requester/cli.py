@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -37,6 +37,8 @@ from sealtrace.requester.expectation_tables import expected_json, expected_lines
 from sealtrace.requester.expectations import ROWS, SAMPLING_S, Assumed, Expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.progress import Progress, why_no_result
+from sealtrace.requester.rehearsing import Rehearse, asked
+from sealtrace.requester.rehearsing import save as save_outputs
 from sealtrace.requester.results import Result
 from sealtrace.requester.security_words import security_json, security_table
 from sealtrace.requester.task_files import read_file
@@ -44,6 +46,9 @@ from sealtrace.requester.whole_files import write_whole
 
 task_app = typer.Typer(no_args_is_help=True, help="Ask for computations and open their results.")
 algorithm_app = typer.Typer(no_args_is_help=True, help="Register algorithm bundles by digest.")
+
+SHOWN_BYTES = 4096
+"""What is larger is not printed by a rehearsal, but saved where asked."""
 
 Dir = Annotated[
     Path,
@@ -236,10 +241,15 @@ def add(
 def new(
     name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
     into: Annotated[Path, typer.Option(help="The folder to make it in.")] = Path(),
+    engine: Annotated[Literal["mpc", "tee"], typer.Option(help="What it runs on.")] = "mpc",
     as_json: AsJson = False,
 ) -> None:
-    """Make a bundle to start from, one JAX function over declared columns, and tables to try it on."""
-    folder = create(name, into)
+    """Make a bundle to start from, and tables to try it on.
+
+    For mpc it is one JAX function over declared columns, for tee a Python script with a policy of what may
+    leave the enclave.
+    """
+    folder = create(name, into, engine)
     trial = folder.with_name(f"{name}-trial")
     if as_json:
         _print_json({"bundle": str(folder), "trial": str(trial)})
@@ -251,6 +261,7 @@ def new(
 
 @algorithm_app.command(name="test")
 def try_out(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="A bundle's folder, or the name of one that ships with us.")],
     params: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="The step's params, YAML or JSON.")
@@ -260,15 +271,21 @@ def try_out(
         str | None, typer.Option("--id", help="Align the tables by this column; else rows belong together.")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="By default the first that the bundle names.")] = None,
+    save: Annotated[Path | None, typer.Option(help="tee: write outputs into this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate an algorithm on tables that you may see, all parties in this process, and show the result.
 
     Nothing is secret here. Of a bundle that is one function, the same in the clear stands beside it, and how
-    far the largest number inside is from overflowing, over the tables and over the declared bounds.
+    far the largest number inside is from overflowing, over the tables and over the declared bounds. A TEE
+    algorithm runs in a node's sandbox, behind the guard that holds it to its output policy; an input that is
+    no .csv is a model of an earlier run.
     """
     bundle = load(located(source))
     words = read_file(params).value
+    if bundle.manifest.engine == "tee":
+        _rehearse(asked(context.obj), bundle, words, _tables(table), id_column, save, as_json=as_json)
+        return
     tables = read_tables(bundle.program, words, _tables(table), id_column)
     tried = attempt(bundle, words, tables, protocol or bundle.manifest.protocols[0])
     _print_json(_trial_json(tried)) if as_json else _print_trial(tried)
@@ -409,6 +426,42 @@ def _print_trial(tried: Trial) -> None:
     if (room := tried.room) is not None:
         left = f"{room.largest:.3g} ({room.operation}); up to {room.limit:.3g} fits"
         _say(f"largest number inside, here and at the declared bounds: {left}")
+
+
+def _rehearse(
+    rehearse: Rehearse,
+    bundle: Bundle,
+    params: Mapping[str, Any],
+    files: Mapping[str, Path],
+    id_column: str | None,
+    folder: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Run a TEE algorithm; its metrics as they come and what it prints go to standard error."""
+    error = Console(stderr=True, highlight=False, soft_wrap=True)
+    done = rehearse(
+        bundle,
+        params,
+        files,
+        id_column,
+        report=lambda number, told: error.print(f"round {number}  {_measures(told)}"),
+        shown=lambda log: error.print(escape(log.decode("utf-8", "replace")), end=""),
+    )
+    if folder is not None:
+        save_outputs(done.outputs, folder)
+    if as_json:
+        _print_json({"outputs": done.outputs, "seconds": done.seconds})
+        return
+    _say(f"{done.seconds:.2f} s in the sandbox; {len(done.outputs)} outputs passed the output policy")
+    for name, value in done.outputs.items():
+        size = len(canonical(value))
+        for shown in _shown(name, value) if size <= SHOWN_BYTES else (f"{name}: {size} bytes",):
+            Console().print(shown)
+
+
+def _measures(told: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _digest(directory: Path, which: str) -> Hex32:

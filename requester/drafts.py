@@ -88,7 +88,7 @@ class KnownAlgorithm:
     """What a step needs to know of a bundle."""
 
     digest: Hex32
-    engine: Literal["psi", "mpc"]
+    engine: Literal["psi", "mpc", "tee"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +237,15 @@ def _steps(
 def _algorithm(id: str, step: StepWords, located: Located, asker: Asker) -> KnownAlgorithm:
     """The bundle known here by this name or digest; a digest with its engine needs no bundle here."""
     try:
-        return asker.find_algorithm(step.algorithm)
+        found = asker.find_algorithm(step.algorithm)
     except AlgorithmUnknownHere as cause:
         if step.engine is not None and is_hex32(step.algorithm):
             return KnownAlgorithm(Hex32(step.algorithm), step.engine)
         raise located.wrong(("steps", id, "algorithm"), str(cause)) from cause
+    if found.engine == "tee":
+        why = f"{step.algorithm} runs in a TEE, which no task asks for yet: sealtrace algorithm test runs it"
+        raise located.wrong(("steps", id, "algorithm"), why)
+    return found
 
 
 def is_hex32(text: str) -> bool:

@@ -106,6 +106,18 @@ class SandboxFailed(EngineError):
         """The first part of what it printed. It may quote inputs: never send it to a requester."""
 
 
+class OutputForbidden(EngineError):
+    """The output policy refuses what the algorithm gave; nothing of it left. The message says which rule."""
+
+    code = "output_forbidden"
+
+
+class RuntimeMismatch(EngineError):
+    """This node has not the Python or the packages that the algorithm is locked to; install those."""
+
+    code = "runtime_mismatch"
+
+
 class OutputFlood(SandboxFailed):
     """The measured command wrote more than its output may be, and was killed."""
 
@@ -196,6 +208,8 @@ _ERRORS: tuple[type[EngineError], ...] = (
     AttesterUnavailable,
     AttesterFailed,
     SandboxFailed,
+    OutputForbidden,
+    RuntimeMismatch,
     OutputFlood,
     MemoryExceeded,
     ProcessesExceeded,

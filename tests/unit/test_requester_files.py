@@ -131,6 +131,15 @@ def test_a_part_of_a_kept_value_has_neither_id_nor_columns():
     assert (part["id_column"], part["columns"], part["part_of"]) == ("", [], "model")
 
 
+def test_a_step_of_a_tee_algorithm_is_refused_at_its_line():
+    def found(name):
+        return KnownAlgorithm(h(2), "tee") if name == "statistics" else find_algorithm(name)
+
+    said = refused(TASK, find_algorithm=found)
+    assert "statistics runs in a TEE, which no task asks for yet" in said
+    assert re.match(r"task\.yaml:\d+", said)
+
+
 def test_a_protocol_may_be_left_open():
     assert not settled(draft_of(TASK.replace("    protocol: ABY3\n", "")))
 

@@ -84,8 +84,11 @@ def run(
     offer: Confinement | None = None,
     required: Iterable[Barrier] | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    heard: Callable[[bytes], None] = lambda _: None,
 ) -> Outcome:
     """Run ``measured`` with ``inputs`` (descriptors open for reading: files or pipes) and return its output.
+
+    ``heard`` is given its output piece by piece while it runs; what it raises ends the run.
 
     ``required`` is :func:`needed` unless a policy says otherwise. ``offer`` is what :func:`probe` said;
     without it the host is asked. The caller keeps and closes ``inputs``.
@@ -110,7 +113,7 @@ def run(
         confinement.require(required)
         run = stack.enter_context(_started(measured, inputs, limits, confinement, held))
         run.release(held, limits, confinement)
-        run.watch(limits, stopped)
+        run.watch(limits, stopped, heard)
         run.judge(held, limits)
         return Outcome(bytes(run.output), bytes(run.log), run.seconds, run.cpu_s, confinement)
 
@@ -180,14 +183,14 @@ class _Run:
             os.write(self._go, b"go")
         self.began = time.monotonic()
 
-    def watch(self, limits: Limits, stopped: Callable[[], bool]) -> None:
+    def watch(self, limits: Limits, stopped: Callable[[], bool], heard: Callable[[bytes], None]) -> None:
         """Read until all has ended, or a limit is reached; nothing inside is alive afterwards."""
         with selectors.DefaultSelector() as waiting:
             for reader in (self._output, self._log):
                 waiting.register(reader, selectors.EVENT_READ)
             while waiting.get_map():
                 for key, _ in waiting.select(_TICK_S):
-                    if not self._take(key.fd, limits):
+                    if not self._take(key.fd, limits, heard):
                         waiting.unregister(key.fd)
                 if self.cause is None and (cause := self._over(limits, stopped)):
                     self.cause = cause
@@ -195,11 +198,14 @@ class _Run:
         self._bury(limits, stopped)
         self.seconds = time.monotonic() - self.began
 
-    def _take(self, reader: int, limits: Limits) -> bool:
+    def _take(self, reader: int, limits: Limits, heard: Callable[[bytes], None]) -> bool:
         """Take in what was written; ``False`` at the end."""
         chunk = os.read(reader, _READ_BYTES)
         if reader == self._output:
-            self.output += chunk[: limits.output_bytes + 1 - len(self.output)]
+            kept = chunk[: limits.output_bytes + 1 - len(self.output)]
+            self.output += kept
+            if kept and self.cause is None:
+                heard(kept)
         else:
             self.log += chunk[: limits.log_bytes - len(self.log)]
         return bool(chunk)

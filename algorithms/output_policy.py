@@ -1,0 +1,515 @@
+"""What may leave an enclave: a policy's shapes, and the guard that holds a result to them. Pure.
+
+The guard runs in another process than the algorithm. It passes what is declared, rounds it, and refuses the
+rest; a refusal names the place by declared names and positions, and quotes nothing. It limits what comes
+out. It cannot tell an honest number from one that hides another, so owners approve code by its digest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sealtrace.protocol.canonical import NotCanonical, canonical
+
+MAX_OUTPUT_BYTES = 64 << 20
+MAX_DECIMALS = 12
+TELLING_CELLS = 3
+"""Only a row with so many different cells besides 0, 1 and nothing is looked for in outputs."""
+ID_DIGITS = 5
+"""Only ids of so many digits are looked for among numbers."""
+IDS_AMONG_NUMBERS = 3
+"""So many different ones in one output are refused; fewer are chance."""
+
+Decimals = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+class Reason(StrEnum):
+    """Which rule refuses an output."""
+
+    NOT_A_RESULT = "not_a_result"
+    UNDECLARED = "undeclared"
+    MISSING = "missing"
+    WRONG_SHAPE = "wrong_shape"
+    OUT_OF_RANGE = "out_of_range"
+    FREE_TEXT = "free_text"
+    GROUP_TOO_SMALL = "group_too_small"
+    TOO_LARGE = "too_large"
+    TOO_FEW_ROWS = "too_few_rows"
+    ROW_IN_OUTPUT = "row_in_output"
+    ID_IN_OUTPUT = "id_in_output"
+    METRIC_ORDER = "metric_order"
+
+
+NEXT_STEP = {
+    Reason.NOT_A_RESULT: "run must return a dictionary of numbers, lists, dictionaries and declared words",
+    Reason.UNDECLARED: "declare it in output_policy, or do not return it",
+    Reason.MISSING: "return it, or declare it optional",
+    Reason.WRONG_SHAPE: "return what output_policy declares there",
+    Reason.OUT_OF_RANGE: "return a finite number within the declared bounds",
+    Reason.FREE_TEXT: "return only words that output_policy lists or the job says publicly",
+    Reason.GROUP_TOO_SMALL: "return null for groups below min_group, and for what is computed of them",
+    Reason.TOO_LARGE: "return less, or ask the owners for a policy that allows more",
+    Reason.TOO_FEW_ROWS: "bring more rows: the policy's min_rows protects the few",
+    Reason.ROW_IN_OUTPUT: "return aggregates: a row of an input is in the output as it stands",
+    Reason.ID_IN_OUTPUT: "return no ids, or declare them with kind id and have owners approve it",
+    Reason.METRIC_ORDER: "report rounds in ascending order, and no more than max_rounds",
+}
+
+
+class OutputRefused(ValueError):
+    """The output policy refuses what an algorithm gave; the message says where, by which rule, what to do."""
+
+    def __init__(self, reason: Reason, where: str) -> None:
+        super().__init__(f"{where}: {reason.value}; {NEXT_STEP[reason]}")
+        self.reason = reason
+        self.where = where
+        self.next_step = NEXT_STEP[reason]
+
+
+class PolicyWidened(ValueError):
+    """A grant's limits allow what the algorithm's policy does not; a grant may only take away."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Number(_Document):
+    """A finite number, rounded to ``decimals`` places."""
+
+    kind: Literal["number"]
+    decimals: Decimals
+    low: float | None = None
+    high: float | None = None
+    nullable: bool = False
+
+
+class Count(_Document):
+    """How many rows something is about: at least the policy's ``min_group``, else it must be null."""
+
+    kind: Literal["count"]
+
+
+class Word(_Document):
+    """One of the listed words; with ``public`` also any text that the job says publicly."""
+
+    kind: Literal["word"]
+    of: list[str] = Field(default_factory=list)
+    public: bool = False
+
+
+class Id(_Document):
+    """An id of an input, as it stands. Owners read this before they approve."""
+
+    kind: Literal["id"]
+
+
+class ListOf(_Document):
+    """At most ``max_items`` of one shape."""
+
+    kind: Literal["list"]
+    of: Shape
+    max_items: Annotated[int, Field(gt=0, le=10_000_000)]
+
+
+class Record(_Document):
+    """Named fields, each of its shape. Those that are ``optional`` may be left out."""
+
+    kind: Literal["record"]
+    fields: dict[Name, Shape]
+    optional: list[Name] = Field(default_factory=list)
+
+
+class Table(_Document):
+    """Columns of equal length by name, each cell of its column's shape."""
+
+    kind: Literal["table"]
+    columns: dict[Name, Annotated[Number | Count | Word | Id, Field(discriminator="kind")]]
+    max_rows: Annotated[int, Field(gt=0, le=10_000_000)]
+
+
+class Model(_Document):
+    """A trained model as JSON: numbers, lists, dictionaries; keys and texts are ``words`` or public."""
+
+    kind: Literal["model"]
+    decimals: Decimals
+    words: list[str]
+
+
+Shape: TypeAlias = Annotated[
+    Number | Count | Word | Id | ListOf | Record | Table | Model, Field(discriminator="kind")
+]
+
+
+class Output(_Document):
+    """One declared output."""
+
+    shape: Shape
+    max_bytes: Annotated[int, Field(gt=0, le=MAX_OUTPUT_BYTES)]
+    """Of its canonical JSON, after rounding."""
+    optional: bool = False
+
+
+class Metrics(_Document):
+    """Numbers that are told while an algorithm trains."""
+
+    max_rounds: Annotated[int, Field(gt=0, le=10_000)]
+    names: dict[Name, Number]
+
+
+class OutputPolicy(_Document):
+    """All that may leave the enclave; what it does not name stays."""
+
+    outputs: Annotated[dict[Name, Output], Field(min_length=1, max_length=32)]
+    metrics: Metrics | None = None
+    min_group: Annotated[int, Field(ge=1)]
+    """The fewest rows that a count may be about."""
+    min_rows: Annotated[int, Field(ge=1)]
+    """The fewest rows of each input table; fewer are refused before anything runs."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> OutputPolicy:
+        if self.min_rows < self.min_group:
+            raise ValueError("min_rows is below min_group: an input is a group too")
+        return self
+
+
+class Narrowing(_Document):
+    """What a grant takes away from an algorithm's policy. ``None`` takes nothing."""
+
+    outputs: list[Name] | None = None
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    decimals: Decimals | None = None
+    min_group: Annotated[int, Field(ge=1)] | None = None
+    min_rows: Annotated[int, Field(ge=1)] | None = None
+    metrics: bool = True
+
+
+def narrow(policy: OutputPolicy, by: Narrowing) -> OutputPolicy:
+    """The policy with what a grant takes away; narrowing by several grants gives what all of them allow.
+
+    An output that is taken away is refused if the algorithm gives it all the same.
+
+    Raises:
+        PolicyWidened: the grant names an output that the policy does not have.
+    """
+    kept = set(policy.outputs) if by.outputs is None else set(by.outputs)
+    if unknown := kept - set(policy.outputs):
+        raise PolicyWidened(f"the algorithm has no output {', '.join(sorted(unknown))}; leave it out")
+    document = policy.model_dump()
+    document["outputs"] = {name: each for name, each in document["outputs"].items() if name in kept}
+    for each in document["outputs"].values():
+        each["max_bytes"] = min(each["max_bytes"], by.max_bytes or each["max_bytes"])
+    if by.decimals is not None:
+        _coarsen(document, by.decimals)
+    if not by.metrics:
+        document["metrics"] = None
+    document["min_group"] = max(policy.min_group, by.min_group or 1)
+    document["min_rows"] = max(policy.min_rows, by.min_rows or 1, document["min_group"])
+    if not kept:
+        raise PolicyWidened("the grant leaves no output; name one at least")
+    return OutputPolicy.model_validate(document)
+
+
+def _coarsen(document: Any, decimals: int) -> None:
+    """Lower every ``decimals`` of shapes. Names of fields and columns are keys beside a shape's own."""
+    if isinstance(document, dict):
+        if isinstance(document.get("kind"), str) and isinstance(document.get("decimals"), int):
+            document["decimals"] = min(document["decimals"], decimals)
+        for each in document.values():
+            _coarsen(each, decimals)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the guard knows of the inputs, to find them in an output."""
+
+    ids: frozenset[str] = frozenset()
+    rows: frozenset[tuple[object, ...]] = frozenset()
+    widths: frozenset[int] = frozenset()
+    firsts: frozenset[object] = frozenset()
+    """The first cells of ``rows``: only there a row can begin."""
+
+
+def held_of(tables: Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> Held:
+    """From each table's ids, and its rows without the id, as texts."""
+    ids: set[str] = set()
+    rows: set[tuple[object, ...]] = set()
+    for own, cells in tables:
+        ids.update(own)
+        rows.update(row for row in (tuple(map(_cell, each)) for each in cells) if _telling(row))
+    firsts = frozenset(row[0] for row in rows)
+    return Held(frozenset(ids), frozenset(rows), frozenset(map(len, rows)), firsts)
+
+
+def why_too_few_rows(policy: OutputPolicy, rows: Mapping[str, int]) -> OutputRefused | None:
+    """The refusal of the first input table with fewer rows than the policy asks for."""
+    few = next((name for name, count in sorted(rows.items()) if count < policy.min_rows), None)
+    return OutputRefused(Reason.TOO_FEW_ROWS, f"input {few}") if few is not None else None
+
+
+def public_words(*said: Any) -> frozenset[str]:
+    """Every text in public JSON values, keys included."""
+    return frozenset(word for each in said for word in _texts(each))
+
+
+def passed(outputs: Any, policy: OutputPolicy, public: frozenset[str], held: Held) -> dict[str, Any]:
+    """The outputs as they may leave: every one declared, rounded, within its size.
+
+    Raises:
+        OutputRefused: one is not.
+    """
+    if not isinstance(outputs, dict):
+        raise OutputRefused(Reason.NOT_A_RESULT, "outputs")
+    if set(outputs) - set(policy.outputs):
+        raise OutputRefused(Reason.UNDECLARED, "outputs")
+    found: dict[str, Any] = {}
+    for name, declared in policy.outputs.items():
+        if name in outputs:
+            found[name] = _one(name, outputs[name], declared, _Rules(policy.min_group, public, held))
+        elif not declared.optional:
+            raise OutputRefused(Reason.MISSING, name)
+    return found
+
+
+def passed_metrics(
+    number: Any, metrics: Any, policy: OutputPolicy, last: int, told: int
+) -> tuple[int, dict[str, float]]:
+    """A round and its metrics as they may leave; ``last`` is the round before (-1), ``told`` how many so far.
+
+    Raises:
+        OutputRefused: they may not.
+    """
+    allowed = policy.metrics
+    if allowed is None:
+        raise OutputRefused(Reason.UNDECLARED, "metrics")
+    if type(number) is not int or not last < number < 2**31 or told >= allowed.max_rounds:
+        raise OutputRefused(Reason.METRIC_ORDER, "metrics")
+    if not isinstance(metrics, dict) or set(metrics) - set(allowed.names):
+        raise OutputRefused(Reason.UNDECLARED, "metrics")
+    return number, {
+        name: _number(metrics[name], shape, f"metrics.{name}")
+        for name, shape in allowed.names.items()
+        if name in metrics
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    min_group: int
+    public: frozenset[str]
+    held: Held
+
+
+def _one(name: str, value: Any, declared: Output, rules: _Rules) -> Any:
+    found = _shaped(value, declared.shape, name, rules)
+    try:
+        size = len(canonical(found))
+    except NotCanonical as error:
+        raise OutputRefused(Reason.WRONG_SHAPE, name) from error
+    if size > declared.max_bytes:
+        raise OutputRefused(Reason.TOO_LARGE, name)
+    for each in (value, found):  # rounding may make a row of one that is none, and hide one that is
+        if _row_in(each, rules.held):
+            raise OutputRefused(Reason.ROW_IN_OUTPUT, name)
+        if _ids_in(each, rules.held):
+            raise OutputRefused(Reason.ID_IN_OUTPUT, name)
+    return found
+
+
+def _shaped(value: Any, shape: Any, where: str, rules: _Rules) -> Any:
+    return _SHAPED[type(shape)](value, shape, where, rules)
+
+
+def _a_number(value: Any, shape: Number, where: str, _: _Rules) -> Any:
+    return None if value is None and shape.nullable else _number(value, shape, where)
+
+
+def _number(value: Any, shape: Number, where: str) -> float:
+    if type(value) not in (int, float):
+        raise OutputRefused(Reason.WRONG_SHAPE, where)
+    low = -math.inf if shape.low is None else shape.low
+    high = math.inf if shape.high is None else shape.high
+    if not math.isfinite(value) or not low <= value <= high:
+        raise OutputRefused(Reason.OUT_OF_RANGE, where)
+    return _rounded(value, shape.decimals)
+
+
+def _rounded(value: float, decimals: int) -> float:
+    return round(value, decimals) + 0  # no minus zero
+
+
+def _a_count(value: Any, _: Count, where: str, rules: _Rules) -> Any:
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise OutputRefused(Reason.WRONG_SHAPE, where)
+    if value < rules.min_group:
+        raise OutputRefused(Reason.GROUP_TOO_SMALL, where)
+    return value
+
+
+def _a_word(value: Any, shape: Word, where: str, rules: _Rules) -> Any:
+    if not isinstance(value, str):
+        raise OutputRefused(Reason.WRONG_SHAPE, where)
+    if value not in shape.of and not (shape.public and value in rules.public):
+        raise OutputRefused(Reason.FREE_TEXT, where)
+    return value
+
+
+def _an_id(value: Any, _: Id, where: str, rules: _Rules) -> Any:
+    if not isinstance(value, str) or value not in rules.held.ids:
+        raise OutputRefused(Reason.FREE_TEXT, where)
+    return value
+
+
+def _a_list(value: Any, shape: ListOf, where: str, rules: _Rules) -> Any:
+    if not isinstance(value, list):
+        raise OutputRefused(Reason.WRONG_SHAPE, where)
+    if len(value) > shape.max_items:
+        raise OutputRefused(Reason.TOO_LARGE, where)
+    return [_shaped(each, shape.of, f"{where}[{at}]", rules) for at, each in enumerate(value)]
+
+
+def _a_record(value: Any, shape: Record, where: str, rules: _Rules) -> Any:
+    found = _fields(value, shape.fields, where, optional=frozenset(shape.optional))
+    return {name: _shaped(each, shape.fields[name], f"{where}.{name}", rules) for name, each in found.items()}
+
+
+def _fields(
+    value: Any, declared: Mapping[str, Any], where: str, *, optional: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise OutputRefused(Reason.WRONG_SHAPE, where)
+    if set(value) - set(declared):
+        raise OutputRefused(Reason.UNDECLARED, where)
+    if lacking := sorted(set(declared) - set(value) - optional):
+        raise OutputRefused(Reason.MISSING, f"{where}.{lacking[0]}")
+    return {name: value[name] for name in declared if name in value}
+
+
+def _a_table(value: Any, shape: Table, where: str, rules: _Rules) -> Any:
+    found = _fields(value, shape.columns, where)
+    if not all(isinstance(each, list) for each in found.values()) or len({*map(len, found.values())}) > 1:
+        raise OutputRefused(Reason.WRONG_SHAPE, where)
+    for name, cells in found.items():
+        column = ListOf.model_construct(kind="list", of=shape.columns[name], max_items=shape.max_rows)
+        found[name] = _a_list(cells, column, f"{where}.{name}", rules)
+    return found
+
+
+def _a_model(value: Any, shape: Model, where: str, rules: _Rules) -> Any:
+    words = rules.public.union(shape.words)
+    if isinstance(value, dict):
+        if set(value) - words:
+            raise OutputRefused(Reason.FREE_TEXT, where)
+        return {name: _a_model(each, shape, where, rules) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_a_model(each, shape, where, rules) for each in value]
+    if isinstance(value, str):
+        if value not in words:
+            raise OutputRefused(Reason.FREE_TEXT, where)
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    return _number(value, Number(kind="number", decimals=shape.decimals), where)
+
+
+_SHAPED: Mapping[type[Any], Callable[[Any, Any, str, _Rules], Any]] = {
+    Number: _a_number,
+    Count: _a_count,
+    Word: _a_word,
+    Id: _an_id,
+    ListOf: _a_list,
+    Record: _a_record,
+    Table: _a_table,
+    Model: _a_model,
+}
+
+
+def _row_in(value: Any, held: Held) -> bool:
+    """Whether some row of an input stands in the output's cells, one after the other.
+
+    A table's cells are read by rows and by columns.
+    """
+    if not held.rows:
+        return False
+    return any(
+        tuple(cells[at : at + width]) in held.rows
+        for cells in _orders(value)
+        for at, cell in enumerate(cells)
+        if cell in held.firsts
+        for width in held.widths
+    )
+
+
+def _ids_in(value: Any, held: Held) -> bool:
+    """Whether ids stand among the numbers: texts are words or declared ids already."""
+    found = {int(each) for each in _scalars(value) if _whole(each) and str(int(each)) in held.ids}
+    return len({each for each in found if len(str(abs(each))) >= ID_DIGITS}) >= IDS_AMONG_NUMBERS
+
+
+def _whole(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value == int(value)
+
+
+def _orders(value: Any) -> Iterator[list[object]]:
+    yield [_cell(each) for each in _scalars(value)]
+    for columns in _nests(value):
+        yield [_cell(each) for row in zip(*columns, strict=False) for each in row]
+
+
+def _nests(value: Any) -> Iterator[list[list[Any]]]:
+    """Where several lists of scalars stand beside each other: their rows are read across them."""
+    if not isinstance(value, dict | list):
+        return
+    inside = list(value.values()) if isinstance(value, dict) else value
+    lists = [each for each in inside if isinstance(each, list)]
+    flat = [each for each in lists if not any(isinstance(cell, dict | list) for cell in each)]
+    if len(flat) > 1:
+        yield flat
+    for each in inside:
+        yield from _nests(each)
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _scalars(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _scalars(each)
+    else:
+        yield value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def _cell(value: Any) -> object:
+    """A cell to compare by: a number where it is one, whatever its notation."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return float(value) if isinstance(value, int | float) else value
+
+
+def _telling(row: tuple[object, ...]) -> bool:
+    return len(set(row) - {0.0, 1.0, ""}) >= TELLING_CELLS

@@ -1,0 +1,95 @@
+"""Read the job and the inputs from inherited descriptors, call ``run``, hand its outputs out.
+
+What this or the algorithm raises is printed to the log, which stays at the node. Nothing here is trusted by
+the process outside: it shares its memory with the algorithm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .frames import METRICS, OUTPUTS, RUNTIME, frame
+from .inputs import Inputs, Model, Table, read_table
+
+DESCRIPTORS = "SEALTRACE_DESCRIPTORS"
+JOB = "job"
+MISMATCH = 3
+
+
+def main() -> int:
+    """Do one job; the status is 0, or 3 where the runtime is not the locked one."""
+    descriptors = json.loads(os.environ[DESCRIPTORS])
+    out = os.fdopen(descriptors["output"], "wb")
+    job = json.loads(_content(descriptors["inputs"][JOB]))
+    if wrong := _other_versions(job["runtime"]):
+        _give(out, RUNTIME, wrong)
+        return MISMATCH
+    _seed(job["seeds"])
+    inputs = Inputs(
+        {name: _input(descriptors["inputs"][name], how) for name, how in job["inputs"].items()},
+        job["seeds"],
+        lambda number, metrics: _give(out, METRICS, {"round": number, "metrics": metrics}),
+        job["min_group"],
+    )
+    entry = import_module(f"algorithm.bundle.{job['entry']}")
+    _give(out, OUTPUTS, entry.run(inputs, job["params"]))
+    return 0
+
+
+def _content(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _input(descriptor: int, how: Mapping[str, Any]) -> Table | Model:
+    content = _content(descriptor)
+    return read_table(content, how["id"]) if how["kind"] == "table" else Model(content)
+
+
+def _other_versions(runtime: Mapping[str, Any]) -> list[str]:
+    """The names of what is not here in the version that the bundle is locked to."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    wrong = [] if own == runtime["python"] else ["python"]
+    return wrong + [name for name, wanted in sorted(runtime["packages"].items()) if _version(name) != wanted]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _seed(seeds: Mapping[str, int]) -> None:
+    """Seed the generators that code may use without saying so."""
+    if "global" not in seeds:
+        return
+    random.seed(seeds["global"])
+    try:
+        import numpy as np
+    except ModuleNotFoundError:
+        return
+    np.random.seed(seeds["global"])
+
+
+def _give(out: Any, kind: bytes, value: Any) -> None:
+    out.write(frame(kind, json.dumps(value, default=_plain).encode()))
+    out.flush()
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and numbers of numpy as JSON values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"an output holds a {type(value).__name__}, which is no JSON value")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What an algorithm's ``run(inputs, params)`` is given."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+
+class TableUnfit(ValueError):
+    """A table is not what an algorithm can read; the message names column and row, never a cell."""
+
+
+class Table:
+    """One input table: its columns as texts by name, and its ids."""
+
+    def __init__(self, columns: Mapping[str, Sequence[str]], ids: Sequence[str] | None = None) -> None:
+        self.columns = dict(columns)
+        """All columns but the id; cells as they stand in the file, empty where there is none."""
+        self.ids = None if ids is None else list(ids)
+        """One for each row, all different; ``None`` where the job names no id column."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        if self.ids is not None:
+            return len(self.ids)
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def texts(self, name: str) -> list[str]:
+        """The cells of a column.
+
+        Raises:
+            TableUnfit: there is no such column.
+        """
+        if name not in self.columns:
+            raise TableUnfit(f"there is no column {name!r}")
+        return list(self.columns[name])
+
+    def numbers(self, name: str) -> list[float]:
+        """The cells of a column as numbers; NaN where a cell is empty.
+
+        Raises:
+            TableUnfit: there is no such column, or a cell is no finite number.
+        """
+        return [_number(cell, name, at) for at, cell in enumerate(self.texts(name))]
+
+
+class Model:
+    """One input that is no table: the bytes of what an earlier run gave."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def value(self) -> Any:
+        """It as JSON."""
+        return json.loads(self.content)
+
+
+class Inputs(Mapping[str, "Table | Model"]):
+    """The inputs by name, with the seeds of the measured manifest and a way to tell how training goes."""
+
+    def __init__(
+        self,
+        named: Mapping[str, Table | Model],
+        seeds: Mapping[str, int],
+        told: Callable[[int, dict[str, float]], None] = lambda number, metrics: None,
+        min_group: int = 1,
+    ) -> None:
+        self._named, self.seeds, self._told = dict(named), dict(seeds), told
+        self.min_group = min_group
+        """The fewest rows that a count in an output may be about, by the policy and the grants."""
+
+    def __getitem__(self, name: str) -> Table | Model:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def report(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Tell the requester the metrics of round ``number``. The output policy holds for them too."""
+        self._told(int(number), {name: float(each) for name, each in metrics.items()})
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Those inputs that are tables."""
+        return {name: each for name, each in self._named.items() if isinstance(each, Table)}
+
+
+def read_table(content: bytes, id_column: str | None) -> Table:
+    """Read CSV with a header: UTF-8, comma, double quotes (RFC 4180).
+
+    Raises:
+        TableUnfit: it is not that; an id is given twice or empty.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableUnfit("the table is no UTF-8 CSV") from error
+    rows = [row for row in rows if row]
+    if not rows or len(set(rows[0])) != len(rows[0]):
+        raise TableUnfit("the table has no header, or one with a name twice")
+    header, body = rows[0], rows[1:]
+    if odd := next((at for at, row in enumerate(body, 1) if len(row) != len(header)), 0):
+        raise TableUnfit(f"row {odd} has not as many cells as the header")
+    columns = {name: [row[at] for row in body] for at, name in enumerate(header)}
+    return Table(columns) if id_column is None else _with_ids(columns, id_column)
+
+
+def _with_ids(columns: dict[str, list[str]], id_column: str) -> Table:
+    if id_column not in columns:
+        raise TableUnfit(f"there is no id column {id_column!r}")
+    ids = columns.pop(id_column)
+    if "" in ids or len(set(ids)) != len(ids):
+        raise TableUnfit(f"column {id_column!r} is empty somewhere, or has an id twice")
+    return Table(columns, ids)
+
+
+def _number(cell: str, name: str, at: int) -> float:
+    if not cell.strip():
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise TableUnfit(f"column {name!r}, row {at + 1} is no number") from None
+    return value

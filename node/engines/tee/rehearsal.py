@@ -1,0 +1,83 @@
+"""Rehearse a TEE algorithm on tables that one may see, in the real sandbox behind the real guard.
+
+Nothing is secret here: no key, no evidence, no chain.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sealtrace.algorithms.bundles import Bundle
+from sealtrace.algorithms.output_policy import Narrowing, held_of, why_too_few_rows
+from sealtrace.node.engines.errors import BadInput, OutputForbidden, SandboxFailed
+from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
+from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table
+from sealtrace.node.engines.tee.limits import Limits
+
+TABLE = ".csv"
+
+
+def rehearse(
+    bundle: Bundle,
+    params: Mapping[str, Any],
+    files: Mapping[str, Path],
+    id_column: str | None,
+    *,
+    narrowings: tuple[Narrowing, ...] = (),
+    report: Report = lambda number, metrics: None,
+    shown: Callable[[bytes], None] = lambda log: None,
+    limits: Limits | None = None,
+) -> Executed:
+    """Run ``bundle`` on plain files: ``.csv`` is a table, anything else a model of an earlier run.
+
+    ``id_column`` names the ids of every table that has it. ``shown`` is given what the algorithm printed,
+    which of tables that one may not see stays at the node.
+
+    Raises:
+        BadInput: a file cannot be read, or is no table.
+        EngineError: what :func:`~sealtrace.node.engines.tee.execution.execute` raises.
+    """
+    policy = policy_of(bundle, narrowings)
+    tables = {name: _table(name, path, id_column) for name, path in files.items() if path.suffix == TABLE}
+    if few := why_too_few_rows(policy, {name: table.rows for name, table in tables.items()}):
+        raise OutputForbidden(str(few))
+    held = held_of((t.ids or (), list(zip(*t.columns.values(), strict=True))) for t in tables.values())
+    with ExitStack() as stack:
+        inputs = {}
+        for name, path in files.items():
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            own = tables.get(name)
+            has_ids = own is not None and own.ids is not None
+            inputs[name] = Given(descriptor, "table" if own else "model", id_column if has_ids else None)
+        return _shown(
+            lambda: execute(
+                bundle, params, inputs, held, narrowings=narrowings, report=report, limits=limits
+            ),
+            shown,
+        )
+
+
+def _shown(executed: Callable[[], Executed], shown: Callable[[bytes], None]) -> Executed:
+    try:
+        done = executed()
+    except SandboxFailed as failed:
+        shown(failed.log)
+        raise
+    shown(done.log)
+    return done
+
+
+def _table(name: str, path: Path, id_column: str | None) -> Table:
+    try:
+        content = path.read_bytes()
+        named = read_table(content, None)
+        return read_table(content, id_column) if id_column in named.columns else named
+    except OSError as error:
+        raise BadInput("unreadable", f"input {name}: {error}") from error
+    except TableUnfit as error:
+        raise BadInput("table_unfit", f"input {name}: {error}") from error

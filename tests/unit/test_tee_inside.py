@@ -1,0 +1,254 @@
+"""What runs beside a TEE algorithm, and the library that the shipped ones share."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealtrace.algorithms.bundles import Manifest, load, shipped
+from sealtrace.algorithms.enclave import features, joining, measures
+from sealtrace.algorithms.output_policy import _SHAPED, OutputPolicy, Reason
+from sealtrace.algorithms.template import create
+from sealtrace.node.engines.tee.execution import INSIDE, laid_out
+from sealtrace.node.engines.tee.inside.frames import METRICS, OUTPUTS, BadFrame, Frames, frame
+from sealtrace.node.engines.tee.inside.inputs import Inputs, Model, Table, TableUnfit, read_table
+from sealtrace.protocol.bundle import BadBundle
+
+TEE = sorted(name for name, folder in shipped().items() if load(folder).manifest.engine == "tee")
+
+
+# --- frames
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=50), max_size=4), st.binary(max_size=200), st.integers(1, 30))
+def test_frames_come_out_whole_however_they_are_cut(metrics, outputs, piece):
+    sent = b"".join(frame(METRICS, each) for each in metrics) + frame(OUTPUTS, outputs)
+    reading = Frames(200)
+    found = [each for at in range(0, len(sent), piece) for each in reading.feed(sent[at : at + piece])]
+    assert found == [*((METRICS, each) for each in metrics), (OUTPUTS, outputs)]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"hello world", frame(b"X", b""), frame(OUTPUTS, bytes(201)), frame(METRICS, bytes(70_000)),
+     frame(OUTPUTS, b"") + b"more", frame(OUTPUTS, b"") + frame(OUTPUTS, b"")],
+)  # fmt: skip
+def test_what_is_no_frame_is_refused(sent):
+    with pytest.raises(BadFrame):
+        list(Frames(200).feed(sent))
+
+
+# --- tables
+
+
+def test_a_table_gives_texts_numbers_and_ids():
+    table = read_table(b'\xef\xbb\xbfid,age,home\r\na,30,"own, rent"\r\nb,,rent\r\n', "id")
+    assert table.ids == ["a", "b"]
+    assert table.rows == 2
+    assert table.texts("home") == ["own, rent", "rent"]
+    assert table.numbers("age")[0] == 30
+    assert math.isnan(table.numbers("age")[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no header"),
+        (b"a,a\n1,2\n", "name twice"),
+        (b"a,b\n1\n", "row 1 has not as many"),
+        (b"\xff\xfe", "no UTF-8"),
+        (b"a\n1\n", "no id column 'id'"),
+        (b"id\n1\n1\n", "has an id twice"),
+    ],
+)
+def test_what_is_no_table_is_refused(content, words):
+    with pytest.raises(TableUnfit, match=words):
+        read_table(content, "id")
+
+
+def test_a_cell_that_is_no_number_is_named_by_its_place_alone():
+    table = Table({"age": ["30", "secret"]})
+    with pytest.raises(TableUnfit, match="column 'age', row 2 is no number") as refused:
+        table.numbers("age")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(TableUnfit, match="no column 'name'"):
+        table.texts("name")
+
+
+def test_inputs_are_told_apart_and_metrics_are_handed_on():
+    told = []
+    model = Model(b'{"bias": 1}')
+    inputs = Inputs({"t": Table({"a": ["1"]}), "m": model}, {"split": 1}, lambda *each: told.append(each), 7)
+    inputs.report(3, {"loss": np.float32(0.5)})
+    assert (list(inputs), len(inputs), list(inputs.tables)) == (["t", "m"], 2, ["t"])
+    assert model.value() == {"bias": 1}
+    assert (told, inputs.min_group, inputs.seeds) == ([(3, {"loss": 0.5})], 7, {"split": 1})
+
+
+# --- joins, features, measures
+
+
+BANK = Table({"age": ["30", "40", "50"], "owed": ["1", "2", "3"]}, ["a", "b", "c"])
+SHOP = Table({"age": ["31", "51"], "spent": ["8", "9"]}, ["c", "a"])
+
+
+def test_a_vertical_join_aligns_by_id_and_tells_like_names_apart():
+    joined = joining.join({"bank": BANK, "shop": SHOP}, "vertical")
+    assert joined.ids == ["a", "c"]
+    assert joined.numbers("spent") == [9, 8]
+    assert joined.numbers("bank.age") == [30, 50]
+    assert joined.numbers("shop.age") == [51, 31]
+    with pytest.raises(ValueError, match=r"write input\.column"):
+        joined.texts("age")
+
+
+def test_a_horizontal_join_puts_rows_below_each_other():
+    other = Table({"owed": ["4"], "age": ["60"]}, ["d"])
+    joined = joining.join({"b": other, "a": BANK}, "horizontal")
+    assert (joined.rows, joined.ids, joined.numbers("owed")) == (4, ["a", "b", "c", "d"], [1, 2, 3, 4])
+
+
+def test_tables_that_do_not_fit_are_not_joined():
+    for tables, how, words in [
+        ({"a": BANK, "b": SHOP}, "horizontal", "same columns"),
+        ({"a": BANK, "b": BANK}, "horizontal", "different ids"),
+        ({"a": BANK, "b": SHOP}, "none", "single table"),
+        ({"a": BANK, "b": Table({"x": ["1"]})}, "vertical", "no ids"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            joining.join(tables, how)
+
+
+def made(columns, feature, train=None):
+    joined = joining.join({"t": Table(columns)}, "none")
+    learned = features.learn(joined, [feature], np.arange(joined.rows) if train is None else train)
+    assert json.loads(json.dumps(learned)) == learned
+    matrix = features.matrix(joined, learned)
+    assert matrix.shape[1] == len(features.names(learned))
+    return matrix.tolist()
+
+
+@pytest.mark.parametrize(
+    ("cells", "feature", "expected"),
+    [
+        (["1", "3"], {"scale": "standardise"}, [[-1], [1]]),
+        (["1", "3", "2"], {"scale": "normalise"}, [[0], [1], [0.5]]),
+        (["5", "5"], {"scale": "standardise"}, [[0], [0]]),
+        (["1", "", "2", "6"], {"fill": "mean"}, [[1], [3], [2], [6]]),
+        (["1", "", "2", "6"], {"fill": "median"}, [[1], [2], [2], [6]]),
+        (["1", "", "1", "6"], {"fill": "mode"}, [[1], [1], [1], [6]]),
+        (["", "2"], {"fill": 9}, [[9], [2]]),
+        (["1", "3", "5"], {"bins": [3]}, [[1, 0], [0, 1], [0, 1]]),
+        (["a", "b", "z"], {"categories": ["a", "b"]}, [[1, 0], [0, 1], [0, 0]]),
+        (["a", "", "a"], {"categories": ["b", "a"], "fill": "mode"}, [[0, 1], [0, 1], [0, 1]]),
+    ],
+)
+def test_each_feature_step_makes_its_numbers(cells, feature, expected):
+    assert made({"x": cells}, {"column": "x", **feature}) == expected
+
+
+def test_features_learn_of_the_training_rows_alone():
+    matrix = made({"x": ["1", "3", "1000"]}, {"column": "x", "scale": "standardise"}, np.array([0, 1]))
+    assert matrix == [[-1], [1], [998]]
+
+
+@pytest.mark.parametrize(
+    ("feature", "words"),
+    [
+        ({}, "a cell is empty"),
+        ({"fill": "most"}, "mean, median, mode"),
+        ({"fill": 0, "scale": "squash"}, "standardise or normalise"),
+        ({"fill": 0, "bins": [3, 1]}, "ascending"),
+        ({"categories": []}, "name each once"),
+        ({"categories": ["a"], "fill": "b"}, "one of the categories"),
+        ({"colour": 1}, "a feature has column"),
+    ],
+)
+def test_features_that_make_no_sense_are_refused(feature, words):
+    with pytest.raises(ValueError, match=words):
+        made({"x": ["1", ""]}, {"column": "x", **feature})
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.1, 0.4, 0.5, 0.9])), min_size=2))
+def test_measures_agree_with_scikit_learn(rows):
+    metrics = pytest.importorskip("sklearn.metrics")
+    truth, scores = (np.array(each) for each in zip(*rows, strict=True))
+    assert measures.log_loss(truth, scores) == pytest.approx(metrics.log_loss(truth, scores, labels=[0, 1]))
+    assert measures.accuracy(truth, scores) == pytest.approx(metrics.accuracy_score(truth, scores >= 0.5))
+    both = 0 < truth.sum() < len(truth)
+    expected = metrics.roc_auc_score(truth, scores) if both else 0.5
+    assert measures.auc(truth, scores) == pytest.approx(expected)
+
+
+# --- bundles
+
+
+def test_the_policy_of_the_document_is_one_and_its_kinds_and_rules_are_all():
+    text = (Path(__file__).parents[2] / "docs" / "tee-algorithms.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    OutputPolicy.model_validate(json.loads(f"{{{block}}}")["output_policy"])
+    assert all(f"`{each}`" in text for each in Reason)
+    kinds = {each.model_fields["kind"].annotation.__args__[0] for each in _SHAPED}
+    assert all(f"`{each}`" in text for each in kinds)
+    assert all(f"`{name}`" in text for name in TEE)
+
+
+def changed(tmp_path, **changes):
+    manifest = json.loads((create("mine", tmp_path, "tee") / "manifest.json").read_text())
+    return {key: each for key, each in {**manifest, **changes}.items() if each is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"entry": None}, "names its entry"),
+        ({"output_policy": None}, "names its output_policy"),
+        ({"runtime": None, "seeds": None}, "names its runtime, seeds"),
+        ({"protocols": ["ABY3"]}, "HARDWARE, SIMULATED"),
+        ({"protocols": []}, "HARDWARE, SIMULATED"),
+        ({"arithmetic": {"field": "FM64", "fraction_bits": 18}}, "no function and no arithmetic"),
+        ({"engine": "mpc"}, "only a tee algorithm has runtime, seeds, output_policy"),
+    ],
+)
+def test_a_manifest_of_a_tee_algorithm_is_whole(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        Manifest.model_validate(changed(tmp_path, **changes))
+
+
+def test_a_lock_file_has_exact_versions_and_is_in_the_bundle(tmp_path):
+    folder = create("mine", tmp_path, "tee")
+    assert load(folder).pins == {}
+    (folder / "requirements.txt").write_text("# exact\n\nnumpy==1.26.4\n")
+    assert load(folder).pins == {"numpy": "1.26.4"}
+    (folder / "requirements.txt").write_text("numpy>=1.26\n")
+    with pytest.raises(BadBundle, match="no name==version"):
+        _ = load(folder).pins
+    (folder / "requirements.txt").unlink()
+    with pytest.raises(BadBundle, match="its runtime names it"):
+        _ = load(folder).pins
+
+
+@pytest.mark.parametrize("name", TEE)
+def test_a_tee_algorithm_does_not_run_in_the_node_s_own_process(name):
+    with pytest.raises(BadBundle, match="in the sandbox only"):
+        _ = load(shipped()[name]).program
+
+
+@pytest.mark.parametrize("name", TEE)
+def test_code_is_laid_out_from_the_digested_bytes(name):
+    bundle = load(shipped()[name])
+    with laid_out(bundle) as code:
+        assert (code / "algorithm/bundle/program.py").read_bytes() == bundle.members["program.py"]
+        library = bundle.members["libraries/enclave/joining.py"]
+        assert (code / "algorithm/enclave/joining.py").read_bytes() == library
+        assert (code / INSIDE / "__main__.py").is_file()
+    assert not code.exists()
