@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from rich.table import Table
 from sealtrace.algorithms.bundles import BundleMissing
 from sealtrace.auditor import report
 from sealtrace.auditor.audit import Audit, Result
+from sealtrace.auditor.bundle import BundleUnwritable, gathering, pack
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.catalogue import markdown
 from sealtrace.auditor.checks import catalogue
@@ -37,6 +38,7 @@ from sealtrace.auditor.exports.formats import (
 )
 from sealtrace.auditor.exports.signing import CannotSign, Signing
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
+from sealtrace.auditor.material import MaterialTooLarge
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
     FILE,
@@ -69,6 +71,7 @@ class PortTaken(OSError):
 _PROBLEMS = (
     BadBundle,
     BundleMissing,
+    BundleUnwritable,
     CannotSign,
     ChainError,
     EmptyRange,
@@ -80,6 +83,7 @@ _PROBLEMS = (
     EvidenceUnreadable,
     FormatUnavailable,
     MalformedIdentifier,
+    MaterialTooLarge,
     NothingToSign,
     PortTaken,
     SettingsUnusable,
@@ -92,29 +96,38 @@ AsJson = Annotated[bool, typer.Option("--json", help="Say it in JSON.")]
 Folder = Annotated[Path, typer.Option("--dir", help="The auditor's folder, with auditor.toml.")]
 
 
+First = Annotated[int | None, typer.Option("--from", help="The first block to judge.", min=0)]
+Last = Annotated[int | None, typer.Option("--to", help="The last block to look at.", min=0)]
+Evidence = Annotated[
+    list[str] | None, typer.Option(help="NODE=FILE, NODE=FOLDER or NODE=URL: a node's evidence log.")
+]
+EvidenceToken = Annotated[
+    list[str] | None, typer.Option(help="NODE=FILE: a file that holds the reader's token for its URL.")
+]
+Confirmations = Annotated[
+    int, typer.Option(help="Blocks that must follow a final one; -1 for finalized.", min=-1)
+]
+CheckpointBlocks = Annotated[
+    int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
+]
+Algorithms = Annotated[
+    list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
+]
+
+
 @app.command()
 def run(
     rpc: Rpc,
     chain_id: ChainId,
     contracts: Contracts,
     out: Annotated[Path, typer.Option(help="The folder that the reports are written to.")],
-    first: Annotated[int | None, typer.Option("--from", help="The first block to judge.", min=0)] = None,
-    last: Annotated[int | None, typer.Option("--to", help="The last block to look at.", min=0)] = None,
-    evidence: Annotated[
-        list[str] | None, typer.Option(help="NODE=FILE, NODE=FOLDER or NODE=URL: a node's evidence log.")
-    ] = None,
-    evidence_token: Annotated[
-        list[str] | None, typer.Option(help="NODE=FILE: a file that holds the reader's token for its URL.")
-    ] = None,
-    confirmations: Annotated[
-        int, typer.Option(help="Blocks that must follow a final one; -1 for finalized.", min=-1)
-    ] = 0,
-    checkpoint_blocks: Annotated[
-        int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
-    ] = 100,
-    bundle: Annotated[
-        list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
-    ] = None,
+    first: First = None,
+    last: Last = None,
+    evidence: Evidence = None,
+    evidence_token: EvidenceToken = None,
+    confirmations: Confirmations = 0,
+    checkpoint_blocks: CheckpointBlocks = 100,
+    bundle: Algorithms = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -144,7 +157,42 @@ def run(
         )
         done = examine(inquiry)
         paths = write(report.document(done, known(bundle or ())), done.case.events, out, chosen, signing)
-    _show(done, paths, as_json=as_json)
+    where = {each.value: str(path) for each, path in paths.items()}
+    _show(done, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+    raise typer.Exit(int(done.result))
+
+
+@app.command("bundle")
+def bundle_(
+    rpc: Rpc,
+    chain_id: ChainId,
+    contracts: Contracts,
+    out: Annotated[Path, typer.Option(help="The file that the bundle is written to.", dir_okay=False)],
+    first: First = None,
+    last: Last = None,
+    evidence: Evidence = None,
+    evidence_token: EvidenceToken = None,
+    confirmations: Confirmations = 0,
+    checkpoint_blocks: CheckpointBlocks = 100,
+    algorithm: Algorithms = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a range of blocks, and pack report, headers, receipts and logs to be checked without a network.
+
+    The file is checked by verify_report.py (docs/audit-bundle.md). Exit codes are those of an audit.
+    """
+    with _explained(as_json), gathering() as material:
+        inquiry = Inquiry(
+            ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
+            first,
+            last,
+            _sources(evidence or [], evidence_token or []),
+            Parameters(checkpoint_blocks),
+        )
+        done = examine(inquiry, material)
+        digest = pack(report.document(done, known(algorithm or ())), material, out)
+    told = f"Bundle: {out}, sha256 {digest[2:]}. Its last block is {done.case.last.hash}"
+    _show(done, {"bundle": str(out), "sha256": digest, "anchor": done.case.last.hash}, told, as_json=as_json)
     raise typer.Exit(int(done.result))
 
 
@@ -248,10 +296,10 @@ def _known(rule: str | None) -> str | None:
     return rule
 
 
-def _show(done: Audit, paths: Mapping[Format, Path], *, as_json: bool) -> None:
+def _show(done: Audit, written: dict[str, str], where: str, *, as_json: bool) -> None:
     told = report.counts(done)
     if as_json:
-        typer.echo(json.dumps(_summary(done, told, paths)))
+        typer.echo(json.dumps(_summary(done, told, written)))
         return
     console = Console()
     table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
@@ -269,13 +317,12 @@ def _show(done: Audit, paths: Mapping[Format, Path], *, as_json: bool) -> None:
         console.print(f"  observed {escape(finding.observed)}", highlight=False, soft_wrap=True)
     tone = {Result.CLEAN: "green", Result.FINDINGS: "red", Result.CANNOT_TELL: "yellow"}[done.result]
     console.print(f"[{tone}]{escape(report.sentence(done))}[/]", highlight=False)
-    where = escape(", ".join(map(str, paths.values())))
     console.print(
-        f"Proof level {int(done.case.proof.level)}. Report: {where}", highlight=False, soft_wrap=True
+        f"Proof level {int(done.case.proof.level)}. {escape(where)}", highlight=False, soft_wrap=True
     )
 
 
-def _summary(done: Audit, told: dict[str, Any], paths: Mapping[Format, Path]) -> dict[str, Any]:
+def _summary(done: Audit, told: dict[str, Any], written: dict[str, str]) -> dict[str, Any]:
     findings = report.document(done)["findings"]
     return {
         "result": done.result.name.lower(),
@@ -284,7 +331,7 @@ def _summary(done: Audit, told: dict[str, Any], paths: Mapping[Format, Path]) ->
         "last_block": done.case.last.number,
         "counts": told,
         "findings": findings,
-        **{each.value: str(path) for each, path in paths.items()},
+        **written,
     }
 
 

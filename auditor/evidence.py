@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol, Self
@@ -219,6 +219,10 @@ class _Reader:
 # where the bytes come from
 
 
+Seen = Callable[[Iterator[bytes]], Iterator[bytes]]
+"""What the lines of a log pass through on their way to the reader."""
+
+
 class Lines(Protocol):
     """What is read line by line, no further than asked."""
 
@@ -241,7 +245,7 @@ def open_lines(stream: Lines) -> Iterator[bytes]:
         yield line
 
 
-def read_file(node: Address, path: Path, held: Sequence[Held]) -> NodeLog:
+def read_file(node: Address, path: Path, held: Sequence[Held], seen: Seen = lambda lines: lines) -> NodeLog:
     """Read the log of ``node``: one file of records, or a folder of segments (``000000.jsonl``, ...).
 
     A signed ``checkpoint.json`` in the folder holds the log to its size and root as the chain's do.
@@ -256,7 +260,7 @@ def read_file(node: Address, path: Path, held: Sequence[Held]) -> NodeLog:
         if not segments:
             raise EvidenceUnreadable(f"{path} holds no segment; give the folder 'evidence' of {node}")
         with _Joined(segments) as stream:
-            return read_log(node, open_lines(stream), [*held, *own])
+            return read_log(node, seen(open_lines(stream)), [*held, *own])
     except EvidenceUnreadable:
         raise
     except OSError as cause:
@@ -314,7 +318,9 @@ def signed_checkpoint(node: Address, text: bytes) -> list[Held]:
         return []
 
 
-def read_url(node: Address, url: str, token: str | None, held: Sequence[Held]) -> NodeLog:
+def read_url(
+    node: Address, url: str, token: str | None, held: Sequence[Held], seen: Seen = lambda lines: lines
+) -> NodeLog:
     """Fetch the log of ``node`` from its API, which answers with one record on each line.
 
     Raises:
@@ -330,7 +336,8 @@ def read_url(node: Address, url: str, token: str | None, held: Sequence[Held]) -
             if response.status_code != 200:
                 raise EvidenceUnreadable(f"{url} answers {response.status_code}: ask for a reader's token")
             own = signed_checkpoint(node, _header_text(response.headers.get(CHECKPOINT_HEADER, "")))
-            return read_log(node, open_lines(_Streamed(response.iter_bytes(1 << 16))), [*held, *own])
+            lines = seen(open_lines(_Streamed(response.iter_bytes(1 << 16))))
+            return read_log(node, lines, [*held, *own])
     except (httpx.HTTPError, httpx.InvalidURL) as cause:
         raise EvidenceUnreadable(f"{url}: {cause or type(cause).__name__}; is the node's API up?") from cause
 

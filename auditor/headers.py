@@ -68,7 +68,8 @@ class RawLog:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is needed of a header. ``claimed`` is the hash the endpoint gives, ``computed`` the real one."""
+    """What is needed of a header. ``claimed`` is the hash the endpoint gives, ``computed`` the real one, that
+    of ``encoded``."""
 
     number: int
     parent: Hex32
@@ -77,6 +78,7 @@ class Header:
     bloom: bytes
     claimed: Hex32
     computed: Hex32
+    encoded: bytes
     qbft: bool
 
 
@@ -90,6 +92,7 @@ def read_header(block: object) -> Header:
         raise MalformedBlock(f"a block was asked for, and {type(block).__name__} came")
     if max(number(block, "timestamp"), number(block, "number")) >= 2**53:  # what JSON carries exactly
         raise MalformedBlock("a block from beyond the end of time")
+    encoded = header_rlp(block)
     return Header(
         number=number(block, "number"),
         parent=hex32(octets(block, "parentHash")),
@@ -97,7 +100,8 @@ def read_header(block: object) -> Header:
         receipts_root=hex32(octets(block, "receiptsRoot")),
         bloom=octets(block, "logsBloom"),
         claimed=hex32(octets(block, "hash")),
-        computed=header_hash(block),
+        computed=hex32(keccak(encoded)),
+        encoded=encoded,
         qbft=block.get("mixHash") == QBFT_MIX,
     )
 
@@ -108,13 +112,22 @@ def header_hash(block: Json) -> Hex32:
     Raises:
         MalformedBlock: a field that every header has is missing.
     """
+    return hex32(keccak(header_rlp(block)))
+
+
+def header_rlp(block: Json) -> bytes:
+    """The header of ``block`` as it is hashed.
+
+    Raises:
+        MalformedBlock: a field that every header has is missing.
+    """
     fields = []
     for place, (name, numeric) in enumerate(_FIELDS):
         if block.get(name) is None and place >= _REQUIRED:
             continue
         value = _minimal(number(block, name)) if numeric else octets(block, name)
         fields.append(rlp_bytes(value))
-    return hex32(keccak(rlp_list(fields)))
+    return rlp_list(fields)
 
 
 def receipts_root(receipts: Sequence[Json]) -> Hex32:
@@ -123,7 +136,7 @@ def receipts_root(receipts: Sequence[Json]) -> Hex32:
     Raises:
         MalformedBlock: one of them is none.
     """
-    items = sorted((_nibbles(rlp_bytes(_minimal(i))), _receipt(each)) for i, each in enumerate(receipts))
+    items = sorted((_nibbles(rlp_bytes(_minimal(i))), receipt_rlp(each)) for i, each in enumerate(receipts))
     return hex32(keccak(_trie(items, 0) if items else b"\x80"))
 
 
@@ -226,7 +239,12 @@ def _nibbles(content: bytes) -> tuple[int, ...]:
     return tuple(nibble for byte in content for nibble in (byte >> 4, byte & 15))
 
 
-def _receipt(receipt: object) -> bytes:
+def receipt_rlp(receipt: object) -> bytes:
+    """A receipt as the trie holds it (EIP-2718: one that is typed begins with its type).
+
+    Raises:
+        MalformedBlock: it is none.
+    """
     if not isinstance(receipt, dict):
         raise MalformedBlock("a receipt is no object")
     logs = [_log(log) for log in _logs(receipt)]
@@ -239,7 +257,7 @@ def _receipt(receipt: object) -> bytes:
     kind = number(receipt, "type") if "type" in receipt else 0
     if kind > 127:
         raise MalformedBlock(f"a receipt of type {kind}")
-    return (bytes([kind]) if kind else b"") + rlp_list(fields)  # EIP-2718
+    return (bytes([kind]) if kind else b"") + rlp_list(fields)
 
 
 def _log(log: Json) -> bytes:

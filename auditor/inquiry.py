@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
@@ -17,9 +18,11 @@ from sealtrace.auditor.evidence import (
     EvidenceUnreadable,
     Held,
     NodeLog,
+    Seen,
     read_file,
     read_url,
 )
+from sealtrace.auditor.material import Material
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
@@ -62,8 +65,8 @@ class Inquiry:
     parameters: Parameters = field(default_factory=Parameters)
 
 
-def examine(inquiry: Inquiry) -> Audit:
-    """Carry out one audit.
+def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
+    """Carry out one audit, and keep in ``material`` what it was based on.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
@@ -82,10 +85,12 @@ def examine(inquiry: Inquiry) -> Audit:
         if first > last.number or begin > last.number:
             raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
         contracts = _contracts(chain, last)
-        reading = read_range(rpc, list(contracts), begin, last.number)
+        reading = read_range(rpc, list(contracts), begin, last.number, material)
+    if material is not None:
+        material.contracts = contracts
     events = tuple(events_of(reading, contracts))
     world = replay(events)
-    logs, unread = _read_logs(inquiry.sources, world)
+    logs, unread = _read_logs(inquiry.sources, world, material)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
@@ -152,13 +157,15 @@ def _snapshot(chain: Chain, world: World, last: BlockRef) -> tuple[Snapshot | No
         return None, f"contract storage at block {last.number}: {cause}"
 
 
-def _read_logs(sources: Sequence[Source], world: World) -> tuple[dict[Address, NodeLog], dict[Address, str]]:
+def _read_logs(
+    sources: Sequence[Source], world: World, material: Material | None
+) -> tuple[dict[Address, NodeLog], dict[Address, str]]:
     logs: dict[Address, NodeLog] = {}
     unread: dict[Address, str] = {}
     for source in sources:
         held = [Held(each.size, each.root) for each in world.anchors_of(source.node)]
         try:
-            logs[source.node] = _read_log(source, held)
+            logs[source.node] = _read_log(source, held, material)
         except EvidenceTooLarge as cause:
             unread[source.node] = str(cause)
         except EvidenceUnreadable as cause:
@@ -168,10 +175,11 @@ def _read_logs(sources: Sequence[Source], world: World) -> tuple[dict[Address, N
     return logs, unread
 
 
-def _read_log(source: Source, held: Sequence[Held]) -> NodeLog:
+def _read_log(source: Source, held: Sequence[Held], material: Material | None) -> NodeLog:
+    seen: Seen = (lambda lines: lines) if material is None else partial(material.lines, source.node)
     if source.remote:
-        return read_url(source.node, source.where, source.token, held)
-    return read_file(source.node, Path(source.where), held)
+        return read_url(source.node, source.where, source.token, held, seen)
+    return read_file(source.node, Path(source.where), held, seen)
 
 
 def _cited(logs: Iterable[NodeLog], blocks: Blocks) -> dict[int, BlockRef]:

@@ -19,6 +19,7 @@ from sealtrace.auditor.headers import (
     read_log,
     receipts_root,
 )
+from sealtrace.auditor.material import Material
 from sealtrace.auditor.rpc import Asking, EndpointRefused, EndpointTalksNonsense
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32, raw
 from sealtrace.protocol.records import BlockRef
@@ -58,8 +59,11 @@ class Reading:
     proof: Proof
 
 
-def read_range(rpc: Asking, contracts: Sequence[Address], first: int, last: int) -> Reading:
-    """Read the blocks ``first`` to ``last`` and prove as much as the endpoint allows.
+def read_range(
+    rpc: Asking, contracts: Sequence[Address], first: int, last: int, material: Material | None = None
+) -> Reading:
+    """Read the blocks ``first`` to ``last`` and prove as much as the endpoint allows; keep what proves it in
+    ``material``.
 
     Where a block's receipts rebuild its root, the logs are taken from them, whatever ``eth_getLogs`` said.
 
@@ -67,7 +71,7 @@ def read_range(rpc: Asking, contracts: Sequence[Address], first: int, last: int)
         EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: nothing can be said.
     """
     told = _by_block(_told_logs(rpc, contracts, first, last))
-    prover = _Prover(rpc, contracts, first, told)
+    prover = _Prover(rpc, contracts, first, told, material)
     for header in _headers(rpc, first, last):
         prover.take(header)
     for number in sorted(set(told) - set(range(first, last + 1))):
@@ -83,6 +87,7 @@ class _Prover:
     contracts: Sequence[Address]
     first: int
     told: Mapping[int, list[RawLog]]
+    material: Material | None = None
     blocks: Blocks = field(init=False)
     masks: tuple[int, ...] = field(init=False)
     logs: list[RawLog] = field(default_factory=list)
@@ -106,6 +111,7 @@ class _Prover:
             self.logs += self._proven(header, told)
             return
         self.excluded += 1
+        self._keep(header, None)
         for log in told:
             self.problem(header.number, "no log: the bloom filter excludes our contracts", "one", log)
 
@@ -127,23 +133,33 @@ class _Prover:
         self.parent = header.claimed
         self.count += 1
 
+    def _keep(self, header: Header, receipts: list[dict[str, object]] | None) -> None:
+        if self.material is not None:
+            self.material.block(header, receipts)
+
     def _proven(self, header: Header, told: list[RawLog]) -> list[RawLog]:
         """The block's logs of our contracts, from receipts that rebuild its root."""
         receipts = self._receipts(header.number)
-        if receipts is None:
+        logs = None if receipts is None else self._rebuilt(header, receipts)
+        self._keep(header, None if logs is None else receipts)
+        if logs is None:
             return told
+        self.rebuilt += 1
+        ours = [log for log in logs if log.address in self.contracts]
+        self._compare(header.number, ours, told)
+        return ours
+
+    def _rebuilt(self, header: Header, receipts: list[dict[str, object]]) -> list[RawLog] | None:
+        """All logs of ``receipts``, if they rebuild the header's root."""
         try:
             root, found = receipts_root(receipts), logs_of(receipts, header.number)
         except ValueError as cause:
             self.problem(header.number, "receipts as every block has them", str(cause))
-            return told
+            return None
         if root != header.receipts_root:
             self.problem(header.number, f"receipts root {header.receipts_root}", f"receipts root {root}")
-            return told
-        self.rebuilt += 1
-        ours = [log for log in found if log.address in self.contracts]
-        self._compare(header.number, ours, told)
-        return ours
+            return None
+        return found
 
     def _receipts(self, number: int) -> list[dict[str, object]] | None:
         if self.lacking is not None and "eth_getBlockReceipts" in self.lacking:

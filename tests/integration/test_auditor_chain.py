@@ -1,6 +1,7 @@
 """An audit of a real chain: the embedded one, our contracts, two parties that keep evidence logs."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import sqlalchemy
 from eth_account import Account
 from typer.testing import CliRunner
 
+from sealtrace.auditor import verify_report
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.exports.formats import Format
 from sealtrace.auditor.inquiry import events_of
@@ -218,6 +220,57 @@ def test_an_honest_network_is_clean_at_level_two_and_twice_the_same(network, tmp
     rows = {row["rule"]: row for row in json.loads((tmp_path / "one/report.json").read_bytes())["controls"]}
     assert rows["ST-S01"]["satisfied"] > 8
     assert (rows["ST-R01"]["satisfied"], rows["ST-S01"]["undetermined"]) == (1, 0)
+
+
+def bundled(network, out, *more):
+    arguments = ["bundle", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--contracts", network.deployed.directory, *more])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def verified(bundle, anchor, folder):
+    """What the one file says of a bundle, where nothing of ours can be imported."""
+    program = shutil.copy(verify_report.__file__, folder)
+    arguments = [sys.executable, "-I", "-S", program, str(bundle), "--anchor", anchor]
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
+
+
+def test_a_bundle_of_a_real_chain_is_proved_by_the_one_file_alone_and_twice_the_same(network, tmp_path):
+    logs = network.handed_over(tmp_path / "logs")
+    code, told = bundled(network, tmp_path / "one.tar", *logs)
+    assert (code, told["result"]) == (0, "clean")
+    done = verified(tmp_path / "one.tar", told["anchor"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "the 2 in the report are all there were" in done.stdout
+    assert "of which 2 are starts" in done.stdout
+    assert done.stdout.count("whose Merkle root the node put on the chain") == 2
+    _, again = bundled(network, tmp_path / "two.tar", *logs, "--to", str(told["last_block"]))
+    assert again["sha256"] == told["sha256"]
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+
+
+def test_a_person_is_told_where_the_bundle_is_and_the_hash_to_compare(network, tmp_path):
+    where = ["bundle", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--contracts"]
+    arguments = [*where, network.deployed.directory, "--out"]
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "b.tar")])
+    assert result.exit_code == 2  # no log was handed over
+    assert f"Bundle: {tmp_path / 'b.tar'}, sha256 " in result.output
+    head = network.chain.head()
+    assert f"Its last block is {head.hash}" in result.output
+    (tmp_path / "file").write_bytes(b"")
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "file" / "b.tar"), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["error"]) == (3, "BundleUnwritable")
+
+
+def test_a_bundle_of_a_range_that_begins_later_still_proves_all_tasks_in_it(network, tmp_path):
+    _, told = bundled(network, tmp_path / "all.tar")
+    code, later = bundled(network, tmp_path / "b.tar", "--from", str(told["last_block"] - 2))
+    assert code == 2  # no log was handed over
+    assert later["counts"]["tasks"] == 1
+    done = verified(tmp_path / "b.tar", later["anchor"], tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "the 1 in the report are all there were" in done.stdout
+    assert "anchored and not handed over" in done.stdout
 
 
 def test_one_flipped_byte_is_one_finding_that_names_node_and_roots(network, tmp_path):
@@ -732,3 +785,13 @@ def test_an_audit_up_to_a_block_before_the_new_contracts_knows_nothing_of_them(g
     assert (code, [found["rule"] for found in told["findings"]]) == (1, ["ST-T04"])
     report = json.loads((tmp_path / "out/report.json").read_bytes())
     assert [each["number"] for each in report["annex"]["generations"]] == [0]
+
+
+@pytest.mark.parametrize("when", ["now", "before the new contracts"])
+def test_a_bundle_of_everything_the_contracts_do_on_two_generations_is_proved(governed, tmp_path, when):
+    last = governed.chain.named.generations[1].since - 1
+    more = [] if when == "now" else ["--to", str(last)]
+    _, told = bundled(governed, tmp_path / "b.tar", "--checkpoint-blocks", "100000", *more)
+    done = verified(tmp_path / "b.tar", told["anchor"], tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert f"the {told['counts']['tasks']} in the report are all there were" in done.stdout

@@ -1,0 +1,152 @@
+"""A made-up network's history as blocks of a chain, audited and packed as the auditor does it."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, EMITTER, OWNERS, contract, honest, snapshot_of
+
+from sealtrace.auditor.audit import audit
+from sealtrace.auditor.bundle import gathering, pack
+from sealtrace.auditor.case import Case, Parameters
+from sealtrace.auditor.evidence import open_lines, read_log
+from sealtrace.auditor.headers import bloom_mask, header_hash, receipts_root
+from sealtrace.auditor.inquiry import events_of
+from sealtrace.auditor.reading import read_range
+from sealtrace.auditor.replay import replay
+from sealtrace.auditor.report import document
+from sealtrace.auditor.rpc import Rpc
+from sealtrace.contracts import abi
+from sealtrace.contracts.abi import GENERATION
+
+CONTRACTS = {DIRECTORY: "Directory", CONSORTIUM: "Consortium"} | {contract(n): n for n in GENERATION}
+SIGNATURES = {
+    event.name: (topic, event) for name in abi.CONTRACTS for topic, event in abi.events(name).items()
+}
+NOBODYS = "0x" + "00" * 32
+
+
+def word(value, kind):
+    if isinstance(value, str):
+        content = bytes.fromhex(value[2:])
+        return content.rjust(32, b"\0") if kind == "address" else content.ljust(32, b"\0")
+    return int(value).to_bytes(32, "big")
+
+
+def log_of(event):
+    topic, declared = SIGNATURES[event.name]
+    topics = [topic, *("0x" + word(event.args[p.name], p.type).hex() for p in declared.indexed)]
+    data = b"".join(word(event.args[p.name], p.type) for p in declared.data)
+    return {"address": event.contract, "topics": topics, "data": "0x" + data.hex()}
+
+
+def receipt_of(events, number):
+    bloom = 0
+    for each in {event.contract for event in events}:
+        bloom |= bloom_mask(bytes.fromhex(each[2:]))
+    return {
+        "type": "0x2",
+        "status": "0x1",
+        "cumulativeGasUsed": hex(21_000 + number),
+        "logsBloom": "0x" + bloom.to_bytes(256, "big").hex(),
+        "logs": [log_of(each) for each in events],
+        "transactionHash": events[0].transaction,
+    }
+
+
+def header_of(number, parent, time, receipts):
+    sizes = {
+        "sha3Uncles": 32,
+        "miner": 20,
+        "stateRoot": 32,
+        "transactionsRoot": 32,
+        "mixHash": 32,
+        "nonce": 8,
+    }
+    made = {name: "0x" + bytes(size).hex() for name, size in sizes.items()}
+    made |= dict.fromkeys(("difficulty", "gasLimit", "gasUsed"), "0x0")
+    made |= {
+        "parentHash": parent,
+        "receiptsRoot": receipts_root(receipts),
+        "logsBloom": receipts[0]["logsBloom"] if receipts else "0x" + "00" * 256,
+        "number": hex(number),
+        "timestamp": hex(time),
+        "extraData": "0x",
+        "baseFeePerGas": "0x7",
+    }
+    return made | {"hash": header_hash(made)}
+
+
+class FakeChain:
+    """Serves the blocks of a story."""
+
+    def __init__(self, story):
+        self.blocks, self.receipts, parent = [], [], NOBODYS
+        for number in range(story.number + 1):
+            events = [event for event in story.events if event.block.number == number]
+            self.receipts.append([receipt_of(events, number)] if events else [])
+            block = header_of(number, parent, story.block(number).timestamp, self.receipts[-1])
+            self.blocks.append(block)
+            parent = block["hash"]
+
+    def rpc(self):
+        return Rpc("http://story", transport=httpx.MockTransport(self.answer))
+
+    def answer(self, request):
+        asked = json.loads(request.content)
+        told = [self.one(each) for each in asked] if isinstance(asked, list) else self.one(asked)
+        return httpx.Response(200, json=told)
+
+    def one(self, asked):
+        said = {"jsonrpc": "2.0", "id": asked["id"]}
+        if asked["method"] == "eth_getLogs":
+            return said | {"result": self.logs()}
+        known = self.blocks if asked["method"] == "eth_getBlockByNumber" else self.receipts
+        return said | {"result": known[int(asked["params"][0], 16)]}
+
+    def logs(self):
+        return [
+            log | {"blockNumber": hex(n), "logIndex": hex(i), "transactionHash": r["transactionHash"]}
+            for n, (receipts) in enumerate(self.receipts)
+            for r in receipts
+            for i, log in enumerate(r["logs"])
+        ]
+
+
+def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
+    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash."""
+    story.mine(30)
+    chain = chain or FakeChain(story)
+    spoil = spoil or (lambda node, text: text)
+    with gathering() as material:
+        with chain.rpc() as rpc:
+            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material)
+        material.contracts = CONTRACTS
+        world = replay(events_of(reading, CONTRACTS))
+        logs = {}
+        for node in nodes:
+            text = spoil(node, b"".join(line + b"\n" for line in story.lines[node]))
+            (out.parent / "log").write_bytes(text)
+            with (out.parent / "log").open("rb") as stream:
+                lines = material.lines(node, open_lines(stream))
+                logs[node] = read_log(node, lines, story.held(world, node))
+        last = reading.blocks.ref(story.number)
+        case = Case(
+            chain_id=CHAIN_ID,
+            directory=DIRECTORY,
+            first=0,
+            last=last,
+            world=world,
+            proof=reading.proof,
+            snapshot=snapshot_of(world, last),
+            logs=logs,
+            cited={n: story.block(n) for n in range(story.number + 1)},
+            parameters=Parameters(**parameters),
+        )
+        report = document(audit(case))
+        pack(report, material, out)
+    return last.hash
+
+
+__all__ = ["CONTRACTS", "EMITTER", "FakeChain", "honest", "packed"]
