@@ -164,12 +164,18 @@ def test_a_model_is_trained_and_judged_under_a_grant_for_every_step(world, train
 
 
 def parts_of(world: story.Story, task: str) -> dict[str, str]:
-    """Each owner's part of the kept model, by owner, once its node has registered it."""
-    name = f"risk (train.model of {task[:10]})"
+    """Each owner's part of the kept model, by owner, once its node has registered it on the chain."""
+    name, chain = f"risk (train.model of {task[:10]})", world.network.chain()
+
+    def registered() -> set[str]:
+        events = chain.events(chain.deployed_at, chain.head().number, names={"DatasetRegistered"})
+        return {str(each.args["dataset"]) for each in events}
 
     def found() -> dict[str, str]:
+        known = registered()
         rows = {owner: operator.datasets() for owner, operator in world.operators.items()}
-        return {owner: each["id"] for owner, held in rows.items() for each in held if each["name"] == name}
+        parts = {owner: each["id"] for owner, held in rows.items() for each in held if each["name"] == name}
+        return {owner: part for owner, part in parts.items() if part in known}
 
     wait_for(lambda: len(found()) == len(world.operators), 60, "registration of the model's parts")
     return found()

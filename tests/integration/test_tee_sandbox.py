@@ -402,14 +402,19 @@ def started(code):
     return node
 
 
-def test_what_runs_inside_dies_with_the_node_and_its_groups_go_with_the_next_run(code, tried):
+def test_what_runs_inside_dies_with_the_node_and_its_groups_go_with_the_next_runs(code, tried):
     with started(code) as node:
         _wait(lambda: running() != {})
         node.kill()
     _wait(lambda: ours() == {})
-    tried("seen")
-    for place in {cgroups.find().memory, cgroups.find().pids} - {None}:
-        assert list(place.glob(f"sealtrace-{node.pid}-*")) == []
+
+    def gone():
+        """Run again; the kernel may be busy with a group for a moment after its last process is gone."""
+        tried("seen")
+        places = {cgroups.find().memory, cgroups.find().pids} - {None}
+        return not any(list(place.glob(f"sealtrace-{node.pid}-*")) for place in places)
+
+    _wait(gone)
 
 
 @counts_memory
