@@ -38,7 +38,7 @@ contract: $(VENV)/.dev  ## contracts on eth-tester, and 50,000 random steps on r
 	$(BIN)/pytest tests/contract/test_random_walks.py
 
 integration: $(VENV)/.dev  ## real processes, a real Redis, real SPU parties
-	$(BIN)/pytest tests/integration tests/e2e
+	$(BIN)/pytest tests/integration tests/e2e --durations 15
 
 docs: $(VENV)/.dev  ## regenerate what the documents take from the code
 	$(BIN)/python -m sealtrace.deploy.documents
