@@ -193,7 +193,6 @@ class _Chain:
             try:
                 self._add(step, bundles[step.id], held, given)
             except (ValueError, TypeError, KeyError) as error:
-                self.params.pop(step.id, None)
                 self.why[step.id] = f"at {max(held.values()):,} rows: {error}"
 
     def _add(
@@ -252,12 +251,12 @@ def _seen(
     sent, turns = _statistics(log, start, computing)
     seen = {PROGRAM: sent / computing, TURNS: turns, COMPUTE: working / computing, COMPILE: compiling}
     for name in held:
-        sizes = [
+        sent_by = [
             _octets(each, parts)
             for (each, owner, *_), parts in zip(owned, shares, strict=False)
             if owner == name
         ]
-        seen[shares_of(name)] = float(sum(sizes))
+        seen[shares_of(name)] = float(sum(sent_by))
     return seen
 
 

@@ -42,9 +42,8 @@ def expected_table(found: Expected, names: Names) -> Table:
     for each in found.steps:
         table.add_row(*_cells(each, names, found.assumed.line))
     whole = "known steps" if found.unknown else "task"
-    turns = found.meeting.turns + sum(each.cost.turns for each in found.steps if each.cost)
     table.add_row(
-        whole, "and the engines' meeting", amount(found.total), f"{turns:,}", duration(found.seconds)
+        whole, "and the engines' meeting", amount(found.total), f"{found.turns:,}", duration(found.seconds)
     )
     return table
 

@@ -61,15 +61,24 @@ class Expected:
         return tuple(each.step.id for each in self.steps if each.cost is None)
 
     @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is known: the cost of meeting, then those of the known steps."""
+        return (self.meeting, *(each.cost for each in self.steps if each.cost))
+
+    @property
     def total(self) -> int:
         """Bytes that all parties send in all known steps."""
-        return self.meeting.total + sum(each.cost.total for each in self.steps if each.cost)
+        return sum(each.total for each in self.costs)
+
+    @property
+    def turns(self) -> int:
+        """Turns of all known steps, and of meeting before them."""
+        return sum(each.turns for each in self.costs)
 
     @property
     def seconds(self) -> float:
         """Seconds of all known steps, one after the other, and of meeting before them."""
-        costs = [self.meeting, *(each.cost for each in self.steps if each.cost)]
-        return sum(each.seconds(self.assumed.line) for each in costs)
+        return sum(each.seconds(self.assumed.line) for each in self.costs)
 
 
 def expected(
@@ -84,10 +93,11 @@ def expected(
     common = assumed.common if assumed.common is not None else min(rows.values(), default=ROWS)
     known, why = samplable(spec, algorithms, rows, common)
     found = sampler(known, assumed.sampling_s)
+    sampled_steps = {each.id: each for each in known}
     steps = tuple(
         _psi(spec, step, rows, common)
         if step.engine == "psi"
-        else _mpc(spec, step, {each.id: each for each in known}, found, why)
+        else _mpc(spec, step, sampled_steps, found, why)
         for step in spec.steps
     )
     return Expected(assumed, rows, common, steps, meeting(len(spec.parties)))
