@@ -33,21 +33,17 @@ class Observed:
     common: int | None
 
 
-def steps_of(*words: tuple[str, str, str, str, Sequence[str], dict[str, Any]]) -> tuple[JobStep, ...]:
-    """Steps from (id, bundle's name, engine, protocol, ids of earlier steps, parameters), over all inputs."""
-    folders = shipped()
-    return tuple(
-        JobStep(
-            id=id_,
-            algorithm=load(folders[name]).digest,
-            bundle=str(folders[name]),
-            engine=engine,  # type: ignore[arg-type]
-            protocol=protocol,  # type: ignore[arg-type]
-            inputs=OWNERS,
-            after=tuple(after),
-            params=params,
-        )
-        for id_, name, engine, protocol, after, params in words
+def step_of(id: str, algorithm: str, engine: Any = "mpc", protocol: Any = "ABY3", **more: Any) -> JobStep:
+    """A step by a bundle that ships with us, over all owners' inputs."""
+    bundle = shipped()[algorithm]
+    return JobStep(
+        id=id,
+        algorithm=load(bundle).digest,
+        bundle=str(bundle),
+        engine=engine,
+        protocol=protocol,
+        inputs=OWNERS,
+        **more,
     )
 
 
@@ -61,18 +57,23 @@ def observed(
     """Run ``steps`` among as many parties as there are tables in ``paths``, one each, at ``places``."""
     folder.mkdir()
     there = places[: len(paths)] or (HERE,) * len(paths)
-    with gateways(folder, there) as known:
-        jobs = [_job(rank, steps, paths, columns) for rank in range(len(paths))]
-        work = [(place, known, jobs[me], folder / str(me)) for me, place in enumerate(there)]
-        said = bench_psi.together(_party, work)
-    said.sort(key=lambda each: each["rank"])
+    jobs = [job_of(rank, steps, path, columns) for rank, path in enumerate(paths)]
+    said = through_gateways(jobs, there, folder)
     return Observed(
         sent=tuple(each["sent"] for each in said),
         messages=tuple(each["messages"] for each in said),
         cpu_s=tuple(round(each["cpu_s"], 2) for each in said),
         seconds=round(max(each["seconds"] for each in said), 2),
-        common=said[0]["common"],
+        common=said[0]["steps"][0].get("common"),
     )
+
+
+def through_gateways(jobs: Sequence[Job], places: Sequence[Place], folder: Path) -> list[dict[str, Any]]:
+    """Run all parties of a task, each at its place; what each measured and told of its steps, by rank."""
+    with gateways(folder, places) as known:
+        work = [(place, known, job, folder / str(job.rank)) for place, job in zip(places, jobs, strict=True)]
+        said = bench_psi.together(_party, work)
+    return sorted(said, key=lambda each: each["rank"])
 
 
 def _party(place: Place, known: Sequence[Known], job: Job, folder: Path) -> dict[str, Any]:
@@ -84,23 +85,24 @@ def _party(place: Place, known: Sequence[Known], job: Job, folder: Path) -> dict
     peers = done.transcript["traffic"]
     return {
         "rank": job.rank,
-        "common": done.transcript["steps"][0].get("common"),
+        "steps": done.transcript["steps"],
         "sent": sum(each["sent_bytes"] for each in peers),
         "messages": sum(each["sent_messages"] for each in peers),
     }
 
 
-def _job(rank: int, steps: Sequence[JobStep], paths: Sequence[Path], columns: Sequence[Sequence[str]]) -> Job:
-    names, nodes = OWNERS[: len(paths)], NODES[: len(paths)]
+def job_of(rank: int, steps: Sequence[JobStep], path: Path, columns: Sequence[Sequence[str]]) -> Job:
+    """The job of party ``rank``, whose table is at ``path``; ``columns`` are those of each party's table."""
+    names, nodes = OWNERS[: len(columns)], NODES[: len(columns)]
     inputs = tuple(
         JobInput(
             name=name,
             party=node,
             id_column=ID,
-            columns=tuple(columns[at]),
-            path=str(paths[at]) if at == rank else None,
+            columns=tuple(own),
+            path=str(path) if node == nodes[rank] else None,
         )
-        for at, (name, node) in enumerate(zip(names, nodes, strict=True))
+        for name, node, own in zip(names, nodes, columns, strict=True)
     )
     return Job(
         task=TASK,

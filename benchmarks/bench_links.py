@@ -11,28 +11,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alone
 import bare_run
 import bench_psi
 import numpy as np
+from alone import NOWHERE, OWNERS
 from links import Line, Lines, LinksUnavailable, lines, require_able
 from measuring import machine, options, progress, report, table, workplace
-from node_gateways import NODES, TASK, Known, gateways, open_session
 from places import Place
 
-from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.deploy.ports import free_ports
-from sealtrace.node.engines.job import Job, JobInput, JobStep
-from sealtrace.node.engines.process import run_job
+from sealtrace.node.engines.job import Job
 
 GOAL_SHARE, GOAL_S = 0.02, 5.0
 SIDES = ("bare", "node")
-OWNERS = ("bank", "registry", "carrier")
-NOWHERE = "http://127.0.0.1:1"
 SEED = 20_240_601
 STATISTICS = {
     "min_group": 5,
@@ -96,11 +93,7 @@ def summary(turns: Sequence[Turn], line: Line) -> dict[str, Any]:
         NotTheSame: the turns of one program and size did not all run the same.
     """
     found = []
-    for program, rows in dict.fromkeys((turn.program, turn.rows) for turn in turns):
-        own = [turn for turn in turns if (turn.program, turn.rows) == (program, rows)]
-        if any(turn.ran != own[0].ran for turn in own):
-            raise NotTheSame(f"{program}: {[(turn.side, turn.ran) for turn in own]}")
-        best = {side: min((t for t in own if t.side == side), key=lambda t: t.seconds) for side in SIDES}
+    for program, rows, best in best_turns(turns):
         bare, node = best["bare"], best["node"]
         found.append(
             {
@@ -110,7 +103,7 @@ def summary(turns: Sequence[Turn], line: Line) -> dict[str, Any]:
                 "node_s": round(node.seconds, 2),
                 "ratio": round(node.seconds / bare.seconds, 2),
                 "cost_s": round(node.seconds - bare.seconds, 2),
-                "goal_met": node.seconds - bare.seconds <= GOAL_SHARE * bare.seconds + GOAL_S,
+                "goal_met": goal_met(bare.seconds, node.seconds),
                 **{f"{side}_mb": round(turn.sent / 1e6, 1) for side, turn in best.items()},
                 **{f"{side}_bytes_a_row": round(turn.sent / rows, 1) for side, turn in best.items()},
             }
@@ -122,6 +115,25 @@ def summary(turns: Sequence[Turn], line: Line) -> dict[str, Any]:
         "goal": {"share_of_bare": GOAL_SHARE, "and_s": GOAL_S},
         "programs": found,
     }
+
+
+def best_turns(turns: Sequence[Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """The best turn of each side by program and size, of turns that have what :class:`Turn` has but bytes.
+
+    Raises:
+        NotTheSame: the turns of one program and size did not all run the same.
+    """
+    for program, rows in dict.fromkeys((turn.program, turn.rows) for turn in turns):
+        own = [turn for turn in turns if (turn.program, turn.rows) == (program, rows)]
+        if any(turn.ran != own[0].ran for turn in own):
+            raise NotTheSame(f"{program}: {[(turn.side, turn.ran) for turn in own]}")
+        best = {side: min((t for t in own if t.side == side), key=lambda t: t.seconds) for side in SIDES}
+        yield program, rows, best
+
+
+def goal_met(bare_s: float, node_s: float) -> bool:
+    """Whether nodes cost no more than the goal allows."""
+    return node_s - bare_s <= GOAL_SHARE * bare_s + GOAL_S
 
 
 def _tables(result: Mapping[str, Any]) -> list[Any]:
@@ -164,8 +176,8 @@ def _psi_bare(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> 
 
 def _psi_node(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
     jobs = [bench_psi.job_of(me, NOWHERE, "", "RR22", path) for me, path in enumerate(tables)]
-    seconds, steps = _through_gateways(places, jobs, folder)
-    return seconds, {each[0]["common"] for each in steps}
+    said = alone.through_gateways(jobs, places, folder)
+    return max(each["seconds"] for each in said), {each["steps"][0]["common"] for each in said}
 
 
 def _statistics_bare(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
@@ -176,62 +188,13 @@ def _statistics_bare(places: Sequence[Place], tables: Sequence[Path], folder: Pa
 
 def _statistics_node(places: Sequence[Place], tables: Sequence[Path], folder: Path) -> Ran:
     jobs = [_statistics(me, tables[me]) for me in range(len(tables))]
-    seconds, steps = _through_gateways(places, jobs, folder)
-    return seconds, steps[0]
-
-
-def _through_gateways(
-    places: Sequence[Place], jobs: Sequence[Job], folder: Path
-) -> tuple[float, list[list[dict[str, Any]]]]:
-    with gateways(folder, places) as known:
-        work = [(me, place, known, jobs[me], folder / str(me)) for me, place in enumerate(places)]
-        said = bench_psi.together(drive, work)
-    return max(each["seconds"] for each in said), [each["steps"] for each in said]
-
-
-def drive(me: int, place: Place, known: Sequence[Known], job: Job, folder: Path) -> dict[str, Any]:
-    """One party's driver, in its namespace: the session, then the engine."""
-    place.enter()
-    control, token = known[me][0], open_session(known, me)
-    ready = job.model_copy(update={"gateway_url": control.url, "gateway_token": token})
-    done = run_job(ready, folder, deadline_s=bench_psi.LONGEST_S, gateway=control)
-    return {"steps": done.transcript["steps"]}
+    said = alone.through_gateways(jobs, places, folder)
+    return max(each["seconds"] for each in said), said[0]["steps"]
 
 
 def _statistics(rank: int, path: Path) -> Job:
-    bundle = shipped()["statistics"]
-    inputs = tuple(
-        JobInput(
-            name=name,
-            party=party,
-            id_column="id",
-            columns=("amount",),
-            path=str(path) if party == NODES[rank] else None,
-        )
-        for name, party in zip(OWNERS, NODES, strict=True)
-    )
-    step = JobStep(
-        id="statistics",
-        algorithm=load(bundle).digest,
-        bundle=str(bundle),
-        engine="mpc",
-        protocol="ABY3",
-        inputs=OWNERS,
-        params=STATISTICS,
-    )
-    return Job(
-        task=TASK,
-        party=NODES[rank],
-        parties=NODES,
-        computing=NODES,
-        requester_key=TASK,
-        gateway_url=NOWHERE,
-        gateway_token="",
-        inputs=inputs,
-        steps=(step,),
-        results=(step.id,),
-        timeouts=bench_psi.TIMEOUTS,
-    )
+    step = alone.step_of("statistics", "statistics", params=STATISTICS)
+    return alone.job_of(rank, (step,), path, [("amount",)] * len(OWNERS))
 
 
 def amounts(rows: int, into: Path) -> list[Path]:

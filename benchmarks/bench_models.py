@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alone
 import bare_run
 import bench_psi
 import numpy as np
-from bench_links import GOAL_S, GOAL_SHARE, NOWHERE, SIDES, NotTheSame, drive
+from alone import OWNERS
+from bench_links import GOAL_S, GOAL_SHARE, SIDES, best_turns, goal_met
 from measuring import machine, options, progress, report, table, workplace
-from node_gateways import NODES, TASK, gateways
 from places import HERE
 
-from sealtrace.algorithms.bundles import load, shipped
-from sealtrace.node.engines.job import Job, JobInput, JobStep
+from sealtrace.node.engines.job import Job
 
-OWNERS = ("bank", "registry", "carrier")
 FEATURES = ("a0", "a1", "b0", "b1", "c0", "c1")
 HELD = {"bank": ("a0", "a1", "bad"), "registry": ("b0", "b1"), "carrier": ("c0", "c1")}
 SEED = 20_240_601
@@ -53,7 +52,7 @@ MODELS = {
 class Turn:
     """One run of one side: seconds and CPU seconds of all parties; ``ran`` must be alike on both sides."""
 
-    model: str
+    program: str
     side: str
     rows: int
     seconds: float
@@ -101,11 +100,7 @@ def summary(turns: Sequence[Turn]) -> dict[str, Any]:
         NotTheSame: the turns of one model and size did not all run the same.
     """
     found = []
-    for model, rows in dict.fromkeys((turn.model, turn.rows) for turn in turns):
-        own = [turn for turn in turns if (turn.model, turn.rows) == (model, rows)]
-        if any(turn.ran != own[0].ran for turn in own):
-            raise NotTheSame(f"{model}: {[(turn.side, turn.ran) for turn in own]}")
-        best = {side: min((t for t in own if t.side == side), key=lambda t: t.seconds) for side in SIDES}
+    for model, rows, best in best_turns(turns):
         bare, node = (best[side].seconds for side in SIDES)
         figures = {
             side: {"seconds": round(turn.seconds, 2), "cpu_s": round(turn.cpu_s, 1)}
@@ -118,7 +113,7 @@ def summary(turns: Sequence[Turn]) -> dict[str, Any]:
                 **figures,
                 "ratio": round(node / bare, 2),
                 "cost_s": round(node - bare, 2),
-                "goal_met": node - bare <= GOAL_SHARE * bare + GOAL_S,
+                "goal_met": goal_met(bare, node),
             }
         )
     return {
@@ -138,31 +133,19 @@ def _turn(name: str, side: str, rows: int, folder: Path) -> Turn:
     if side == "bare":
         done = bare_run.run(jobs, place, bench_psi.LONGEST_S)
         return _told(Turn(name, side, rows, done.seconds, done.cpu_s, done.steps))
-    with gateways(place, [HERE] * len(jobs)) as known:
-        work = [(me, HERE, known, job, place / str(me)) for me, job in enumerate(jobs)]
-        said = bench_psi.together(drive, work)
+    said = alone.through_gateways(jobs, [HERE] * len(jobs), place)
     seconds, cpu_s = max(each["seconds"] for each in said), sum(each["cpu_s"] for each in said)
     return _told(Turn(name, side, rows, seconds, cpu_s, said[0]["steps"]))
 
 
 def _told(turn: Turn) -> Turn:
     """The turn, said at once as well: a run that is broken off is not all lost."""
-    progress(f"{turn.side}: {turn.model}: {turn.seconds:.2f} s, {turn.cpu_s:.1f} CPU s")
+    progress(f"{turn.side}: {turn.program}: {turn.seconds:.2f} s, {turn.cpu_s:.1f} CPU s")
     return turn
 
 
 def job_of(model: Model, rank: int, path: Path) -> Job:
     """One party's job: align, prepare, train."""
-    inputs = tuple(
-        JobInput(
-            name=name,
-            party=party,
-            id_column="id",
-            columns=HELD[name],
-            path=str(path) if party == NODES[rank] else None,
-        )
-        for name, party in zip(OWNERS, NODES, strict=True)
-    )
     columns: dict[str, Any] = {
         column: {"input": name, "kind": "number", "low": -4, "high": 4}
         for name, held in HELD.items()
@@ -171,10 +154,11 @@ def job_of(model: Model, rank: int, path: Path) -> Job:
     }
     if "target" in model.features:
         columns["bad"] = {"input": "bank", "kind": "indicator", "positive": "y"}
+    step = alone.step_of
     steps = (
-        _step("align", "psi", "psi", "RR22"),
-        _step("prepared", "features", params={"columns": columns, **model.features}, after=("align",)),
-        _step(
+        step("align", "psi", "psi", "RR22"),
+        step("prepared", "features", params={"columns": columns, **model.features}, after=("align",)),
+        step(
             "train",
             model.algorithm,
             params=dict(model.params),
@@ -182,32 +166,7 @@ def job_of(model: Model, rank: int, path: Path) -> Job:
             uses={"features": "prepared"},
         ),
     )
-    return Job(
-        task=TASK,
-        party=NODES[rank],
-        parties=NODES,
-        computing=NODES,
-        requester_key=TASK,
-        gateway_url=NOWHERE,
-        gateway_token="",
-        inputs=inputs,
-        steps=steps,
-        results=("train",),
-        timeouts=bench_psi.TIMEOUTS,
-    )
-
-
-def _step(id: str, algorithm: str, engine: Any = "mpc", protocol: Any = "ABY3", **more: Any) -> JobStep:
-    bundle = shipped()[algorithm]
-    return JobStep(
-        id=id,
-        algorithm=load(bundle).digest,
-        bundle=str(bundle),
-        engine=engine,
-        protocol=protocol,
-        inputs=OWNERS,
-        **more,
-    )
+    return alone.job_of(rank, steps, path, [HELD[name] for name in OWNERS])
 
 
 def make(rows: int, into: Path) -> list[Path]:

@@ -219,18 +219,18 @@ def keyed(sizes: Sequence[int], common: int, folder: Path) -> list[Path]:
 
 
 def _small() -> dict[str, tuple[tuple[JobStep, ...], int]]:
-    once = alone.steps_of(("one", "statistics", "mpc", "ABY3", (), bench_links.STATISTICS))
-    twice = (*once, once[0].model_copy(update={"id": "two", "after": ("one",)}))
+    once = alone.step_of("one", "statistics", params=bench_links.STATISTICS)
+    twice = (once, once.model_copy(update={"id": "two", "after": ("one",)}))
     groups = {f"{protocol} turns": (_psi(protocol), 2) for protocol in bench_psi.PROTOCOLS}
     return groups | {
         "ECDH among three turns": (_psi("ECDH"), 3),
-        "one step": (once, 3),
+        "one step": ((once,), 3),
         "two steps": (twice, 3),
     }
 
 
 def _psi(protocol: str) -> tuple[JobStep, ...]:
-    return alone.steps_of(("align", "psi", "psi", protocol, (), {}))
+    return (alone.step_of("align", "psi", "psi", protocol),)
 
 
 def fitted(
@@ -285,8 +285,7 @@ def sent(plan: Expected) -> tuple[int, ...]:
     """
     if plan.unknown:
         raise RuntimeError(f"unknown: {[(each.step.id, each.why) for each in plan.steps if each.why]}")
-    costs = [plan.meeting, *(each.cost for each in plan.steps if each.cost)]
-    return tuple(map(sum, zip(*(each.sent for each in costs), strict=True)))
+    return tuple(map(sum, zip(*(each.sent for each in plan.costs), strict=True)))
 
 
 @contextmanager
@@ -320,8 +319,8 @@ def _statistics(rows: int, protocol: str = "ABY3") -> Case:
     def tables(folder: Path) -> Tables:
         return bench_links.amounts(rows, folder), [["amount"]] * len(alone.OWNERS)
 
-    steps = alone.steps_of(("statistics", "statistics", "mpc", protocol, (), bench_links.STATISTICS))
-    return Case(steps, tables, rows, rows)
+    step = alone.step_of("statistics", "statistics", "mpc", protocol, params=bench_links.STATISTICS)
+    return Case((step,), tables, rows, rows)
 
 
 def _glm(**params: Any) -> Case:
@@ -358,12 +357,16 @@ def _glm(**params: Any) -> Case:
             paths[-1].write_text("\n".join(lines) + "\n")
         return paths, [[*columns[0], "bad"], *columns[1:]]
 
-    align, prepared, fit = alone.steps_of(
-        ("align", "psi", "psi", "RR22", (), {}),
-        ("prepared", "features", "mpc", "ABY3", ("align",), {"columns": declared, "target": "bad"}),
-        ("fit", "glm", "mpc", "ABY3", ("prepared",), {"family": "logistic", "l2": 0.01, **params}),
+    step = alone.step_of
+    align = step("align", "psi", "psi", "RR22")
+    prepared = step("prepared", "features", after=("align",), params={"columns": declared, "target": "bad"})
+    fit = step(
+        "fit",
+        "glm",
+        after=("prepared",),
+        uses={"features": "prepared"},
+        params={"family": "logistic", "l2": 0.01, **params},
     )
-    fit = fit.model_copy(update={"uses": {"features": "prepared"}})
     return Case((align, prepared, fit), tables, len(values) + MORE, len(values))
 
 
