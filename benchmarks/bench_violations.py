@@ -37,12 +37,12 @@ class Judged:
     @property
     def missed(self) -> list[Injected]:
         """Injected violations that were not found."""
-        return [each for each in self.history.injected if not any(map(each.is_found_by, self.findings))]
+        return self.history.missed(self.findings)
 
     @property
     def unexplained(self) -> list[Finding]:
         """Findings that no injected violation explains."""
-        return [f for f in self.findings if not any(each.explains(f) for each in self.history.injected)]
+        return self.history.unexplained(self.findings)
 
 
 def main() -> None:

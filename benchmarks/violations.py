@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from auditor_story import (
     usual_uses,
 )
 
-from sealtrace.auditor.case import Case, Level, Proof, ProofProblem
+from sealtrace.auditor.case import Case, ProofProblem
 from sealtrace.auditor.findings import Finding
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id
@@ -105,10 +105,17 @@ class Episode:
         self.things.add(made)
         return made
 
-    def complete(self, *, uses: Any = None, suffix: str = "", **how: Any) -> Any:
+    def create(self, suffix: str = "", *, lasts: int = DAY, **how: Any) -> Any:
+        """A task of this episode, only created, that may run for ``lasts`` seconds."""
+        deadline = self.story.block().timestamp + lasts
+        task = self.story.create(self.word + suffix, deadline=deadline, **how)
+        self.things.add(task)
+        return task
+
+    def complete(self, **how: Any) -> Any:
         """A task of this episode, carried out."""
-        how.setdefault("deadline", self.story.block().timestamp + DAY)
-        task = self.story.complete(self.word + suffix, uses=uses, **how)
+        deadline = self.story.block().timestamp + DAY
+        task = self.story.complete(self.word, deadline=deadline, **how)
         self.things.add(task)
         return task
 
@@ -134,7 +141,7 @@ def _acknowledged(e: Episode) -> None:
 
 
 def _refused(e: Episode) -> None:
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + DAY)
+    task = e.create()
     owner = e.chance.choice(OWNERS)
     e.story.judge(task, owner, 34)
     e.story.mine().emit("TaskRefused", task=task, party=owner, reason=34)
@@ -143,7 +150,7 @@ def _refused(e: Episode) -> None:
 
 
 def _failed(e: Episode) -> None:
-    task, owner = e.story.create(e.word, deadline=e.story.block().timestamp + DAY), e.chance.choice(OWNERS)
+    task, owner = e.create(), e.chance.choice(OWNERS)
     e.story.start_all(task)
     e.story.mine().emit("TaskFailed", task=task, party=owner, reason=2, blame=0, blamed=NOBODY)
     body = {"reason": 2, "blame": 0, "blamed": None, "transaction": e.story.transaction}
@@ -152,7 +159,7 @@ def _failed(e: Episode) -> None:
 
 
 def _cancelled(e: Episode) -> None:
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + DAY)
+    task = e.create()
     e.story.mine().emit("TaskCancelled", task=task, by=REQUESTER)
 
 
@@ -172,7 +179,7 @@ def _revoked_afterwards(e: Episode) -> None:
 
 
 def _in_progress(e: Episode) -> None:
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + DAY)
+    task = e.create()
     authority = e.story.block()
     e.story.start_all(task)
     e.story.progress(task, e.chance.choice(OWNERS))
@@ -226,9 +233,7 @@ def _unknown_grant(e: Episode) -> None:
 
 def _used_too_often(e: Episode) -> None:
     uses = usual_uses({A: e.grant(A, uses=1)})
-    deadline = e.story.block().timestamp + DAY
-    tasks = [e.story.create(e.word + each, uses=uses, deadline=deadline) for each in (" one", " two")]
-    e.things.update(tasks)
+    tasks = [e.create(each, uses=uses) for each in (" one", " two")]
     for task in tasks:
         e.story.carry_out(task)
 
@@ -354,8 +359,7 @@ def _started_by_a_stranger(e: Episode) -> None:
 
 
 def _failed_by_a_finisher(e: Episode) -> None:
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + DAY)
-    e.things.add(task)
+    task = e.create()
     authority = e.story.block()
     e.story.start_all(task)
     e.story.finish(task, A, authority)
@@ -373,8 +377,7 @@ def _disputed(e: Episode) -> None:
 
 
 def _left_open(e: Episode) -> None:
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + 60)
-    e.things.add(task)
+    task = e.create(lasts=60)
     e.story.start_all(task)
     e.story.wipe(task)
     e.story.mine(60)
@@ -382,8 +385,7 @@ def _left_open(e: Episode) -> None:
 
 def _untrue_refusal(e: Episode) -> None:
     e.twists.append(lambda node, kind, body: None if kind == "task.judged" else body)
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + DAY)
-    e.things.add(task)
+    task = e.create()
     e.story.mine().emit("TaskRefused", task=task, party=A, reason=8)
     e.story.record(A, Kind.TASK_REFUSED, {"reason": 8, "transaction": e.story.transaction}, task)
     e.story.anchor(A)
@@ -394,11 +396,11 @@ def _acknowledged_by_a_party(e: Episode) -> None:
 
 
 def _created_otherwise(e: Episode) -> None:
-    e.things.add(e.story.create(e.word, approved=6, deadline=e.story.block().timestamp + DAY))
+    e.create(approved=6)
 
 
 def _task_under_another_id(e: Episode) -> None:
-    e.story.create(e.word, id=e.fresh("id"), deadline=e.story.block().timestamp + DAY)
+    e.create(id=e.fresh("id"))
 
 
 def _dataset_under_another_id(e: Episode) -> None:
@@ -489,8 +491,7 @@ def _ran_without_a_start(e: Episode) -> None:
 
 
 def _other_authority(e: Episode) -> None:
-    task = e.story.create(e.word, deadline=e.story.block().timestamp + DAY)
-    e.things.add(task)
+    task = e.create()
     number = e.story.number  # what the receipts will cite
 
     def change(case: Case) -> Case:
@@ -583,6 +584,15 @@ def _fault(rule: str, violate: Callable[[Episode], None], *also: str, start: boo
     return Fault(rule, violate, frozenset(also) | (UNLAWFUL_START if start else frozenset()))
 
 
+RECORDS: dict[str, tuple[Kind, Callable[[dict[str, Any]], Any]]] = {
+    "not wiped": (Kind.TASK_WIPED, _nothing),
+    "false judgement": (Kind.TASK_JUDGED, _put(denial=9)),
+    "other transcript": (Kind.TASK_RAN, _other_task),
+    "other input": (Kind.TASK_STARTED, _put(input_commitment=h("other"))),
+    "other receipt": (Kind.TASK_FINISHED, _other_output),
+}
+"""Kinds that are one record written otherwise, and so may be done together in one task."""
+
 FAULTS: dict[str, Fault] = {
     "revoked grant": _fault("ST-G01", _revoked, start=True),
     "another's grant": _fault("ST-G01", _of_another, start=True),
@@ -635,13 +645,13 @@ FAULTS: dict[str, Fault] = {
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),
     "ran without a start": _fault("EV-A03", _ran_without_a_start),
-    "not wiped": _fault("EV-D01", _written(Kind.TASK_WIPED, _nothing)),
-    "false judgement": _fault("EV-J01", _written(Kind.TASK_JUDGED, _put(denial=9))),
+    "not wiped": _fault("EV-D01", _written(*RECORDS["not wiped"])),
+    "false judgement": _fault("EV-J01", _written(*RECORDS["false judgement"])),
     "not anchored": _fault("EV-L03", _never_anchored),
-    "other receipt": _fault("EV-R01", _written(Kind.TASK_FINISHED, _other_output)),
-    "other input": _fault("EV-R02", _written(Kind.TASK_STARTED, _put(input_commitment=h("other")))),
+    "other receipt": _fault("EV-R01", _written(*RECORDS["other receipt"])),
+    "other input": _fault("EV-R02", _written(*RECORDS["other input"])),
     "other authority": _fault("EV-R03", _other_authority, "EV-J01"),
-    "other transcript": _fault("EV-R04", _written(Kind.TASK_RAN, _other_task)),
+    "other transcript": _fault("EV-R04", _written(*RECORDS["other transcript"])),
     "other program": _fault("EV-X01", _told_otherwise(program=h("other"))),
     "bytes that nobody received": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(_more_bytes))),
     "peer left out": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(lambda peers: peers[1:]))),
@@ -652,14 +662,14 @@ FAULTS: dict[str, Fault] = {
 """Kinds of violation that may come anywhere in a history, and as often as one likes."""
 
 
-def _log_rewritten(node: str, text: bytes) -> bytes:
-    """A's last word on what it wiped is another; all before it can still be relied on."""
-    return b'"removed":5'.join(text.rsplit(b'"removed":4', 1)) if node == A else text
+def _rewritten(text: bytes) -> bytes:
+    """The last word on what was wiped is another; all before it can still be relied on."""
+    return b'"removed":5'.join(text.rsplit(b'"removed":4', 1))
 
 
-def _log_cut(node: str, text: bytes) -> bytes:
-    """C hands over all but its last two records."""
-    return b"".join(text.splitlines(keepends=True)[:-2]) if node == C else text
+def _cut(text: bytes) -> bytes:
+    """All but the last two records."""
+    return b"".join(text.splitlines(keepends=True)[:-2])
 
 
 def _ledger_closed(e: Episode) -> None:
@@ -673,14 +683,11 @@ LAST: dict[str, str] = {
 }
 """Kinds that say something of all that follows, so they come last, at the most one in a history."""
 
-RECORDS: dict[str, tuple[Kind, Callable[[dict[str, Any]], Any]]] = {
-    "not wiped": (Kind.TASK_WIPED, _nothing),
-    "false judgement": (Kind.TASK_JUDGED, _put(denial=9)),
-    "other transcript": (Kind.TASK_RAN, _other_task),
-    "other input": (Kind.TASK_STARTED, _put(input_commitment=h("other"))),
-    "other receipt": (Kind.TASK_FINISHED, _other_output),
+SPOILT: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "log rewritten": (A, _rewritten),
+    "log cut": (C, _cut),
 }
-"""Kinds that may be done together in one task, each to another record."""
+"""Those of them that are done to a log: whose, and how."""
 
 
 def _bend(e: Episode, name: str, change: Callable[[dict[str, Any]], Any], **where: Any) -> None:
@@ -719,6 +726,14 @@ class History:
     injected: tuple[Injected, ...]
     tasks: int
 
+    def missed(self, findings: Sequence[Finding]) -> list[Injected]:
+        """Injected violations that ``findings`` say nothing of."""
+        return [each for each in self.injected if not any(map(each.is_found_by, findings))]
+
+    def unexplained(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Those of ``findings`` that no injected violation explains."""
+        return [found for found in findings if not any(each.explains(found) for each in self.injected)]
+
 
 def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -> History:
     """A history of ``episodes`` stretches with violations in ``faults`` of them, at places of ``seed``.
@@ -734,7 +749,7 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
     story.found(members=2, uses=1_000_000, expiresAt=_end())
     places = set(chance.sample(range(episodes), faults))
     last = _last_kind(chance, faults, only)
-    spoilt = {"log cut": C, "log rewritten": A}.get(last or "")
+    spoilt, rewrite = SPOILT.get(last or "", ("", bytes))
     writers = tuple(each for each in OWNERS if each != spoilt)
     injected: list[Injected] = []
     changes: list[Callable[[Case], Case]] = []
@@ -747,11 +762,9 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
             chance.choices(list(HONEST), list(HONEST.values()))[0](e)
         changes += e.stored
         current.clear()
-    spoil = None
     if last is not None:
-        found, spoil = _inject_last(Episode(story, f"last {seed}", chance), last)
-        injected.append(found)
-    case = story.case(spoil=spoil, proof=_proof(story))
+        injected.append(_inject_last(Episode(story, f"last {seed}", chance), last))
+    case = story.case(spoil=lambda node, text: rewrite(text) if node == spoilt else text)
     for change in changes:
         case = change(case)
     return History(case, tuple(injected), len(case.world.tasks))
@@ -789,21 +802,16 @@ def _last_kind(chance: random.Random, faults: int, only: str | None) -> str | No
     return chance.choice(sorted(LAST)) if faults and chance.random() < 0.3 else None
 
 
-def _inject_last(e: Episode, name: str) -> tuple[Injected, Callable[[str, bytes], bytes] | None]:
-    first, spoil = e.story.number, None
-    if name == "ledger closed without a vote":
-        _ledger_closed(e)
-        things = frozenset({"ledger", "generation"})
-    else:
+def _inject_last(e: Episode, name: str) -> Injected:
+    first = e.story.number
+    if name in SPOILT:
         e.complete()
         e.story.mine()
-        spoil = {"log rewritten": _log_rewritten, "log cut": _log_cut}[name]
-        things = frozenset({A if name == "log rewritten" else C})
-    return Injected(name, LAST[name], frozenset({"EV-L01"}), first, e.story.number, things), spoil
-
-
-def _proof(story: Story) -> Proof:
-    return Proof(Level.RECEIPTS_COMPLETE, "", 0, story.number + 40, headers=story.number + 40)
+        things = frozenset({SPOILT[name][0]})
+    else:
+        _ledger_closed(e)
+        things = frozenset({"ledger", "generation"})
+    return Injected(name, LAST[name], frozenset({"EV-L01"}), first, e.story.number, things)
 
 
 __all__ = ["FAULTS", "HONEST", "LAST", "Fault", "History", "Injected", "history"]

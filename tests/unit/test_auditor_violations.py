@@ -20,9 +20,7 @@ from sealtrace.auditor.checks import catalogue
 def judged(made):
     """What was not found, and what nothing explains."""
     findings = audit(made.case).findings
-    missed = [each for each in made.injected if not any(map(each.is_found_by, findings))]
-    strange = [f for f in findings if not any(each.explains(f) for each in made.injected)]
-    return missed, strange
+    return made.missed(findings), made.unexplained(findings)
 
 
 def test_honest_histories_of_all_kinds_have_no_finding_and_nothing_undetermined():
