@@ -33,14 +33,14 @@ class Observed:
     common: int | None
 
 
-def step_of(id: str, algorithm: str, engine: Any = "mpc", protocol: Any = "ABY3", **more: Any) -> JobStep:
+def step_of(id: str, algorithm: str, protocol: Any = "ABY3", **more: Any) -> JobStep:
     """A step by a bundle that ships with us, over all owners' inputs."""
-    bundle = shipped()[algorithm]
+    bundle = load(shipped()[algorithm])
     return JobStep(
         id=id,
-        algorithm=load(bundle).digest,
-        bundle=str(bundle),
-        engine=engine,
+        algorithm=bundle.digest,
+        bundle=str(bundle.folder),
+        engine=bundle.manifest.engine,
         protocol=protocol,
         inputs=OWNERS,
         **more,

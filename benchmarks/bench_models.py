@@ -156,7 +156,7 @@ def job_of(model: Model, rank: int, path: Path) -> Job:
         columns["bad"] = {"input": "bank", "kind": "indicator", "positive": "y"}
     step = alone.step_of
     steps = (
-        step("align", "psi", "psi", "RR22"),
+        step("align", "psi", "RR22"),
         step("prepared", "features", params={"columns": columns, **model.features}, after=("align",)),
         step(
             "train",

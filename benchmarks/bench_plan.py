@@ -230,7 +230,7 @@ def _small() -> dict[str, tuple[tuple[JobStep, ...], int]]:
 
 
 def _psi(protocol: str) -> tuple[JobStep, ...]:
-    return (alone.step_of("align", "psi", "psi", protocol),)
+    return (alone.step_of("align", "psi", protocol),)
 
 
 def fitted(
@@ -319,7 +319,7 @@ def _statistics(rows: int, protocol: str = "ABY3") -> Case:
     def tables(folder: Path) -> Tables:
         return bench_links.amounts(rows, folder), [["amount"]] * len(alone.OWNERS)
 
-    step = alone.step_of("statistics", "statistics", "mpc", protocol, params=bench_links.STATISTICS)
+    step = alone.step_of("statistics", "statistics", protocol, params=bench_links.STATISTICS)
     return Case((step,), tables, rows, rows)
 
 
@@ -358,7 +358,7 @@ def _glm(**params: Any) -> Case:
         return paths, [[*columns[0], "bad"], *columns[1:]]
 
     step = alone.step_of
-    align = step("align", "psi", "psi", "RR22")
+    align = step("align", "psi", "RR22")
     prepared = step("prepared", "features", after=("align",), params={"columns": declared, "target": "bad"})
     fit = step(
         "fit",
