@@ -11,7 +11,7 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal
 from itertools import pairwise
@@ -80,9 +80,9 @@ def _binary_forms(form: str, value: bytes) -> dict[bytes, str]:
     return found
 
 
-def _base64_inside(encode: object, at: int, value: bytes) -> bytes:
+def _base64_inside(encode: Callable[[bytes], bytes], at: int, value: bytes) -> bytes:
     """The characters that ``value`` alone decides when it begins ``at`` bytes into a group of three."""
-    text: bytes = encode(bytes(at) + value)  # type: ignore[operator]
+    text = encode(bytes(at) + value)
     return text[-(-at * 8 // 6) : (at + len(value)) * 8 // 6]
 
 

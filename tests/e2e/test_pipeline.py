@@ -61,15 +61,7 @@ def provide(world: story.Story, name: str, owners: set[str]) -> None:
         shutil.copytree(shipped()[name], into, ignore=shutil.ignore_patterns("__pycache__"))
         assert operator.add_algorithm(into) == digest
         if owner in owners:
-            operator.grant(
-                world.datasets[owner],
-                digest,
-                world.lab.address,
-                purpose=story.PURPOSE,
-                uses=5,
-                days=1,
-                protections=story.PROTECTIONS,
-            )
+            allow(world, owner, world.datasets[owner], name)
 
 
 def allow(world: story.Story, owner: str, dataset: str, algorithm: str) -> None:

@@ -386,30 +386,30 @@ def numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
         yield place, value
 
 
-def statistics() -> dict[str, Any]:
-    columns = {
+def declared() -> dict[str, Any]:
+    """Every owner's column, as steps' parameters have it."""
+    return {
         column: {"input": owner, "column": column, "kind": "number", "low": LOW, "high": HIGH}
         for owner, column in COLUMN.items()
     }
+
+
+def statistics() -> dict[str, Any]:
     everything = list(COLUMN.values())
     requests = {
         "sums": {"measure": "summary", "of": everything, "statistics": ["sum"]},
         "together": {"measure": "covariance", "of": everything},
     }
-    params = {"columns": columns, "requests": requests, "min_group": 5}
+    params = {"columns": declared(), "requests": requests, "min_group": 5}
     return {"algorithm": "statistics", "protocol": "ABY3", "params": params}
 
 
 def regression() -> dict[str, Any]:
-    columns = {
-        column: {"input": owner, "column": column, "kind": "number", "low": LOW, "high": HIGH}
-        for owner, column in COLUMN.items()
-    }
     return {
         "prepared": {
             "algorithm": "features",
             "protocol": "ABY3",
-            "params": {"columns": columns, "target": "usage"},
+            "params": {"columns": declared(), "target": "usage"},
         },
         "train": {
             "algorithm": "glm",

@@ -186,20 +186,15 @@ def statistics_params() -> dict[str, Any]:
 
 
 def job_step(
-    id: str,
-    algorithm: str,
-    engine: str = "mpc",
-    protocol: str = "ABY3",
-    names: tuple[str, ...] = NAMES,
-    **more: Any,
+    id: str, algorithm: str, protocol: str = "ABY3", names: tuple[str, ...] = NAMES, **more: Any
 ) -> JobStep:
     """One step by a bundle that ships with us."""
-    folder = shipped()[algorithm]
+    bundle = load(shipped()[algorithm])
     return JobStep(
         id=id,
-        algorithm=load(folder).digest,
-        bundle=str(folder),
-        engine=engine,
+        algorithm=bundle.digest,
+        bundle=str(bundle.folder),
+        engine=bundle.manifest.engine,
         protocol=protocol,
         inputs=names,
         **more,
@@ -207,23 +202,10 @@ def job_step(
 
 
 def steps(psi: str = "RR22", mpc: str = "ABY3", names: tuple[str, ...] = NAMES) -> tuple[JobStep, ...]:
-    folders = shipped()
-    made = (
-        ("align", "psi", "psi", psi, (), {}),
-        ("stats", "statistics", "mpc", mpc, ("align",), statistics_params()),
-    )
-    return tuple(
-        JobStep(
-            id=id_,
-            algorithm=load(folders[name]).digest,
-            bundle=str(folders[name]),
-            engine=engine,
-            protocol=protocol,
-            inputs=names,
-            after=after,
-            params=params,
-        )
-        for id_, name, engine, protocol, after, params in made
+    params = statistics_params()
+    return (
+        job_step("align", "psi", psi, names),
+        job_step("stats", "statistics", mpc, names, after=("align",), params=params),
     )
 
 

@@ -88,23 +88,21 @@ def run(net: Network, owners: Owners, steps: tuple[JobStep, ...], columns: dict[
 
 def chain(owners: Owners, protocol: str, features: dict[str, Any], *more: JobStep) -> tuple[JobStep, ...]:
     """Alignment and features, and the steps that follow."""
-    first = job_step("align", "psi", "psi", "RR22", owners.names)
-    prepared = job_step(
-        "prepared", "features", "mpc", protocol, owners.names, after=("align",), params=features
-    )
+    first = job_step("align", "psi", "RR22", owners.names)
+    prepared = job_step("prepared", "features", protocol, owners.names, after=("align",), params=features)
     return (first, prepared, *more)
 
 
 def trained(owners: Owners, algorithm: str, protocol: str, params: dict[str, Any]) -> JobStep:
     return job_step(
-        "train", algorithm, "mpc", protocol, owners.names,
+        "train", algorithm, protocol, owners.names,
         after=("prepared",), uses={"features": "prepared"}, params=params,
     )  # fmt: skip
 
 
 def scored(owners: Owners, protocol: str, rows: str, reveal: str = "scores") -> JobStep:
     return job_step(
-        "scores", "predict", "mpc", protocol, owners.names, after=("prepared", "train"),
+        "scores", "predict", protocol, owners.names, after=("prepared", "train"),
         uses={"features": "prepared", "model": "train"}, params={"rows": rows, "reveal": reveal, "digits": 6},
     )  # fmt: skip
 

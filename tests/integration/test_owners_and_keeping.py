@@ -7,13 +7,12 @@ import random
 
 import numpy as np
 import pytest
-from engine_network import ID, Party3, network, opened, output, split_credit, write_csv
+from engine_network import ID, Party3, job_step, network, opened, output, split_credit, write_csv
 from sklearn.linear_model import LogisticRegression
 
-from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.algorithms.kept import decode_part, encode_part
 from sealtrace.node.engines.errors import BadInput, ProgramMismatch
-from sealtrace.node.engines.job import JobKeep, JobStep, Timeouts
+from sealtrace.node.engines.job import JobKeep, Timeouts
 from sealtrace.node.engines.process import JobResult
 
 OWNERS = ("north", "east", "south", "west")
@@ -24,21 +23,6 @@ L2 = 0.01
 def net(tmp_path_factory):
     with network(tmp_path_factory.mktemp("net"), count=4) as running:
         yield running
-
-
-def step(id, algorithm, inputs, *, protocol="ABY3", after=(), uses=None, params=None):
-    bundle = load(shipped()[algorithm])
-    return JobStep(
-        id=id,
-        algorithm=bundle.digest,
-        bundle=str(bundle.folder),
-        engine=bundle.manifest.engine,
-        protocol=protocol,
-        inputs=inputs,
-        after=after,
-        uses=uses or {},
-        params=params or {},
-    )
 
 
 def all_done(results):
@@ -104,14 +88,14 @@ def four_owners(net, paths, steps, **common):
     return Party3(net, net.new_task(count=4), paths, count=4, common=common, deadline_s=120)
 
 
-def trained(*, protocol="ABY3"):
+def trained():
     return (
-        step("stats", "statistics", OWNERS, params=STATISTICS),
-        step("prepared", "features", OWNERS, params=FEATURES),
-        step(
+        job_step("stats", "statistics", names=OWNERS, params=STATISTICS),
+        job_step("prepared", "features", names=OWNERS, params=FEATURES),
+        job_step(
             "train",
             "glm",
-            OWNERS,
+            names=OWNERS,
             after=("prepared",),
             uses={"features": "prepared"},
             params={"family": "logistic", "l2": L2, "reveal": "coefficients"},
@@ -170,11 +154,11 @@ FRESH = {
 
 def scored(inputs):
     return (
-        step("fresh", "features", inputs, uses={"fitted": "risk"}, params=FRESH),
-        step(
+        job_step("fresh", "features", names=inputs, uses={"fitted": "risk"}, params=FRESH),
+        job_step(
             "scores",
             "predict",
-            inputs,
+            names=inputs,
             after=("fresh",),
             uses={"features": "fresh", "model": "risk"},
             params={"rows": "all", "reveal": "scores"},
@@ -237,8 +221,8 @@ def test_two_owners_align_and_a_third_without_data_computes_with_them(net, tmp_p
         "min_group": 5,
     }
     steps = (
-        step("align", "psi", names, protocol="RR22"),
-        step("stats", "statistics", names, after=("align",), params=params),
+        job_step("align", "psi", "RR22", names),
+        job_step("stats", "statistics", names=names, after=("align",), params=params),
     )
     tables = [("bank", 0, ("credit_amount",)), ("registry", 2, ())]
     common = {"steps": steps, "tables": tables, "results": ("align", "stats")}
@@ -267,7 +251,7 @@ def test_four_owners_align_one_pair_after_the_other(net, tmp_path):
         random.Random(at).shuffle(held)
         paths[name] = tmp_path / f"{name}.csv"
         write_csv(paths[name], [ID], [[each] for each in held])
-    align = step("align", "psi", OWNERS, protocol="RR22", params={"result": "ids"})
+    align = job_step("align", "psi", "RR22", OWNERS, params={"result": "ids"})
     tables = [(name, at, ()) for at, name in enumerate(OWNERS)]
     common = {"steps": (align,), "tables": tables}
     party = Party3(net, net.new_task(count=4), paths, count=4, common=common, deadline_s=120)

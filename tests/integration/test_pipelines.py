@@ -27,7 +27,7 @@ L2 = 0.01
 
 def pipeline(**train):
     return (
-        job_step("align", "psi", "psi", "RR22"),
+        job_step("align", "psi", "RR22"),
         job_step("prepared", "features", after=("align",), params={"columns": COLUMNS, "target": "bad"}),
         job_step(
             "train",

@@ -10,8 +10,7 @@ import numpy as np
 
 from sealtrace.algorithms.compiling import engine_config
 from sealtrace.algorithms.shares import Computation
-
-PARTIES = {"ABY3": 3, "CHEETAH": 2, "SEMI2K": 2}
+from sealtrace.algorithms.simulation import PARTIES
 
 
 def on_shares(function: Callable[..., Any], *arrays: Any, protocol: str = "ABY3") -> Any:
