@@ -159,8 +159,8 @@ class TaskSpec(_Document):
 
     @property
     def helpers(self) -> tuple[Address, ...]:
-        """The parties that compute and bring no data: the registrar must have admitted them to that."""
-        owners = {each.party for each in self.inputs}
+        """The parties that compute and bring data to no step: the registrar must have admitted them to it."""
+        owners = {self.input(name).party for step in self.steps for name in step.inputs}
         return tuple(each for each in self.computing if each not in owners)
 
     @property

@@ -239,9 +239,10 @@ def _share_in(link: Link, rank: int, name: str) -> Any:
     try:
         value = decode_value(link.receive(rank))
     except BadShare as error:
-        raise ProtocolViolated(f"a peer's share of {name} is malformed: {error}") from error
+        said = f"a peer's share of {name} is malformed: {error}"
+        raise ProtocolViolated(said, peer=link.parties[rank]) from error
     if value.name != name:
-        raise ProtocolViolated(f"a peer sent {value.name[:64]!r} instead of {name}")
+        raise ProtocolViolated(f"a peer sent {value.name[:64]!r} instead of {name}", peer=link.parties[rank])
     return _share(value)
 
 

@@ -111,12 +111,12 @@ def _one(job: Job, name: str, said: list[Any], mine: Part | None) -> Held:
     if others:
         raise ProgramMismatch(
             f"{name}: not parts of one value at {', '.join(others)}: name datasets of one task",
-            peer=others[0] if len(others) == 1 else None,
+            peer=others[0] if mine is not None and len(others) == 1 else None,  # else: who is to be believed?
         )
     try:
         how = Computation.model_validate(common["computation"])
         return Held(value_of(common), mine.values if mine else (), how)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ProtocolViolated(f"{name}: what the parts say is malformed: {error}") from error
 
 
