@@ -331,7 +331,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
         cwd=folder,
-        env={**environment(folder / SCRATCH), "TMPDIR": SCRATCH},  # the engine hands it to a shell, unquoted
+        env=environment(folder, SCRATCH),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -339,10 +339,14 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def environment(scratch: Path) -> dict[str, str]:
-    """What an engine's process gets of this one's: where programs are, and nothing secret."""
+def environment(folder: Path, scratch: str = ".") -> dict[str, str]:
+    """What an engine's process in ``folder`` gets of this one's: where programs are, and nothing secret.
+
+    ``scratch`` is its place for temporary files, told from ``folder`` on: the engine hands it to a shell,
+    unquoted.
+    """
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    own = {"HOME": str(scratch), "TMPDIR": str(scratch), PARENT: str(os.getpid())}
+    own = {"HOME": str(folder / scratch), "TMPDIR": scratch, PARENT: str(os.getpid())}
     return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu"}
 
 
