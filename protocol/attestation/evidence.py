@@ -184,7 +184,7 @@ def read_dcap_collateral(text: bytes) -> DcapCollateral:
         if not all(isinstance(value, str | bytes) for value in read.values()):
             raise ValueError("a field is not text")
         return DcapCollateral(**read)
-    except (ValueError, TypeError) as cause:
+    except (ValueError, TypeError, AttributeError) as cause:
         raise EvidenceRefused(Refusal.MALFORMED, f"no DCAP collateral ({str(cause)[:120]})") from cause
 
 

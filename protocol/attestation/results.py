@@ -139,7 +139,7 @@ def read_result(token: str, keys: Iterable[VerifyingKey]) -> Result:
     claims = read(token, keys, TYPE)
     try:
         return _result(claims)
-    except (KeyError, TypeError, ValueError, IndexError) as cause:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as cause:
         raise TokenRefused(f"signed, but no attestation result of ours ({cause})") from cause
 
 

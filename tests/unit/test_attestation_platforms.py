@@ -213,6 +213,7 @@ def test_collateral_is_read_as_it_was_stored_and_named_by_its_digest():
         lambda body: body | {"pck_crl": 7},
         lambda body: body | {"tcb_info": 7},
         lambda body: [],
+        list,
     ],
 )
 def test_what_is_not_collateral_in_its_one_spelling_is_malformed(change):

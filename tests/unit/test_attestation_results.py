@@ -241,6 +241,7 @@ def test_what_is_no_token_is_refused(change):
         {"eat_profile": "tag:somebody,2020:else"},
         {"submods": {}},
         {"submods": {"cpu0": {"ear.status": "affirming"}}},
+        {"submods": {"cpu0": payload(token())["submods"]["cpu0"] | {"ear.trustworthiness-vector": [2]}}},
         {"sealtrace": None},
         {"sealtrace": {}},
     ],
