@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sealtrace.algorithms.shares import BadShare, ResultShare, SecretValue
+from sealtrace.algorithms.frames import BadShare, SecretValue
+from sealtrace.algorithms.shares import ResultShare
 from sealtrace.protocol.canonical import NotCanonical, parse_canonical
 
 Row = list[Any]

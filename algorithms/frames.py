@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -94,6 +94,31 @@ def unframed(magic: bytes, model: type[_D], data: bytes) -> tuple[_D, int]:
         raise BadShare(f"the header has {error.error_count()} faults") from error
 
 
+class Holding(Document):
+    """A header of secret values, whose lengths it gives."""
+
+    values: list[Blobs] = Field(default_factory=list, max_length=4096)
+
+
+_H = TypeVar("_H", bound=Holding)
+
+
+def holding(magic: bytes, header: Holding, values: Sequence[SecretValue]) -> bytes:
+    """Return one document of secret values as bytes; ``header.values`` is filled in from ``values``."""
+    full = header.model_copy(update={"values": [value.blobs for value in values]})
+    return framed(magic, full, [part for value in values for part in value.parts])
+
+
+def held(magic: bytes, model: type[_H], data: bytes) -> tuple[_H, tuple[SecretValue, ...]]:
+    """Read :func:`holding` strictly.
+
+    Raises:
+        BadShare: the bytes are no such document.
+    """
+    header, at = unframed(magic, model, data)
+    return header, secret_values(data, at, header.values)
+
+
 def secret_values(data: bytes, at: int, blobs: Sequence[Blobs]) -> tuple[SecretValue, ...]:
     """Read the secret values that fill ``data`` from ``at`` on.
 
@@ -118,7 +143,7 @@ def cut(data: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
     return _pieces(data, at, lengths)
 
 
-def _pieces(data: bytes, at: int, lengths: Sequence[int]) -> Iterator[Any]:
+def _pieces(data: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
     for length in lengths:
         yield data[at : at + length]
         at += length

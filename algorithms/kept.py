@@ -15,12 +15,11 @@ from pydantic import Field
 
 from sealtrace.algorithms.frames import (
     BadShare,
-    Blobs,
-    Document,
+    Holding,
     SecretValue,
-    framed,
     header_end,
-    secret_values,
+    held,
+    holding,
     unframed,
 )
 from sealtrace.algorithms.shares import Computation
@@ -31,7 +30,7 @@ MAGIC = b"sealtrace.part/1\n"
 SUFFIX = ".part"
 
 
-class PartHeader(Document):
+class PartHeader(Holding):
     """What a part says of itself.
 
     ``source`` is the value in the words of its task, ``public`` what everybody may know of it. ``keepers``
@@ -45,7 +44,6 @@ class PartHeader(Document):
     holders: list[AddressField] = Field(min_length=1, max_length=16)
     computation: Computation
     public: dict[str, Any]
-    values: list[Blobs] = Field(default_factory=list, max_length=4096)
 
     @property
     def common(self) -> dict[str, Any]:
@@ -84,8 +82,7 @@ def value_of(common: Mapping[str, Any]) -> Value:
 
 def encode_part(header: PartHeader, values: Sequence[SecretValue]) -> bytes:
     """Return a part as bytes; ``header.values`` is filled in from ``values``."""
-    full = header.model_copy(update={"values": [value.blobs for value in values]})
-    return framed(MAGIC, full, [part for value in values for part in value.parts])
+    return holding(MAGIC, header, values)
 
 
 def decode_part(data: bytes) -> Part:
@@ -94,8 +91,8 @@ def decode_part(data: bytes) -> Part:
     Raises:
         BadShare: the bytes are not one part, or it holds a share though it should not, or the reverse.
     """
-    header, at = unframed(MAGIC, PartHeader, data)
-    part = Part(header, secret_values(data, at, header.values))
+    header, values = held(MAGIC, PartHeader, data)
+    part = Part(header, values)
     wanted = header.value.names if header.party in header.holders else []
     if [each.name for each in part.values] != wanted:
         raise BadShare("the part does not hold the arrays of its value")

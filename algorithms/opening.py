@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sealtrace.algorithms.alignments import aligned
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.compiling import engine_config
-from sealtrace.algorithms.shares import (
-    BadShare,
-    Header,
-    ResultShare,
-    SecretValue,
-    decode_output,
-    decode_share,
-)
+from sealtrace.algorithms.frames import BadShare, SecretValue
+from sealtrace.algorithms.shares import Header, ResultShare, decode_output, decode_share
 from sealtrace.algorithms.values import ValueMismatch, read_values, with_taken
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.spec import Step, TaskSpec
@@ -43,36 +37,40 @@ def open_outputs(
         parties = spec.parties_of(step)
         if lacking := [party for party in parties if step.id not in said[party]]:
             raise BadShare(f"the output of {lacking[0]} has no share of step {step.id}")
-        parts = [decode_share(said[party][step.id]) for party in parties]
+        parts = read_shares(said[party][step.id] for party in parties)
         _check_as_asked(task, step, len(parties), parts)
-        found[step.id] = _opened(parts, find(step.algorithm), step.params)
+        found[step.id] = opened(parts, find(step.algorithm), step.params)
     return found
 
 
-def open_result(shares: Sequence[bytes], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of one step, from the shares of all among whom it ran.
-
-    ``bundle`` and ``params`` are those of the step. Values are JSON.
+def read_shares(shares: Iterable[bytes]) -> list[ResultShare]:
+    """Read the unsealed shares of one step, in the order of their ranks.
 
     Raises:
-        BadShare: a share is malformed or missing, or they do not belong together.
+        BadShare: one is malformed.
+    """
+    return sorted(map(decode_share, shares), key=lambda part: part.header.rank)
+
+
+def opened(parts: Sequence[ResultShare], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of one step from its shares; ``bundle`` and ``params`` are those of the step.
+
+    Values are JSON.
+
+    Raises:
+        BadShare: a share is missing, or they do not belong together.
         EngineMissing: the ``mpc`` extra is not installed.
     """
-    parts = sorted((decode_share(share) for share in shares), key=lambda part: part.header.rank)
-    return _opened(parts, bundle, params)
-
-
-def _opened(parts: Sequence[ResultShare], bundle: Bundle, params: Mapping[str, Any]) -> dict[str, Any]:
     _check_together(parts)
     if parts[0].header.kind == "psi":
         return aligned(parts)
-    opened = _reconstruct(parts)
+    values = _reconstruct(parts)
     header = parts[0].header
     try:
         params = with_taken(bundle.program, params, read_values(header.taken))
     except ValueMismatch as error:
         raise BadShare(f"the shares say that other values were worked on: {error}") from error
-    return bundle.program.finish(params, header.rows, opened)
+    return bundle.program.finish(params, header.rows, values)
 
 
 def _check_as_asked(task: Hex32, step: Step, world: int, parts: Sequence[ResultShare]) -> None:

@@ -271,9 +271,10 @@ def passed(outputs: Any, policy: OutputPolicy, public: frozenset[str], held: Hel
     if set(outputs) - set(policy.outputs):
         raise OutputRefused(Reason.UNDECLARED, "outputs")
     found: dict[str, Any] = {}
+    rules = _Rules(policy.min_group, public, held)
     for name, declared in policy.outputs.items():
         if name in outputs:
-            found[name] = _one(name, outputs[name], declared, _Rules(policy.min_group, public, held))
+            found[name] = _one(name, outputs[name], declared, rules)
         elif not declared.optional:
             raise OutputRefused(Reason.MISSING, name)
     return found
@@ -373,9 +374,13 @@ def _an_id(value: Any, _: Id, where: str, rules: _Rules) -> Any:
 def _a_list(value: Any, shape: ListOf, where: str, rules: _Rules) -> Any:
     if not isinstance(value, list):
         raise OutputRefused(Reason.WRONG_SHAPE, where)
-    if len(value) > shape.max_items:
+    return _each(value, shape.of, shape.max_items, where, rules)
+
+
+def _each(values: list[Any], shape: Any, most: int, where: str, rules: _Rules) -> list[Any]:
+    if len(values) > most:
         raise OutputRefused(Reason.TOO_LARGE, where)
-    return [_shaped(each, shape.of, f"{where}[{at}]", rules) for at, each in enumerate(value)]
+    return [_shaped(each, shape, f"{where}[{at}]", rules) for at, each in enumerate(values)]
 
 
 def _a_record(value: Any, shape: Record, where: str, rules: _Rules) -> Any:
@@ -399,27 +404,31 @@ def _a_table(value: Any, shape: Table, where: str, rules: _Rules) -> Any:
     found = _fields(value, shape.columns, where)
     if not all(isinstance(each, list) for each in found.values()) or len({*map(len, found.values())}) > 1:
         raise OutputRefused(Reason.WRONG_SHAPE, where)
-    for name, cells in found.items():
-        column = ListOf.model_construct(kind="list", of=shape.columns[name], max_items=shape.max_rows)
-        found[name] = _a_list(cells, column, f"{where}.{name}", rules)
-    return found
+    return {
+        name: _each(cells, shape.columns[name], shape.max_rows, f"{where}.{name}", rules)
+        for name, cells in found.items()
+    }
 
 
 def _a_model(value: Any, shape: Model, where: str, rules: _Rules) -> Any:
-    words = rules.public.union(shape.words)
+    number = Number(kind="number", decimals=shape.decimals)
+    return _within_model(value, number, rules.public.union(shape.words), where)
+
+
+def _within_model(value: Any, number: Number, words: frozenset[str], where: str) -> Any:
     if isinstance(value, dict):
         if set(value) - words:
             raise OutputRefused(Reason.FREE_TEXT, where)
-        return {name: _a_model(each, shape, where, rules) for name, each in value.items()}
+        return {name: _within_model(each, number, words, where) for name, each in value.items()}
     if isinstance(value, list):
-        return [_a_model(each, shape, where, rules) for each in value]
+        return [_within_model(each, number, words, where) for each in value]
     if isinstance(value, str):
         if value not in words:
             raise OutputRefused(Reason.FREE_TEXT, where)
         return value
     if value is None or isinstance(value, bool):
         return value
-    return _number(value, Number(kind="number", decimals=shape.decimals), where)
+    return _number(value, number, where)
 
 
 _SHAPED: Mapping[type[Any], Callable[[Any, Any, str, _Rules], Any]] = {

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sealtrace.algorithms.bundles import Bundle, load
 from sealtrace.algorithms.compiling import arithmetic, compiled, engine_config
 from sealtrace.algorithms.estimating import COMPILE, COMPUTE, PROGRAM, TURNS, Sample, shares_of
-from sealtrace.algorithms.shares import Computation, SecretValue, encode_value
+from sealtrace.algorithms.frames import SecretValue
+from sealtrace.algorithms.shares import Computation, encode_value
 from sealtrace.algorithms.values import Value, arguments, gives, with_taken
 from sealtrace.protocol.identifiers import Hex32, Hex32Field
 

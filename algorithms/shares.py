@@ -12,24 +12,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sealtrace.algorithms.frames import (
-    MAX_BLOB_BYTES,
     BadShare,
     Blobs,
     Document,
+    Holding,
     Length,
     SecretValue,
     cut,
     framed,
+    held,
+    holding,
     secret_values,
     unframed,
 )
 from sealtrace.protocol.identifiers import Hex32Field
 
-__all__ = ["BadShare", "SecretValue"]
-
 MAGIC = b"sealtrace.share/1\n"
 OUTPUT_MAGIC = b"sealtrace.output/1\n"
-MAX_SHARE_BYTES = MAX_BLOB_BYTES
 
 
 class Computation(Document):
@@ -40,7 +39,7 @@ class Computation(Document):
     fraction_bits: Annotated[int, Field(ge=0, le=60)]
 
 
-class Header(Document):
+class Header(Holding):
     """What a share says of itself. ``kind`` is ``mpc`` (secret shares) or ``psi`` (plain).
 
     ``rank`` and ``world`` are those of the step: among who computed, or whose inputs were aligned. ``taken``
@@ -55,7 +54,6 @@ class Header(Document):
     rows: Annotated[int, Field(ge=0)]
     computation: Computation | None = None
     taken: dict[str, Any] = Field(default_factory=dict)
-    values: list[Blobs] = Field(max_length=4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,7 @@ def decode_value(data: bytes) -> SecretValue:
 
 def encode_share(header: Header, values: Sequence[SecretValue]) -> bytes:
     """Return a result share as bytes; ``header.values`` is filled in from ``values``."""
-    full = header.model_copy(update={"values": [value.blobs for value in values]})
-    return framed(MAGIC, full, [part for value in values for part in value.parts])
+    return holding(MAGIC, header, values)
 
 
 def decode_share(data: bytes) -> ResultShare:
@@ -105,8 +102,7 @@ def decode_share(data: bytes) -> ResultShare:
     Raises:
         BadShare: the bytes are not one result share.
     """
-    header, at = unframed(MAGIC, Header, data)
-    return ResultShare(header, secret_values(data, at, header.values))
+    return ResultShare(*held(MAGIC, Header, data))
 
 
 def encode_output(shares: Mapping[str, bytes]) -> bytes:

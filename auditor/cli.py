@@ -156,9 +156,10 @@ def run(
             Parameters(checkpoint_blocks, _known(rule), thing),
         )
         done = examine(inquiry)
-        paths = write(report.document(done, known(bundle or ())), done.case.events, out, chosen, signing)
+        told = report.document(done, known(bundle or ()))
+        paths = write(told, done.case.events, out, chosen, signing)
     where = {each.value: str(path) for each, path in paths.items()}
-    _show(done, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+    _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
     raise typer.Exit(int(done.result))
 
 
@@ -190,9 +191,11 @@ def bundle_(
             Parameters(checkpoint_blocks),
         )
         done = examine(inquiry, material)
-        digest = pack(report.document(done, known(algorithm or ())), material, out)
-    told = f"Bundle: {out}, sha256 {digest[2:]}. Its last block is {done.case.last.hash}"
-    _show(done, {"bundle": str(out), "sha256": digest, "anchor": done.case.last.hash}, told, as_json=as_json)
+        told = report.document(done, known(algorithm or ()))
+        digest = pack(told, material, out)
+    anchor = done.case.last.hash
+    where = f"Bundle: {out}, sha256 {digest[2:]}. Its last block is {anchor}"
+    _show(done, told, {"bundle": str(out), "sha256": digest, "anchor": anchor}, where, as_json=as_json)
     raise typer.Exit(int(done.result))
 
 
@@ -296,17 +299,17 @@ def _known(rule: str | None) -> str | None:
     return rule
 
 
-def _show(done: Audit, written: dict[str, str], where: str, *, as_json: bool) -> None:
-    told = report.counts(done)
+def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_summary(done, told, written)))
+        typer.echo(json.dumps(_summary(told, written)))
         return
     console = Console()
     table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
-    states = told["states"]
-    shown = [states.get("refused", 0), states.get("failed", 0)]
-    other = told["tasks"] - told["ran"] - sum(shown)
-    cells = [told["tasks"], told["ran"], *shown, other, told["findings"], told["verdicts"]["undetermined"]]
+    counts = told["counts"]
+    shown = [counts["states"].get("refused", 0), counts["states"].get("failed", 0)]
+    other = counts["tasks"] - counts["ran"] - sum(shown)
+    undetermined = counts["verdicts"]["undetermined"]
+    cells = [counts["tasks"], counts["ran"], *shown, other, counts["findings"], undetermined]
     table.add_row(*map(str, cells))
     console.print(table)
     for finding in done.findings:
@@ -316,21 +319,18 @@ def _show(done: Audit, written: dict[str, str], where: str, *, as_json: bool) ->
         console.print(f"  expected {escape(finding.expected)}", highlight=False, soft_wrap=True)
         console.print(f"  observed {escape(finding.observed)}", highlight=False, soft_wrap=True)
     tone = {Result.CLEAN: "green", Result.FINDINGS: "red", Result.CANNOT_TELL: "yellow"}[done.result]
-    console.print(f"[{tone}]{escape(report.sentence(done))}[/]", highlight=False)
-    console.print(
-        f"Proof level {int(done.case.proof.level)}. {escape(where)}", highlight=False, soft_wrap=True
-    )
+    console.print(f"[{tone}]{escape(told['verdict']['sentence'])}[/]", highlight=False)
+    console.print(f"Proof level {told['proof']['level']}. {escape(where)}", highlight=False, soft_wrap=True)
 
 
-def _summary(done: Audit, told: dict[str, Any], written: dict[str, str]) -> dict[str, Any]:
-    findings = report.document(done)["findings"]
+def _summary(told: dict[str, Any], written: dict[str, str]) -> dict[str, Any]:
     return {
-        "result": done.result.name.lower(),
-        "sentence": report.sentence(done),
-        "proof_level": int(done.case.proof.level),
-        "last_block": done.case.last.number,
-        "counts": told,
-        "findings": findings,
+        "result": told["verdict"]["result"],
+        "sentence": told["verdict"]["sentence"],
+        "proof_level": told["proof"]["level"],
+        "last_block": told["scope"]["last_block"],
+        "counts": told["counts"],
+        "findings": told["findings"],
         **written,
     }
 

@@ -223,6 +223,11 @@ Seen = Callable[[Iterator[bytes]], Iterator[bytes]]
 """What the lines of a log pass through on their way to the reader."""
 
 
+def unseen(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines as they are: nobody looks on."""
+    return lines
+
+
 class Lines(Protocol):
     """What is read line by line, no further than asked."""
 
@@ -245,7 +250,7 @@ def open_lines(stream: Lines) -> Iterator[bytes]:
         yield line
 
 
-def read_file(node: Address, path: Path, held: Sequence[Held], seen: Seen = lambda lines: lines) -> NodeLog:
+def read_file(node: Address, path: Path, held: Sequence[Held], seen: Seen = unseen) -> NodeLog:
     """Read the log of ``node``: one file of records, or a folder of segments (``000000.jsonl``, ...).
 
     A signed ``checkpoint.json`` in the folder holds the log to its size and root as the chain's do.
@@ -319,7 +324,7 @@ def signed_checkpoint(node: Address, text: bytes) -> list[Held]:
 
 
 def read_url(
-    node: Address, url: str, token: str | None, held: Sequence[Held], seen: Seen = lambda lines: lines
+    node: Address, url: str, token: str | None, held: Sequence[Held], seen: Seen = unseen
 ) -> NodeLog:
     """Fetch the log of ``node`` from its API, which answers with one record on each line.
 

@@ -106,17 +106,8 @@ def read_header(block: object) -> Header:
     )
 
 
-def header_hash(block: Json) -> Hex32:
-    """``keccak256(rlp(header))``.
-
-    Raises:
-        MalformedBlock: a field that every header has is missing.
-    """
-    return hex32(keccak(header_rlp(block)))
-
-
 def header_rlp(block: Json) -> bytes:
-    """The header of ``block`` as it is hashed.
+    """The header of ``block`` as it is hashed: the block's hash is its Keccak-256.
 
     Raises:
         MalformedBlock: a field that every header has is missing.

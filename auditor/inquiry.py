@@ -18,9 +18,9 @@ from sealtrace.auditor.evidence import (
     EvidenceUnreadable,
     Held,
     NodeLog,
-    Seen,
     read_file,
     read_url,
+    unseen,
 )
 from sealtrace.auditor.material import Material
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
@@ -176,7 +176,7 @@ def _read_logs(
 
 
 def _read_log(source: Source, held: Sequence[Held], material: Material | None) -> NodeLog:
-    seen: Seen = (lambda lines: lines) if material is None else partial(material.lines, source.node)
+    seen = unseen if material is None else partial(material.lines, source.node)
     if source.remote:
         return read_url(source.node, source.where, source.token, held, seen)
     return read_file(source.node, Path(source.where), held, seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sealtrace.contracts.errors import KeyUnusable
 from sealtrace.contracts.keys import KeyFile
-from sealtrace.node.errors import BadSettings, DirectoryInUse, WrongKey
+from sealtrace.node.errors import BadSettings, DirectoryInUse, DiskFull, WrongKey
 from sealtrace.node.gateway.certificates import create_certificate, fingerprint, pem_to_der
 from sealtrace.node.settings import FILE, Settings, to_toml
 from sealtrace.protocol.accounts import Account
@@ -90,6 +91,17 @@ class Layout:
     def parts(self, task: Hex32) -> Path:
         """This node's parts of the shared values that ``task`` keeps."""
         return self.root / "parts" / task[2:]
+
+
+def wipe(folder: Path) -> None:
+    """Remove a folder and all that is in it, where there is one.
+
+    Raises:
+        DiskFull: it cannot be removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise DiskFull(f"{folder} cannot be wiped")
 
 
 @dataclass(frozen=True, slots=True)

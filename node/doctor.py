@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sealtrace.node.directory import card
 from sealtrace.node.engines.tee.attesters.discovery import UNTRIED, Found, discover
-from sealtrace.node.engines.tee.confinement import HOW_TO_GET, Confinement, needed, probe
+from sealtrace.node.engines.tee.confinement import Confinement, how_to_get, needed, probe
 from sealtrace.node.errors import NodeError
 from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.control import GatewayRefused
@@ -64,8 +64,7 @@ def sandbox(offer: Confinement) -> Finding:
     missing = offer.missing()
     held = ", ".join(sorted(offer.barriers))
     usable = "TEE jobs can be confined" if not offer.missing(needed()) else "TEE jobs cannot be confined"
-    how = " ".join(dict.fromkeys(HOW_TO_GET[each] for each in missing))
-    todo = f"without {', '.join(missing)}. {how}" if missing else ""
+    todo = f"without {', '.join(missing)}. {how_to_get(missing)}" if missing else ""
     return Finding("sandbox", ok=True, seen=f"{usable}; in force: {held}", todo=todo)
 
 

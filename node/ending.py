@@ -7,14 +7,14 @@ again, because every act is idempotent.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sealtrace.node.errors import DiskFull, Unavailable
+from sealtrace.node.directory import wipe
+from sealtrace.node.errors import Unavailable
 from sealtrace.node.hold import LONG_S, SOON_S, Ports, View, block_words, look, settle, where
 from sealtrace.node.keeping import settle_parts
 from sealtrace.node.ports import Done, Reverted, RunFailed
@@ -169,9 +169,7 @@ def _remember_end(view: View, ports: Ports) -> None:
 def _wipe(view: View, ports: Ports) -> None:
     folder = ports.jobs(view.task)
     files = sum(1 for each in folder.rglob("*") if each.is_file()) if folder.exists() else 0
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise DiskFull(f"{folder} cannot be wiped")
+    wipe(folder)
     if ports.evidence.last(view.task, Kind.TASK_STARTED) is not None:
         ports.evidence.append_once(Kind.TASK_WIPED, {"files": files}, view.task)
 

@@ -6,12 +6,10 @@ A part that its task did not complete for is removed: no later task could find t
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 
 from sealtrace.algorithms.kept import SUFFIX, read_header
+from sealtrace.node.directory import wipe
 from sealtrace.node.engines.keeping import KEPT
-from sealtrace.node.errors import DiskFull
 from sealtrace.node.hold import Ports, View
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import DataClass
@@ -39,15 +37,9 @@ def settle_parts(view: View, ports: Ports) -> None:
     """
     folder = ports.parts(view.task)
     if view.standing.state is not TaskState.COMPLETED:
-        _remove(folder)
+        wipe(folder)
         return
     grade = max((each.data_class for each in view.facts.datasets.values()), default=DataClass.GENERAL)
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         source = read_header(path).source
         ports.register(path, f"{path.stem} ({source} of {view.task[:10]})", grade, view.task, source)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise DiskFull(f"{folder} cannot be removed")

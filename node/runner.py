@@ -11,7 +11,7 @@ from typing import Any
 
 from sealtrace.node.engines import errors as engine
 from sealtrace.node.engines.job import Job, JobInput, JobKeep, JobStep, Timeouts
-from sealtrace.node.engines.keeping import check_part
+from sealtrace.node.engines.keeping import check_part, givers
 from sealtrace.node.engines.keys import check_table, rules_of
 from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
 from sealtrace.node.engines.process import SessionView, run_job
@@ -79,9 +79,8 @@ class EngineProcesses:
     def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
         """What is wrong with the table, in words without a cell of it, or ``None``."""
         if own.part_of is not None:
-            keepers = sorted(each.party for each in spec.inputs if each.part_of == own.part_of)
             party = spec.input(own.name).party
-            return check_part(own.path, party, keepers, spec.computing)
+            return check_part(own.path, party, givers(spec.inputs, own.part_of), spec.computing)
         try:
             check_table(own.path, own.columns, rules_of(spec.steps, own.name, own.id_column))
         except engine.BadInput as bad:
@@ -190,7 +189,7 @@ def _job(
         steps=tuple(_step(each, bundles[each.algorithm]) for each in spec.steps),
         results=tuple(each.id for each in spec.opened),
         keep={name: _keep(spec, name) for name in spec.keep},
-        timeouts=timeouts.model_copy(update={"wait_ms": max(timeouts.wait_ms, spec.engine_seconds * 1000)}),
+        timeouts=timeouts,
     )
 
 

@@ -82,8 +82,8 @@ class Input(_Document):
     part_of: Name | None = None
 
 
-class Step(_Document):
-    """One algorithm over some inputs, after other steps.
+class StepOutline(_Document):
+    """One algorithm over some inputs, after other steps; under which protocol, its kinds say.
 
     ``uses`` names the shared value of an earlier step for each role it has here; the inputs whose data is in
     such a value are inputs of this step too. ``grants`` names the grant for each input, ``epsilon`` what is
@@ -93,7 +93,6 @@ class Step(_Document):
     id: Name
     algorithm: Hex32Field
     engine: Literal["psi", "mpc"]
-    protocol: str
     inputs: list[Name] = Field(min_length=1, max_length=16)
     after: list[Name] = Field(default_factory=list, max_length=16)
     uses: dict[Name, Source] = Field(default_factory=dict, max_length=16)
@@ -101,14 +100,20 @@ class Step(_Document):
     epsilon: Epsilon = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
+
+class Step(StepOutline):
+    """A step of a whole task."""
+
+    protocol: str
+
     @property
     def protection(self) -> Protection:
         """How this step protects its inputs."""
         return PROTECTIONS[self.engine, self.protocol]
 
 
-class TaskSpec(_Document):
-    """A whole task. ``nonce`` tells two tasks of the same words apart.
+class TaskOutline(_Document):
+    """What a task and a draft of one have in common. ``nonce`` tells two tasks of the same words apart.
 
     ``compute`` are the parties among which MPC steps run, all where it is empty; the others only share their
     columns into them. ``results`` are the steps that the requester opens, the last one where it is empty.
@@ -126,9 +131,25 @@ class TaskSpec(_Document):
     parties: list[AddressField] = Field(min_length=1, max_length=16)
     compute: list[AddressField] = Field(default_factory=list, max_length=16)
     inputs: list[Input] = Field(min_length=1, max_length=64)
-    steps: list[Step] = Field(min_length=1, max_length=16)
     results: list[Name] = Field(default_factory=list, max_length=16)
     keep: dict[Name, Source] = Field(default_factory=dict, max_length=16)
+
+    @property
+    def computing(self) -> tuple[Address, ...]:
+        """The parties among which MPC steps run, ascending: a party's place is its rank there."""
+        return tuple(self.compute or self.parties)
+
+    def parties_of(self, step: StepOutline) -> tuple[Address, ...]:
+        """The parties among which ``step`` runs, ascending: who computes, or whose inputs are aligned."""
+        if step.engine == "mpc":
+            return self.computing
+        return tuple(sorted({each.party for each in self.inputs if each.name in step.inputs}))
+
+
+class TaskSpec(TaskOutline):
+    """A whole task."""
+
+    steps: list[Step] = Field(min_length=1, max_length=16)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -153,26 +174,15 @@ class TaskSpec(_Document):
         return next(each for each in self.steps if each.id == id)
 
     @property
-    def computing(self) -> tuple[Address, ...]:
-        """The parties among which MPC steps run, ascending: a party's place is its rank there."""
-        return tuple(self.compute or self.parties)
-
-    @property
     def helpers(self) -> tuple[Address, ...]:
-        """The parties that compute and bring no data: the registrar must have admitted them to that."""
-        owners = {each.party for each in self.inputs}
+        """The parties that compute and bring data to no step: the registrar must have admitted them to it."""
+        owners = {self.input(name).party for step in self.steps for name in step.inputs}
         return tuple(each for each in self.computing if each not in owners)
 
     @property
     def opened(self) -> tuple[Step, ...]:
         """The steps whose results the requester opens."""
         return tuple(map(self.step, self.results)) or (self.steps[-1],)
-
-    def parties_of(self, step: Step) -> tuple[Address, ...]:
-        """The parties among which ``step`` runs, ascending: who computes, or whose inputs are aligned."""
-        if step.engine == "mpc":
-            return self.computing
-        return tuple(sorted({self.input(name).party for name in step.inputs}))
 
     def keepers(self, name: str) -> tuple[Address, ...]:
         """Those who keep a part of ``keep[name]``, ascending: who computes, and whose data is in it."""

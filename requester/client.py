@@ -21,8 +21,8 @@ from typing import Any
 from sqlalchemy import create_engine
 
 from sealtrace.algorithms.disclosure import Learns, disclosure
+from sealtrace.algorithms.frames import BadShare
 from sealtrace.algorithms.opening import EngineMissing, open_outputs
-from sealtrace.algorithms.shares import BadShare
 from sealtrace.contracts import calls
 from sealtrace.contracts.client import Chain as ContractsChain
 from sealtrace.contracts.client import ChainSettings

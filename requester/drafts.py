@@ -195,8 +195,7 @@ def _compute(
 ) -> list[Address]:
     """Those named; where nobody is, and more than three bring data, the first three of them by address.
 
-    More than three do not compute together under any protocol that hides a value from all but all of them at
-    a bearable price, so the others share their columns into three.
+    ABY3, the protocol for more than two, computes among exactly three: the others share their columns in.
     """
     for at, name in enumerate(words.compute):
         if name not in book:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sealtrace.protocol.canonical import NotCanonical, canonical
 from sealtrace.protocol.faults import first_fault
-from sealtrace.protocol.identifiers import AddressField, Hex32, Hex32Field
+from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.records import Grant, Protection
 from sealtrace.protocol.spec import (
     PROTECTIONS,
-    VERSION,
-    Epsilon,
-    Input,
     InvalidSpec,
-    Name,
-    Source,
+    StepOutline,
+    TaskOutline,
     TaskSpec,
     read_spec,
     why_unfit,
@@ -36,47 +32,16 @@ PREFERENCE: Mapping[str, Mapping[bool, tuple[str, ...]]] = {
 ONLY_IF_NAMED = frozenset({"SEMI2K"})
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DraftStep(_Document):
+class DraftStep(StepOutline):
     """A step whose protocol may be left open."""
 
-    id: Name
-    algorithm: Hex32Field
-    engine: Literal["psi", "mpc"]
     protocol: str | None = None
-    inputs: list[Name] = Field(min_length=1, max_length=16)
-    after: list[Name] = Field(default_factory=list, max_length=16)
-    uses: dict[Name, Source] = Field(default_factory=dict, max_length=16)
-    grants: dict[Name, Hex32Field]
-    epsilon: Epsilon = Field(default_factory=dict)
-    params: dict[str, Any] = Field(default_factory=dict)
 
 
-class Draft(_Document):
+class Draft(TaskOutline):
     """A task specification in which steps may leave their protocol open."""
 
-    version: Literal["sealtrace.task/1"] = VERSION
-    nonce: Hex32Field
-    requester: AddressField
-    requester_key: Hex32Field
-    purpose: str = Field(min_length=1, max_length=1024)
-    deadline: int = Field(gt=0, lt=2**32)
-    engine_seconds: int = Field(default=600, gt=0, le=86_400)
-    parties: list[AddressField] = Field(min_length=1, max_length=16)
-    compute: list[AddressField] = Field(default_factory=list, max_length=16)
-    inputs: list[Input] = Field(min_length=1, max_length=64)
     steps: list[DraftStep] = Field(min_length=1, max_length=16)
-    results: list[Name] = Field(default_factory=list, max_length=16)
-    keep: dict[Name, Source] = Field(default_factory=dict, max_length=16)
-
-    def count_for(self, step: DraftStep) -> int:
-        """Among how many parties ``step`` runs."""
-        if step.engine == "mpc":
-            return len(self.compute or self.parties)
-        return len({each.party for each in self.inputs if each.name in step.inputs})
 
     def grant_ids(self) -> frozenset[Hex32]:
         """Every grant the steps name."""
@@ -106,7 +71,7 @@ def plan(draft: Draft, grants: Mapping[Hex32, Grant]) -> TaskSpec:
     """
     document = draft.model_dump(mode="json")
     for step, chosen in zip(draft.steps, document["steps"], strict=True):
-        chosen["protocol"] = step.protocol or choose(step, draft.count_for(step), grants)
+        chosen["protocol"] = step.protocol or choose(step, len(draft.parties_of(step)), grants)
     spec = read(document)
     require_suitable(spec, grants)
     return spec

@@ -57,10 +57,10 @@ def protected_as_the_task_names(case: Case) -> Iterator[Verdict]:
     names on the chain, and where the record says in words what that protects against, in its words.
     """
     for task in _completed(case):
+        told = _ran(case, task)
         for party in task.parties:
-            told = _ran(case, task).get(party, {})
             thing = f"{task.id}/{party}"
-            if not (steps := _steps(told)):
+            if not (steps := _steps(told.get(party, {}))):
                 yield undetermined(thing, f"no transcript of {party}")
                 continue
             wrong = [why for step, said in sorted(steps.items()) if (why := _unprotected(task, step, said))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.exports.oscal import to_oscal
@@ -14,7 +14,7 @@ from sealtrace.auditor.exports.parquet import to_parquet
 from sealtrace.auditor.exports.pdf import to_pdf
 from sealtrace.auditor.exports.signing import Signing, read_signer, sign
 from sealtrace.auditor.exports.xlsx import to_xlsx
-from sealtrace.auditor.report import to_html, to_json
+from sealtrace.auditor.report import Json, to_html, to_json
 
 
 class Format(StrEnum):
@@ -51,8 +51,6 @@ USUAL: Final = (Format.HTML, Format.JSON)
 """What is written where nothing else is asked for; these need no extra."""
 
 _NEEDS: Final = {Format.XLSX: "xlsxwriter", Format.PARQUET: "pyarrow", Format.PDF: "typst"}
-
-Json = dict[str, Any]
 
 
 class UnknownFormat(ValueError):

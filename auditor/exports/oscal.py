@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid5
 
-from sealtrace.auditor.report import to_json
+from sealtrace.auditor.report import Json, to_json
 from sealtrace.auditor.times import moment
 from sealtrace.protocol.canonical import canonical, sha256
-
-Json = dict[str, Any]
 
 OSCAL_VERSION: Final = "1.2.1"
 
@@ -77,7 +75,7 @@ class _Results:
             "description": markup(self._report["verdict"]["sentence"]),
             "start": self._time,
             "end": self._time,
-            "props": list(self._properties({"verdict": self._report["verdict"]["result"]})),
+            "props": self._properties({"verdict": self._report["verdict"]["result"]}),
             "reviewed-controls": {
                 "control-selections": [{"include-controls": [{"control-id": c["rule"]} for c in controls]}],
                 "control-objective-selections": [
@@ -103,23 +101,17 @@ class _Results:
         told = self._observation(
             f"control {control['rule']}", control["rule"], f"{words}.", "control-objective"
         )
-        return told | {
-            "props": list(
-                self._properties({"rule": control["rule"], "severity": control["severity"], **numbers})
-            )
-        }
+        properties = {"rule": control["rule"], "severity": control["severity"], **numbers}
+        return told | {"props": self._properties(properties)}
 
     def _seen(self, finding: Json) -> Json:
         """What was seen where a check did not hold."""
-        told = self._observation(
-            f"seen {finding['id']}",
-            finding["rule"],
-            finding["explanation"],
-            "finding",
-            self._report_evidence(),
-        )
+        told = self._observation(f"seen {finding['id']}", finding["rule"], finding["explanation"], "finding")
         names = ("rule", "severity", "id", "object", "task", "block", "transaction", "log_index", "evidence")
-        told["props"] = list(self._properties({name: finding[name] for name in names}))
+        told["props"] = self._properties({name: finding[name] for name in names})
+        told["relevant-evidence"] = [
+            {"href": f"#{self._uuid('report')}", "description": "The finding in report.json, by its id."}
+        ]
         told["remarks"] = markup(
             f"Object: {finding['object']}\n\nExpected: {finding['expected']}\n\n"
             f"Observed: {finding['observed']}\n\nLook again: {finding['recheck']}"
@@ -137,10 +129,10 @@ class _Results:
                     f"missing {control['rule']} {index}", control["rule"], text, "undetermined"
                 )
                 properties = {"rule": control["rule"], "undetermined": missing["count"]}
-                yield told | {"props": list(self._properties(properties))}
+                yield told | {"props": self._properties(properties)}
 
-    def _observation(self, name: str, rule: str, text: str, kind: str, evidence: Sequence[Json] = ()) -> Json:
-        told: Json = {
+    def _observation(self, name: str, rule: str, text: str, kind: str) -> Json:
+        return {
             "uuid": self._uuid(name),
             "title": rule,
             "description": markup(text),
@@ -148,7 +140,6 @@ class _Results:
             "types": [kind],
             "collected": self._time,
         }
-        return told | ({"relevant-evidence": list(evidence)} if evidence else {})
 
     def _violated(self, finding: Json) -> Json:
         status = {"state": "not-satisfied", "reason": "fail"}
@@ -188,9 +179,6 @@ class _Results:
         for each in self._report["not_checked"]:
             yield _part("not-checked", each)
 
-    def _report_evidence(self) -> list[Json]:
-        return [{"href": f"#{self._uuid('report')}", "description": "The finding in report.json, by its id."}]
-
     def _source(self) -> Json:
         link = {"href": "report.json", "media-type": "application/json"}
         return {
@@ -209,11 +197,13 @@ class _Results:
             or "No check was applied.",
         }
 
-    def _properties(self, values: Json) -> Iterator[Json]:
+    def _properties(self, values: Json) -> list[Json]:
         """Those of ``values`` that there are and that the model allows as properties."""
-        for name, value in values.items():
-            if value is not None and _PROPERTY.fullmatch(str(value)):
-                yield {"name": name.replace("_", "-"), "ns": NAMESPACE, "value": str(value)}
+        return [
+            {"name": name.replace("_", "-"), "ns": NAMESPACE, "value": str(value)}
+            for name, value in values.items()
+            if value is not None and _PROPERTY.fullmatch(str(value))
+        ]
 
     def _uuid(self, name: str) -> str:
         return str(uuid5(_SPACE, f"{self._digest} {name}"))

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
 from sealtrace.auditor.events import Event, Value
-from sealtrace.auditor.report import to_json
+from sealtrace.auditor.report import Json, to_json
 from sealtrace.auditor.times import LAST
 from sealtrace.contracts import abi
 from sealtrace.protocol.canonical import sha256
-
-Json = dict[str, Any]
 
 _PLACE: Final = (
     ("block", "uint64"),

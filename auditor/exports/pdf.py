@@ -12,11 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from sealtrace.auditor.report import to_json
+from sealtrace.auditor.report import Json, to_json
 from sealtrace.auditor.times import moment, utc
 from sealtrace.protocol.canonical import canonical
-
-Json = dict[str, Any]
 
 STANDARD: Final = "a-3b"
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
+from sealtrace.auditor.report import Json
 from sealtrace.auditor.times import moment, utc
 
-Json = dict[str, Any]
 Cell = str | int | None
 
 MAX_CELL: Final = 32_767

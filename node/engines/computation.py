@@ -10,7 +10,8 @@ from typing import Any
 from sealtrace.algorithms import checking
 from sealtrace.algorithms.bundles import Bundle, Program
 from sealtrace.algorithms.compiling import arithmetic, compiled, engine_config
-from sealtrace.algorithms.shares import BadShare, Computation, SecretValue, decode_value, encode_value
+from sealtrace.algorithms.frames import BadShare, SecretValue
+from sealtrace.algorithms.shares import Computation, decode_value, encode_value
 from sealtrace.algorithms.values import TAKEN, Value, array_names, gives, with_taken
 from sealtrace.node.engines.errors import BadInput, BadJob, ProgramMismatch, ProtocolViolated
 from sealtrace.node.engines.job import Job, JobStep
@@ -81,7 +82,7 @@ def compute(
     _agree(job, control, {"step": step.id, "program": program, "how": how.model_dump(mode="json")})
     exchange = _Exchange(job, step, bundle.program, held)
     columns = exchange.columns(own, how)
-    made = _run(job, exchange, executable, columns, taken, how) if job.computes else {}
+    made = _run(exchange, executable, columns, taken, how)
     exchange.finish()
     outputs = tuple(made[name] for name in bundle.program.outputs(step.params) if made)
     return Computed(outputs, _handed_on(given, made, how), step.params.get(TAKEN, {}), how, program, rows)
@@ -198,19 +199,20 @@ class _Exchange:
 
 
 def _run(
-    job: Job,
     exchange: _Exchange,
     executable: Any,
     columns: dict[str, Any],
     taken: Mapping[str, Held],
     how: Computation,
 ) -> dict[str, SecretValue]:
+    """Run the program and return this party's shares of all that it makes: none where it does not compute."""
     import spu
 
-    if exchange.engine is None:
+    link = exchange.engine
+    if link is None:
         return {}
-    with translated(job.parties):
-        runtime = spu.Runtime(exchange.engine.context, engine_config(how))
+    with translated(link.parties):
+        runtime = spu.Runtime(link.context, engine_config(how))
         for name in list(columns):
             runtime.set_var(name, columns.pop(name))
         for role, each in taken.items():
@@ -237,9 +239,10 @@ def _share_in(link: Link, rank: int, name: str) -> Any:
     try:
         value = decode_value(link.receive(rank))
     except BadShare as error:
-        raise ProtocolViolated(f"a peer's share of {name} is malformed: {error}") from error
+        said = f"a peer's share of {name} is malformed: {error}"
+        raise ProtocolViolated(said, peer=link.parties[rank]) from error
     if value.name != name:
-        raise ProtocolViolated(f"a peer sent {value.name[:64]!r} instead of {name}")
+        raise ProtocolViolated(f"a peer sent {value.name[:64]!r} instead of {name}", peer=link.parties[rank])
     return _share(value)
 
 

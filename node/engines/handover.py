@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sealtrace.algorithms.shares import MAX_SHARE_BYTES, SecretValue
+from sealtrace.algorithms.frames import MAX_BLOB_BYTES, SecretValue
 from sealtrace.node.engines.errors import BadJob
 from sealtrace.node.engines.keys import KeyRule, Keys, key_reader
 from sealtrace.node.engines.tables import places, table_rows
@@ -150,9 +150,9 @@ class _Lines:
         Raises:
             BadJob: all together are more than a share may hold.
         """
-        if len(self._text) > MAX_SHARE_BYTES:
+        if len(self._text) > MAX_BLOB_BYTES:
             raise BadJob(
-                f"the rows of the result are beyond {MAX_SHARE_BYTES >> 20} MiB: "
+                f"the rows of the result are beyond {MAX_BLOB_BYTES >> 20} MiB: "
                 "ask for a count, for fewer columns, or in parts"
             )
         self._text += json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

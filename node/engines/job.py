@@ -16,7 +16,7 @@ from sealtrace.protocol.alignment import Alignment, BadAlignment, contradictions
 from sealtrace.protocol.canonical import NotCanonical, digest, parse
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field
-from sealtrace.protocol.spec import PROTECTIONS, why_unfit
+from sealtrace.protocol.spec import PROTECTIONS, source_of, why_unfit
 
 VERSION = "sealtrace.job/2"
 """Of all that parties' engines must do alike and that no specification says, such as how keys become tokens:
@@ -81,8 +81,7 @@ class JobKeep(_Document):
     @property
     def place(self) -> tuple[str, str]:
         """The step and the value."""
-        step, _, value = self.source.partition(".")
-        return step, value
+        return source_of("", self.source)
 
 
 class Job(_Document):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from sealtrace.algorithms.kept import (
 from sealtrace.algorithms.shares import Computation
 from sealtrace.node.engines.computation import Held
 from sealtrace.node.engines.errors import BadInput, BadJob, ProgramMismatch, ProtocolViolated
-from sealtrace.node.engines.job import Job, JobKeep, own_inputs
+from sealtrace.node.engines.job import Job, JobInput, JobKeep, own_inputs
 from sealtrace.node.engines.link import Link
+from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.spec import Input
 
 KEPT = "kept"
 """The folder of a job in which it leaves the parts that the party keeps."""
@@ -52,16 +54,20 @@ def read_parts(job: Job) -> dict[str, Part]:
 
 
 def _read(job: Job, value: str, path: Path) -> Part:
-    keepers = sorted(each.party for each in job.inputs if each.part_of == value)
     try:
         part = decode_part(path.read_bytes())
     except OSError as error:
         raise BadInput("missing_file", f"{path.name}: {error.strerror}") from error
     except BadShare as error:
         raise BadInput("not_a_part", f"{path.name}: {error}") from error
-    if why := _why_unfit(part.header, job.party, keepers, job.computing):
+    if why := _why_unfit(part.header, job.party, givers(job.inputs, value), job.computing):
         raise BadInput("not_a_part", f"{value}: {why}")
     return part
+
+
+def givers(inputs: Iterable[Input | JobInput], value: str) -> list[Address]:
+    """Return the parties that give a part of ``value``, ascending."""
+    return sorted(each.party for each in inputs if each.part_of == value)
 
 
 def check_part(path: Path, party: str, keepers: Sequence[str], computing: Sequence[str]) -> str | None:
@@ -105,12 +111,12 @@ def _one(job: Job, name: str, said: list[Any], mine: Part | None) -> Held:
     if others:
         raise ProgramMismatch(
             f"{name}: not parts of one value at {', '.join(others)}: name datasets of one task",
-            peer=others[0] if len(others) == 1 else None,
+            peer=others[0] if mine is not None and len(others) == 1 else None,  # else: who is to be believed?
         )
     try:
         how = Computation.model_validate(common["computation"])
         return Held(value_of(common), mine.values if mine else (), how)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ProtocolViolated(f"{name}: what the parts say is malformed: {error}") from error
 
 

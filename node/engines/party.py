@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
-from sealtrace.algorithms.shares import Header, SecretValue, encode_output, encode_share
+from sealtrace.algorithms.shares import Header, encode_output, encode_share
 from sealtrace.node.engines import handover
 from sealtrace.node.engines.alignment import align
 from sealtrace.node.engines.computation import Computed, Held, check_params, compute, used_columns
@@ -137,7 +137,6 @@ def run(folder: Path) -> None:
     _tell(folder, CONNECTING)
     state = Run(job, folder, bundles, tables, keys, _meet(job))
     state.kept = meet_parts(job, state.control, parts)
-    del parts
     for step in job.steps:
         _tell(folder, "running", step.id)
         _step(state, step)
@@ -252,16 +251,10 @@ def _compute(state: Run, step: JobStep) -> None:
     uses = {"uses": dict(step.uses)} if step.uses else {}
     part = {} if state.job.computes else {"part": "shares in"}
     state.steps.append(_account(step, done.rows, program=done.program, done=done, **uses, **part))
-    if state.job.computes:
+    if state.job.computes and step.id in state.job.results:
         more = {"computation": done.computation, "taken": dict(done.taken)}
         header = _header(state.job, step, done.rows).model_copy(update=more)
-        _hold(state, step, header, done.values)
-
-
-def _hold(state: Run, step: JobStep, header: Header, values: Sequence[SecretValue]) -> None:
-    """Hold this party's share of a step until all are sealed, where the step is opened at all."""
-    if step.id in state.job.results:
-        state.shares[step.id] = encode_share(header, values)
+        state.shares[step.id] = encode_share(header, done.values)
 
 
 def _taken(state: Run, step: JobStep, role: str) -> Held:
@@ -321,7 +314,8 @@ def _align(state: Run, step: JobStep) -> None:
         more["received"] = received
     state.steps.append(_account(step, table.rows, **more))
     if step.id in state.job.results:
-        _hold(state, step, _header(state.job, step, more["common"] or 0), handover.values(found))
+        header = _header(state.job, step, more["common"] or 0)
+        state.shares[step.id] = encode_share(header, handover.values(found))
 
 
 def _rows(state: Run, step: JobStep, name: str) -> Table:

@@ -63,7 +63,7 @@ GATEWAY_POLL_S = 0.5
 GATEWAY_PATIENCE_S = 10.0
 DOWN_PATIENCE_S = 10.0
 FOLLOWED_PATIENCE_S = 3.0
-_NOT_ITS_OWN = {kind.code for kind in (PeerFailed, SessionCut, EngineTimeout, *SHARED)}
+_NOT_ITS_OWN = {kind.code for kind in (PeerFailed, PeerUnreachable, SessionCut, EngineTimeout, *SHARED)}
 _TRACE = re.compile(r"Trace has been written to (/tmp/psi_[\w-]+\.trace)")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -210,7 +210,7 @@ class _Watch:
             return SessionCut(str(report["reason"]))
         if (left := self._first_left(report["peers"])) is not None:
             said = f"{left['address']} ended early: {left['left']}"
-            return PeerFailed(said, peer=left["address"])
+            return PeerFailed(said, peer=None if left["left"] in _NOT_ITS_OWN else left["address"])
         for peer in report["peers"]:
             if self._down_for_long(peer):
                 return _unreachable(peer)
@@ -260,14 +260,17 @@ class _Watch:
 
     def _silent(self, peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
         """Some protocols abort without a word when a peer is silent for too long; the gateway knows
-        for how long it was, and the engine's last word on progress, with whom it was busy."""
+        for how long it was, and the engine's last word on progress, with whom it was busy.
+
+        Where several are silent, they may all be waiting for one of them, and none is blamed.
+        """
         patience_s = self.job.timeouts.receive_ms / 1000 * 0.9
         busy_with = self._parties or self.job.parties
-        for peer in peers:
-            if peer["address"] in busy_with and peer["silent_s"] >= patience_s:
-                said = f"{peer['address']} was silent for {peer['silent_s']:.0f} s"
-                return PeerUnreachable(said, peer=peer["address"])
-        return None
+        silent = [p for p in peers if p["address"] in busy_with and p["silent_s"] >= patience_s]
+        if not silent:
+            return None
+        said = ", ".join(f"{peer['address']} was silent for {peer['silent_s']:.0f} s" for peer in silent)
+        return PeerUnreachable(said, peer=silent[0]["address"] if len(silent) == 1 else None)
 
     def progress(self) -> None:
         """Take in what the process has told since last time, and pass it on."""
@@ -331,7 +334,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
         cwd=folder,
-        env={**environment(folder / SCRATCH), "TMPDIR": SCRATCH},  # the engine hands it to a shell, unquoted
+        env=environment(folder, SCRATCH),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -339,10 +342,14 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def environment(scratch: Path) -> dict[str, str]:
-    """What an engine's process gets of this one's: where programs are, and nothing secret."""
+def environment(folder: Path, scratch: str = ".") -> dict[str, str]:
+    """What an engine's process in ``folder`` gets of this one's: where programs are, and nothing secret.
+
+    ``scratch`` is its place for temporary files, told from ``folder`` on: the engine hands it to a shell,
+    unquoted.
+    """
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    own = {"HOME": str(scratch), "TMPDIR": str(scratch), PARENT: str(os.getpid())}
+    own = {"HOME": str(folder / scratch), "TMPDIR": scratch, PARENT: str(os.getpid())}
     return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu"}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import Any, Final
 
@@ -216,7 +216,7 @@ def _check_lists(
 
 def _claims(quote: Quote, collateral: DcapCollateral, at: UnixSeconds) -> dict[str, Any]:
     try:
-        given = dcap_qvl.QuoteCollateralV3(*_in_order(collateral))
+        given = dcap_qvl.QuoteCollateralV3(**asdict(collateral))
         verifier = dcap_qvl.QuoteVerifier(quote.chain[-1].public_bytes(Encoding.DER))
         # All restrictions that the library could apply are applied to these claims by the owner's policy.
         claims = verifier.verify_with_policy(quote.raw, given, at, dcap_qvl.QuotePolicy.claims_only(at))
@@ -227,20 +227,6 @@ def _claims(quote: Quote, collateral: DcapCollateral, at: UnixSeconds) -> dict[s
         reason = next((why for word, why in _WORDS if word in letters), Refusal.SIGNATURE_INVALID)
         raise EvidenceRefused(reason, f"dcap-qvl says: {text[:160]}") from cause
     return read
-
-
-def _in_order(collateral: DcapCollateral) -> tuple[str | bytes, ...]:
-    return (
-        collateral.pck_crl_issuer_chain,
-        collateral.root_ca_crl,
-        collateral.pck_crl,
-        collateral.tcb_info_issuer_chain,
-        collateral.tcb_info,
-        collateral.tcb_info_signature,
-        collateral.qe_identity_issuer_chain,
-        collateral.qe_identity,
-        collateral.qe_identity_signature,
-    )
 
 
 def _sgx(raw: bytes, claims: dict[str, Any], report: dict[str, Any]) -> Verified:

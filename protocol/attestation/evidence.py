@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -99,7 +99,7 @@ def read_evidence(text: bytes) -> Evidence:
 class DcapCollateral:
     """What Intel publishes for SGX and TDX platforms (PCS API v4): PEM chains, DER lists, signed JSON texts.
 
-    The names are those of Intel's ``sgx_ql_qve_collateral_t`` v3, which PCCS servers speak.
+    The names are those of Intel's ``sgx_ql_qve_collateral_t`` v3, which PCCS servers and ``dcap-qvl`` speak.
     """
 
     pck_crl_issuer_chain: str
@@ -114,7 +114,7 @@ class DcapCollateral:
 
     def document(self) -> dict[str, str]:
         """The fields as JSON has them: bytes as lower-case hexadecimal."""
-        each = {name.name: getattr(self, name.name) for name in fields(self)}
+        each = asdict(self)
         return {name: value.hex() if isinstance(value, bytes) else value for name, value in each.items()}
 
 
@@ -184,7 +184,7 @@ def read_dcap_collateral(text: bytes) -> DcapCollateral:
         if not all(isinstance(value, str | bytes) for value in read.values()):
             raise ValueError("a field is not text")
         return DcapCollateral(**read)
-    except (ValueError, TypeError) as cause:
+    except (ValueError, TypeError, AttributeError) as cause:
         raise EvidenceRefused(Refusal.MALFORMED, f"no DCAP collateral ({str(cause)[:120]})") from cause
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sealtrace.protocol.attestation.evidence import Feature, Kind, TcbStatus
-from sealtrace.protocol.canonical import NotCanonical, canonical, digest, parse_canonical
+from sealtrace.protocol.canonical import NotCanonical, canonical, parse_canonical, sha256
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Hex32, Hex32Field
 from sealtrace.protocol.records import Protection
@@ -138,7 +138,7 @@ class AttestationPolicy(BaseModel):
 
     def digest(self) -> Hex32:
         """SHA-256 of the canonical JSON with every default written out: its name in grant, log and result."""
-        return digest(self.model_dump(mode="json"))
+        return sha256(self.text())
 
     def images_of(self, kind: Kind) -> Sequence[Image]:
         """The accepted images of one kind."""

@@ -76,18 +76,9 @@ NEXT_STEPS: Mapping[Refusal, str] = {
 """What to do about each reason. A test holds that every reason is here."""
 
 
-class EvidenceRefused(ValueError):
-    """Evidence is not genuine at the time it is judged at; ``reason`` and the message say why."""
-
-    def __init__(self, reason: Refusal, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}; {NEXT_STEPS[reason]}")
-        self.reason = reason
-        self.detail = detail
-
-
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason why evidence is not accepted: its code, and the values that it was seen by."""
+    """One reason against evidence: its code, and the values that it was seen by."""
 
     code: Refusal
     detail: str
@@ -99,3 +90,12 @@ class Reason:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}; {self.next_step}"
+
+
+class EvidenceRefused(ValueError):
+    """Evidence is not genuine at the time it is judged at; ``reason`` and the message say why."""
+
+    def __init__(self, reason: Refusal, detail: str) -> None:
+        super().__init__(str(Reason(reason, detail)))
+        self.reason = reason
+        self.detail = detail

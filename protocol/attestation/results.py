@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sealtrace.protocol.attestation.appraisal import Appraisal, Claim
+from sealtrace.protocol.attestation.appraisal import CONTRAINDICATED, Appraisal, Claim
 from sealtrace.protocol.attestation.binding import Challenge
 from sealtrace.protocol.attestation.jws import SigningKey, TokenRefused, VerifyingKey, b64url, read, sign
 from sealtrace.protocol.identifiers import raw
@@ -20,7 +20,6 @@ from sealtrace.protocol.identifiers import raw
 TYPE: Final = "eat+jwt"  # RFC 9711 §6.2 media type application/eat+jwt, RFC 7515 §4.1.9
 SUBMODULE: Final = "cpu0"
 _OURS: Final = "sealtrace"
-_CONTRAINDICATED: Final = 96
 
 
 class Profile(StrEnum):
@@ -88,10 +87,10 @@ def status_of(value: int) -> Status:
     size = value if value > 0 else ~value  # AR4SI mirrors the bands for a verifier's own values
     if size < 32:
         return Status.AFFIRMING
-    return Status.WARNING if size < _CONTRAINDICATED else Status.CONTRAINDICATED
+    return Status.WARNING if size < CONTRAINDICATED else Status.CONTRAINDICATED
 
 
-def worst(trust: Mapping[Claim, int]) -> Status:
+def worst(trust: Mapping[Claim, int] | Mapping[str, int]) -> Status:
     """The status of a whole vector: that of its worst claim."""
     order = list(Status)
     return max((status_of(value) for value in trust.values()), key=order.index, default=Status.NONE)
@@ -140,7 +139,7 @@ def read_result(token: str, keys: Iterable[VerifyingKey]) -> Result:
     claims = read(token, keys, TYPE)
     try:
         return _result(claims)
-    except (KeyError, TypeError, ValueError, IndexError) as cause:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as cause:
         raise TokenRefused(f"signed, but no attestation result of ours ({cause})") from cause
 
 
@@ -149,8 +148,7 @@ def _result(claims: Mapping[str, Any]) -> Result:
     names, ours = _NAMES[profile], claims[_OURS]
     submodule = claims["submods"][SUBMODULE]
     policy, trust, status = submodule[names.policy], submodule[names.vector], Status(submodule[names.status])
-    order = list(Status)
-    least = max((status_of(value) for value in trust.values()), key=order.index, default=Status.NONE)
+    order, least = list(Status), worst(trust)
     if order.index(status) < order.index(least):
         raise TokenRefused(f"its status {status} is better than its vector, which is {least}")
     return Result(

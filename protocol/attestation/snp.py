@@ -83,7 +83,6 @@ class Report:
     """The fields of a report that something depends on."""
 
     signed: bytes
-    version: int
     policy: int
     vmpl: int
     signer: int
@@ -95,8 +94,6 @@ class Report:
     author_key_digest: bytes
     reported_tcb: bytes
     chip_id: bytes
-    committed_tcb: bytes
-    launch_tcb: bytes
     signature: tuple[int, int]
 
 
@@ -160,7 +157,6 @@ def read_report(raw: bytes) -> Report:
         raise EvidenceRefused(Refusal.MALFORMED, "a reserved part of the report is not zero")
     return Report(
         signed=raw[:SIGNED_BYTES],
-        version=version,
         policy=int.from_bytes(raw[0x008:0x010], "little"),
         vmpl=_u32(raw, 0x030),
         signer=signer >> 2 & 0b111,
@@ -172,8 +168,6 @@ def read_report(raw: bytes) -> Report:
         author_key_digest=raw[0x110:0x140],
         reported_tcb=raw[0x180:0x188],
         chip_id=raw[0x1A0:0x1E0],
-        committed_tcb=raw[0x1E0:0x1E8],
-        launch_tcb=raw[0x1F0:0x1F8],
         signature=(
             int.from_bytes(raw[0x2A0:0x2E8], "little"),
             int.from_bytes(raw[0x2E8:0x330], "little"),

@@ -17,7 +17,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sealtrace.algorithms.bundles import load, shipped
-from sealtrace.algorithms.opening import open_result
+from sealtrace.algorithms.opening import opened as opened_shares
+from sealtrace.algorithms.opening import read_shares
 from sealtrace.algorithms.shares import decode_output
 from sealtrace.node.engines.errors import EngineError
 from sealtrace.node.engines.job import Job, JobInput, JobStep, Timeouts
@@ -287,7 +288,7 @@ def opened(net: Network, results: list[Any], step: JobStep) -> dict[str, Any]:
             raise result
     outputs = [output(net, result) for result in results]
     shares = [each[step.id] for each in outputs if step.id in each]
-    return open_result(shares, load(Path(step.bundle)), step.params)
+    return opened_shares(read_shares(shares), load(Path(step.bundle)), step.params)
 
 
 def output(net: Network, result: JobResult) -> dict[str, bytes]:

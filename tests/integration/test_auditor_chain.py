@@ -201,8 +201,8 @@ def network(tmp_path_factory):
         running.process.wait(20)
 
 
-def run(network, out, *more):
-    arguments = ["run", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
+def run(network, out, *more, command="run"):
+    arguments = [command, "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
     result = CliRunner().invoke(app, [*arguments, "--contracts", network.deployed.directory, *more])
     return result.exit_code, json.loads(result.stdout)
 
@@ -223,9 +223,7 @@ def test_an_honest_network_is_clean_at_level_two_and_twice_the_same(network, tmp
 
 
 def bundled(network, out, *more):
-    arguments = ["bundle", "--rpc", network.url, "--chain-id", str(CHAIN_ID), "--out", str(out), "--json"]
-    result = CliRunner().invoke(app, [*arguments, "--contracts", network.deployed.directory, *more])
-    return result.exit_code, json.loads(result.stdout)
+    return run(network, out, *more, command="bundle")
 
 
 def verified(bundle, anchor, folder):

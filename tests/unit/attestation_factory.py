@@ -29,6 +29,13 @@ DAY = 86_400
 NOBODY = Roots(intel="00" * 32, amd={}, nitro="00" * 32)
 
 
+def flipped(data, bit):
+    """``data`` with one bit changed."""
+    altered = bytearray(data)
+    altered[bit // 8] ^= 1 << bit % 8
+    return bytes(altered)
+
+
 def moment(seconds):
     return datetime.fromtimestamp(seconds, UTC)
 

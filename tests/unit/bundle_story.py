@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
-import httpx
-from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, EMITTER, OWNERS, contract, honest, snapshot_of
+from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, contract, honest, snapshot_of
+from fake_endpoint import FakeEndpoint, block
 
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.bundle import gathering, pack
 from sealtrace.auditor.case import Case, Parameters
 from sealtrace.auditor.evidence import open_lines, read_log
-from sealtrace.auditor.headers import bloom_mask, header_hash, receipts_root
+from sealtrace.auditor.headers import bloom_mask, receipts_root
 from sealtrace.auditor.inquiry import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.report import document
-from sealtrace.auditor.rpc import Rpc
 from sealtrace.contracts import abi
 from sealtrace.contracts.abi import GENERATION
 
@@ -55,30 +52,13 @@ def receipt_of(events, number):
     }
 
 
-def header_of(number, parent, time, receipts):
-    sizes = {
-        "sha3Uncles": 32,
-        "miner": 20,
-        "stateRoot": 32,
-        "transactionsRoot": 32,
-        "mixHash": 32,
-        "nonce": 8,
-    }
-    made = {name: "0x" + bytes(size).hex() for name, size in sizes.items()}
-    made |= dict.fromkeys(("difficulty", "gasLimit", "gasUsed"), "0x0")
-    made |= {
-        "parentHash": parent,
-        "receiptsRoot": receipts_root(receipts),
-        "logsBloom": receipts[0]["logsBloom"] if receipts else "0x" + "00" * 256,
-        "number": hex(number),
-        "timestamp": hex(time),
-        "extraData": "0x",
-        "baseFeePerGas": "0x7",
-    }
-    return made | {"hash": header_hash(made)}
+def block_with(receipts, number, parent, time):
+    bloom = {"logsBloom": receipts[0]["logsBloom"]} if receipts else {}
+    root = receipts_root(receipts)
+    return block(number, parent, time, receiptsRoot=root, baseFeePerGas="0x7", **bloom)
 
 
-class FakeChain:
+class FakeChain(FakeEndpoint):
     """Serves the blocks of a story."""
 
     def __init__(self, story):
@@ -86,29 +66,20 @@ class FakeChain:
         for number in range(story.number + 1):
             events = [event for event in story.events if event.block.number == number]
             self.receipts.append([receipt_of(events, number)] if events else [])
-            block = header_of(number, parent, story.block(number).timestamp, self.receipts[-1])
-            self.blocks.append(block)
-            parent = block["hash"]
+            made = block_with(self.receipts[-1], number, parent, story.block(number).timestamp)
+            self.blocks.append(made)
+            parent = made["hash"]
 
-    def rpc(self):
-        return Rpc("http://story", transport=httpx.MockTransport(self.answer))
-
-    def answer(self, request):
-        asked = json.loads(request.content)
-        told = [self.one(each) for each in asked] if isinstance(asked, list) else self.one(asked)
-        return httpx.Response(200, json=told)
-
-    def one(self, asked):
-        said = {"jsonrpc": "2.0", "id": asked["id"]}
-        if asked["method"] == "eth_getLogs":
-            return said | {"result": self.logs()}
-        known = self.blocks if asked["method"] == "eth_getBlockByNumber" else self.receipts
-        return said | {"result": known[int(asked["params"][0], 16)]}
+    def result(self, method, params):
+        if method == "eth_getLogs":
+            return {"result": self.logs()}
+        known = self.blocks if method == "eth_getBlockByNumber" else self.receipts
+        return {"result": known[int(params[0], 16)]}
 
     def logs(self):
         return [
             log | {"blockNumber": hex(n), "logIndex": hex(i), "transactionHash": r["transactionHash"]}
-            for n, (receipts) in enumerate(self.receipts)
+            for n, receipts in enumerate(self.receipts)
             for r in receipts
             for i, log in enumerate(r["logs"])
         ]
@@ -149,4 +120,4 @@ def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
     return last.hash
 
 
-__all__ = ["CONTRACTS", "EMITTER", "FakeChain", "honest", "packed"]
+__all__ = ["SIGNATURES", "FakeChain", "honest", "packed"]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 
 import pytest
-from attestation_factory import NOW, DcapFactory, NitroFactory, SnpFactory
+from attestation_factory import NOW, DcapFactory, NitroFactory, SnpFactory, flipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,12 +83,6 @@ def test_a_spliced_document_is_refused_or_read(data):
     text = data.draw(spliced(CASES[Kind.SEV_SNP][0].document()))
     with suppress(EvidenceRefused):
         assert read_evidence(text).document() == text
-
-
-def flipped(data, bit):
-    altered = bytearray(data)
-    altered[bit // 8] ^= 1 << bit % 8
-    return bytes(altered)
 
 
 @pytest.mark.parametrize("kind", CASES)

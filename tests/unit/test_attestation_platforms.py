@@ -15,6 +15,7 @@ from attestation_factory import (
     DcapFactory,
     NitroFactory,
     SnpFactory,
+    flipped,
     issue,
     p256,
     p384,
@@ -213,6 +214,7 @@ def test_collateral_is_read_as_it_was_stored_and_named_by_its_digest():
         lambda body: body | {"pck_crl": 7},
         lambda body: body | {"tcb_info": 7},
         lambda body: [],
+        list,
     ],
 )
 def test_what_is_not_collateral_in_its_one_spelling_is_malformed(change):
@@ -518,9 +520,7 @@ def test_a_nodes_word_holds_for_an_hour():
 def test_no_bit_of_a_nodes_word_can_be_changed():
     raw = software_evidence(NODE, b"\1" * 64, {"runtime": "02" * 32}, NOW)
     for bit in range(0, len(raw) * 8, 3):
-        altered = bytearray(raw)
-        altered[bit // 8] ^= 1 << bit % 8
-        assert refusal(software, raw=bytes(altered)) in (Refusal.SIGNATURE_INVALID, Refusal.MALFORMED)
+        assert refusal(software, raw=flipped(raw, bit)) in (Refusal.SIGNATURE_INVALID, Refusal.MALFORMED)
 
 
 WORD = {"simulated": True, "iat": NOW, "report_data": "00" * 64, "measurements": {"runtime": "02"}}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
+from attestation_factory import flipped
 
 from sealtrace.protocol.attestation.appraisal import appraise
 from sealtrace.protocol.attestation.binding import Challenge, Moment
@@ -96,12 +97,6 @@ def refusal(act):
     with pytest.raises(EvidenceRefused) as caught:
         act()
     return caught.value.reason
-
-
-def flipped(data, bit):
-    altered = bytearray(data)
-    altered[bit // 8] ^= 1 << bit % 8
-    return bytes(altered)
 
 
 def test_the_sgx_quote_is_genuine_and_its_platform_wants_hardening():

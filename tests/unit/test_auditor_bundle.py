@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,12 +43,8 @@ def bundle(tmp_path_factory):
 
 def checked(path, anchor=None):
     """The exit code, and what was said."""
-    said = io.StringIO()
-    stdout, sys.stdout = sys.stdout, said
-    try:
+    with redirect_stdout(io.StringIO()) as said:
         code = verify_report.main([str(path), *(["--anchor", anchor] if anchor else [])])
-    finally:
-        sys.stdout = stdout
     return code, said.getvalue()
 
 
@@ -467,11 +464,11 @@ def test_an_endpoint_without_receipts_leaves_a_bundle_that_proves_nothing_of_the
     story.mine(30)
     chain = FakeChain(story)
     story.mine(-30)
-    one = chain.one
-    chain.one = lambda asked: (
-        {"jsonrpc": "2.0", "id": 0, "error": {"code": -32601, "message": "none"}}
-        if asked["method"] == "eth_getBlockReceipts"
-        else one(asked)
+    known = chain.result
+    chain.result = lambda method, params: (
+        {"error": {"code": -32601, "message": "none"}}
+        if method == "eth_getBlockReceipts"
+        else known(method, params)
     )
     anchor = packed(story, tmp_path / "b.tar", chain=chain)
     code, said = checked(tmp_path / "b.tar", anchor)

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import json
-
 import httpx
 import pytest
+from fake_endpoint import FakeEndpoint, block
 
 from sealtrace.auditor.endpoints import Endpoints, EndpointsDisagree
-from sealtrace.auditor.headers import header_hash, read_header
+from sealtrace.auditor.headers import read_header
 from sealtrace.auditor.reading import read_range
-from sealtrace.auditor.rpc import EndpointRefused, EndpointUnreachable, Rpc
+from sealtrace.auditor.rpc import EndpointRefused, EndpointUnreachable
 from sealtrace.protocol.identifiers import NOTHING, Hex32, UnixSeconds
 from sealtrace.protocol.records import BlockRef
-
-SIZES = {
-    "parentHash": 32,
-    "sha3Uncles": 32,
-    "miner": 20,
-    "stateRoot": 32,
-    "transactionsRoot": 32,
-    "receiptsRoot": 32,
-    "logsBloom": 256,
-    "extraData": 0,
-    "mixHash": 32,
-    "nonce": 8,
-}
-NUMBERS = ("difficulty", "number", "gasLimit", "gasUsed", "timestamp")
-
-
-def block(number, parent, *, extra=b""):
-    made = {name: "0x" + bytes(size).hex() for name, size in SIZES.items()}
-    made |= dict.fromkeys(NUMBERS, "0x0") | {"number": hex(number), "timestamp": hex(1_000 + number)}
-    made |= {"parentHash": parent, "extraData": "0x" + extra.hex()}
-    return made | {"hash": header_hash(made)}
 
 
 def chain(length, *, fork_at=None):
     found = []
     for number in range(length):
         extra = b"fork" if fork_at is not None and number >= fork_at else b""
-        found.append(block(number, found[-1]["hash"] if found else NOTHING, extra=extra))
+        parent = found[-1]["hash"] if found else NOTHING
+        found.append(block(number, parent, 1_000 + number, extraData="0x" + extra.hex()))
     return found
 
 
@@ -48,32 +27,26 @@ BLOCKS = chain(250)
 LAST = BlockRef(249, Hex32(BLOCKS[-1]["hash"]), UnixSeconds(1_249))
 
 
-class Host:
+class Host(FakeEndpoint):
     """An endpoint that serves ``blocks``, no logs, and only as many posts as ``posts``."""
 
     def __init__(self, blocks=BLOCKS, *, posts=1_000, refuses=()):
         self.blocks, self.posts, self.refuses = blocks, posts, refuses
         self.answered = 0
 
-    def rpc(self, name):
-        return Rpc(f"http://{name}", transport=httpx.MockTransport(self.answer))
-
     def answer(self, request):
         if self.answered >= self.posts:
             raise httpx.ConnectError("gone")
         self.answered += 1
-        asked = json.loads(request.content)
-        told = [self.one(each) for each in asked] if isinstance(asked, list) else self.one(asked)
-        return httpx.Response(200, json=told)
+        return super().answer(request)
 
-    def one(self, asked):
-        said = {"jsonrpc": "2.0", "id": asked["id"]}
-        if asked["method"] in self.refuses:
-            return said | {"error": {"code": -32000, "message": "pruned"}}
-        if asked["method"] == "eth_getLogs":
-            return said | {"result": []}
-        number = int(asked["params"][0], 16)
-        return said | {"result": self.blocks[number] if number < len(self.blocks) else None}
+    def result(self, method, params):
+        if method in self.refuses:
+            return {"error": {"code": -32000, "message": "pruned"}}
+        if method == "eth_getLogs":
+            return {"result": []}
+        number = int(params[0], 16)
+        return {"result": self.blocks[number] if number < len(self.blocks) else None}
 
 
 def endpoints(*hosts):

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealtrace.algorithms.bundles import BundleAltered, BundleMissing, load, shipped
-from sealtrace.algorithms.opening import open_result
+from sealtrace.algorithms.frames import BadShare, SecretValue
+from sealtrace.algorithms.opening import opened, read_shares
 from sealtrace.algorithms.shares import (
     MAGIC,
-    BadShare,
     Header,
-    SecretValue,
     decode_share,
     decode_value,
     encode_share,
@@ -27,6 +26,10 @@ from sealtrace.protocol.bundle import BadBundle, Member, pack, tar
 from sealtrace.protocol.canonical import canonical
 
 TASK = "0x" + "ab" * 32
+
+
+def open_result(shares, bundle, params):
+    return opened(read_shares(shares), bundle, params)
 
 
 def test_the_digest_does_not_depend_on_the_order_of_files():

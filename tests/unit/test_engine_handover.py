@@ -119,7 +119,7 @@ def test_many_rows_are_handed_over_in_pieces_and_in_order(tmp_path):
 
 
 def test_a_result_beyond_what_a_share_holds_is_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(handover, "MAX_SHARE_BYTES", 2)
+    monkeypatch.setattr(handover, "MAX_BLOB_BYTES", 2)
     with pytest.raises(BadJob, match="ask for a count"):
         values(found(tmp_path, {"result": "ids"}))
 

@@ -267,6 +267,14 @@ def test_a_peer_that_left_is_named(child, tmp_path):
     assert ends_with(PeerFailed, tmp_path, View(left="bad_input")).peer == B
 
 
+def test_a_peer_that_ended_because_another_was_silent_is_named_and_not_blamed(child, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "FOLLOWED_PATIENCE_S", 0.1)
+    child("import time; time.sleep(30)")
+    error = ends_with(PeerFailed, tmp_path, View(left="peer_unreachable"))
+    assert error.peer is None
+    assert B in str(error)
+
+
 def test_a_peer_that_broke_the_protocol_is_named_although_the_session_is_cut(child, tmp_path):
     child(SLEEP)
     view = View(broke="sent what is no message")
@@ -291,6 +299,22 @@ def test_a_crash_is_named_with_its_signal(child, tmp_path):
 def test_a_crash_while_a_peer_was_silent_is_the_peers(child, tmp_path):
     child("import os; os.abort()")
     assert ends_with(PeerUnreachable, tmp_path, View(silent_s=60.0)).peer == B
+
+
+def test_a_crash_while_several_were_silent_is_nobodys(child, tmp_path):
+    child("import os; os.abort()")
+
+    class Views(View):
+        def report(self, task):
+            both = [self.peer, {**self.peer, "address": C}]
+            return {"state": self.state, "reason": self.reason, "peers": both}
+
+    both = job(parties=(A, B, C))
+    with pytest.raises(PeerUnreachable) as caught:
+        run_job(both, tmp_path / "job", deadline_s=20, gateway=Views(silent_s=60.0))
+    assert caught.value.peer is None
+    assert B in str(caught.value)
+    assert C in str(caught.value)
 
 
 def test_a_crash_while_a_peer_is_down_is_the_peers(child, tmp_path):

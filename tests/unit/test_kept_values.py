@@ -23,6 +23,9 @@ from sealtrace.algorithms.kept import (
 from sealtrace.algorithms.opening import open_outputs
 from sealtrace.algorithms.shares import Computation, Header, decode_output, encode_output, encode_share
 from sealtrace.node.datasets import infer_schema
+from sealtrace.node.engines.errors import ProgramMismatch, ProtocolViolated
+from sealtrace.node.engines.job import Job
+from sealtrace.node.engines.keeping import meet_parts
 from sealtrace.node.errors import DatasetUnreadable
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.spec import read_spec
@@ -85,6 +88,62 @@ def test_a_kept_value_needs_all_its_parts_and_those_who_hold_its_shares():
     assert why_unusable(HEADER, [A, B, C], [A, B]) is None
     assert "name an input of each" in why_unusable(HEADER, [A, B], [A, B])
     assert "these must compute" in why_unusable(HEADER, [A, B, C], [A, C])
+
+
+class Said:
+    """A control link over which each party has said this of its parts."""
+
+    def __init__(self, *words):
+        self._words = list(words)
+
+    def gather(self, _mine):
+        return self._words
+
+
+def met(me, *words, part=None):
+    """What the party ``me`` makes of what all said of their parts of one value, kept by A and B."""
+    common = {"task": TASK, "requester_key": TASK, "parties": (A, B, C), "computing": (A, B)}
+    table = {"name": "c", "party": C, "id_column": "id", "path": "/c" if me == C else None}
+    parts = [
+        {"name": n, "party": p, "part_of": "risk", "path": "/p" if me == p else None}
+        for n, p in (("a", A), ("b", B))
+    ]
+    step = {"id": "s", "algorithm": TASK, "bundle": "/b", "engine": "mpc", "protocol": "CHEETAH"}
+    step |= {"inputs": ("a", "b", "c"), "uses": {"model": "risk"}}
+    where = {"gateway_url": "http://127.0.0.1:9", "gateway_token": "t", "results": ("s",), "party": me}
+    job = Job.model_validate({**common, **where, "inputs": (*parts, table), "steps": (step,)})
+    return meet_parts(job, Said(*words), {"risk": part} if part else {})
+
+
+def test_a_party_without_a_part_takes_the_owners_word_for_what_is_public_of_it():
+    said = {"risk": HEADER.common}
+    held = met(C, said, said, {})["risk"]
+    assert (held.value.names, held.shares, held.computation) == (["weights"], (), HEADER.computation)
+
+
+def test_of_two_words_a_party_without_a_part_cannot_tell_which_is_the_lie():
+    other = {"risk": {**HEADER.common, "task": OTHER_TASK}}
+    with pytest.raises(ProgramMismatch) as caught:
+        met(C, other, {"risk": HEADER.common}, {})
+    assert caught.value.peer is None
+    with pytest.raises(ProgramMismatch) as caught:
+        met(A, {"risk": HEADER.common}, other, {}, part=decode_part(encode_part(HEADER, [SHARE])))
+    assert caught.value.peer == B
+
+
+@pytest.mark.parametrize("word", ["a text", 7, None, [], {}, {"public": {}}, {"public": 1, "computation": 1}])
+def test_whatever_owners_say_of_their_parts_is_read_or_refused_by_name(word):
+    with pytest.raises(ProtocolViolated):
+        met(C, {"risk": word}, {"risk": word}, {})
+
+
+@pytest.mark.parametrize(
+    "words", [({}, {"risk": 1}, {}), ("x", {"risk": 1}, {}), ({"risk": 1, "more": 1}, {}, {})]
+)
+def test_a_peer_that_does_not_speak_of_its_parts_and_no_others_is_named(words):
+    with pytest.raises(ProtocolViolated) as caught:
+        met(C, *words)
+    assert caught.value.peer == A
 
 
 @given(st.dictionaries(st.text(max_size=9), st.binary(max_size=50), max_size=5))

@@ -240,6 +240,14 @@ def test_a_party_that_computes_without_data_is_a_helper():
     assert [found.parties_of(step) for step in found.steps] == [(BANK, CARRIER), (BANK, CARRIER, THIRD)]
 
 
+def test_an_input_that_no_step_uses_makes_no_owner_of_a_helper():
+    spec = copy.deepcopy(SPEC)
+    spec["parties"].append(THIRD)
+    spec["steps"][1]["protocol"] = "ABY3"
+    spec["inputs"].append({"name": "unused", "party": THIRD, "dataset": h(21), "id_column": "id"})
+    assert read_spec(canonical(spec)).helpers == (THIRD,)
+
+
 def test_without_a_word_the_last_step_is_opened_and_all_compute():
     spec = read_spec(canonical(SPEC))
     assert [step.id for step in spec.opened] == ["sum"]

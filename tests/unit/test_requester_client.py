@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, document, h, make_chain, make_spec
 
-from sealtrace.algorithms.shares import Computation, Header, SecretValue, encode_output, encode_share
+from sealtrace.algorithms.frames import SecretValue
+from sealtrace.algorithms.shares import Computation, Header, encode_output, encode_share
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal

@@ -48,7 +48,7 @@ class Groups:
         Raises:
             OSError: the kernel refuses.
         """
-        for folder in self._folders():
+        for folder in _distinct(self.memory, self.pids):
             (folder / "cgroup.procs").write_text(str(pid))
 
     def killed_for_memory(self) -> bool:
@@ -62,13 +62,8 @@ class Groups:
 
     def remove(self) -> None:
         """Remove the groups; what is still in them is killed first."""
-        for folder in self._folders():
+        for folder in _distinct(self.memory, self.pids):
             _remove(folder)
-
-    def _folders(self) -> Iterator[Path]:
-        for folder in dict.fromkeys((self.memory, self.pids)):
-            if folder is not None:
-                yield folder
 
 
 def find(mounts: Path = MOUNTS, membership: Path = MEMBERSHIP) -> Place:
@@ -104,11 +99,16 @@ def groups(place: Place, memory_bytes: int, processes: int) -> Iterator[Groups]:
         made.remove()
 
 
+def _distinct(*folders: Path | None) -> list[Path]:
+    """The folders that are there, each once: version 2 has one for both controllers."""
+    return [folder for folder in dict.fromkeys(folders) if folder is not None]
+
+
 def _sweep(place: Place) -> None:
     """End and remove what nodes left behind that were killed: the groups named after processes that are
     gone."""
-    for parent in {place.memory, place.pids} - {None}:
-        for folder in parent.glob(f"{_PREFIX}*") if parent else ():
+    for parent in _distinct(place.memory, place.pids):
+        for folder in parent.glob(f"{_PREFIX}*"):
             if not Path("/proc", folder.name.removeprefix(_PREFIX).partition("-")[0]).exists():
                 _end(folder)
                 with contextlib.suppress(OSError):
@@ -185,9 +185,7 @@ def _unified(mounted: dict[str, tuple[str, Path]], mine: dict[str, str]) -> Path
     """A group that gives its children both controllers: ours, or the one above it (only leaves hold
     processes)."""
     own = _at(mounted, mine, "unified")
-    for folder in (own, own.parent if own else None):
-        if _usable(folder) is None or folder is None:
-            continue
+    for folder in filter(_usable, (own, own.parent) if own else ()):
         with contextlib.suppress(OSError):
             if {"memory", "pids"} <= set((folder / "cgroup.subtree_control").read_text().split()):
                 return folder

@@ -65,6 +65,11 @@ HOW_TO_GET = {
 }
 
 
+def how_to_get(lacking: Iterable[Barrier]) -> str:
+    """What to do about all of ``lacking``, each thing said once."""
+    return " ".join(dict.fromkeys(HOW_TO_GET[each] for each in lacking))
+
+
 @dataclass(frozen=True, slots=True)
 class Confinement:
     """The barriers in force, with what they are made of."""
@@ -88,8 +93,7 @@ class Confinement:
             SandboxUnavailable: it is; the message says how to get it.
         """
         if lacking := self.missing(wanted):
-            how = " ".join(dict.fromkeys(HOW_TO_GET[each] for each in lacking))
-            raise SandboxUnavailable(f"this host gives no {', '.join(lacking)}. {how}")
+            raise SandboxUnavailable(f"this host gives no {', '.join(lacking)}. {how_to_get(lacking)}")
 
     def values(self) -> dict[str, object]:
         """The confinement as JSON values: every barrier is named, in force or not."""

@@ -37,7 +37,9 @@ from sealtrace.node.engines.errors import (
     RuntimeMismatch,
     SandboxFailed,
 )
+from sealtrace.node.engines.tee import inside
 from sealtrace.node.engines.tee.confinement import Confinement
+from sealtrace.node.engines.tee.inside import JOB
 from sealtrace.node.engines.tee.inside.frames import METRICS, RUNTIME, BadFrame, Frames
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
@@ -45,10 +47,8 @@ from sealtrace.node.engines.tee.sandbox import Measured, run
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import NotCanonical, parse
 
-JOB = "job"
 INSIDE = "sealtrace_tee"
 """The name of our package in the sandbox."""
-_PACKAGE = "sealtrace.node.engines.tee.inside"
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -146,7 +146,7 @@ def laid_out(bundle: Bundle) -> Iterator[Path]:
         for path, content in bundle.members.items():
             place = path if path.startswith(f"{LIBRARIES}/") else f"{OWN}/{path}"
             _write(folder / "algorithm" / place.removeprefix(f"{LIBRARIES}/"), content)
-        for part in resources.files(_PACKAGE).iterdir():
+        for part in resources.files(inside).iterdir():
             if part.name.endswith(SUFFIX):
                 _write(folder / INSIDE / part.name, part.read_bytes())
         yield folder

@@ -8,11 +8,12 @@ the mode or times of a file by its descriptor, for input files of the host are p
 from __future__ import annotations
 
 import errno
-import hashlib
 import tempfile
 from functools import cache
 
 from sealtrace.node.engines.errors import SandboxUnavailable
+from sealtrace.protocol.canonical import sha256
+from sealtrace.protocol.identifiers import Hex32
 
 LIBRARIES = "On Debian: apt install libseccomp2; then pip install 'sealtrace[tee]'."
 
@@ -77,9 +78,9 @@ def program() -> bytes:
         return file.read()
 
 
-def digest() -> str:
+def digest() -> Hex32:
     """SHA-256 of the filter, for evidence."""
-    return "0x" + hashlib.sha256(program()).hexdigest()
+    return sha256(program())
 
 
 def _known(name: str) -> bool:

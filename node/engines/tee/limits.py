@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 MIB = 1 << 20
 
@@ -34,7 +34,3 @@ class Limits:
             value = getattr(self, field.name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
-
-    def values(self) -> dict[str, int]:
-        """The limits as JSON values, for evidence."""
-        return asdict(self)

@@ -15,7 +15,7 @@ from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.output_policy import Narrowing, held_of, why_too_few_rows
 from sealtrace.node.engines.errors import BadInput, OutputForbidden, SandboxFailed
 from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
-from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table
+from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
 from sealtrace.node.engines.tee.limits import Limits
 
 TABLE = ".csv"
@@ -74,9 +74,8 @@ def _shown(executed: Callable[[], Executed], shown: Callable[[bytes], None]) -> 
 
 def _table(name: str, path: Path, id_column: str | None) -> Table:
     try:
-        content = path.read_bytes()
-        named = read_table(content, None)
-        return read_table(content, id_column) if id_column in named.columns else named
+        table = read_table(path.read_bytes(), None)
+        return with_ids(table, id_column) if id_column in table.columns else table
     except OSError as error:
         raise BadInput("unreadable", f"input {name}: {error}") from error
     except TableUnfit as error:

@@ -37,11 +37,11 @@ from sealtrace.node.engines.errors import (
 from sealtrace.node.engines.tee import cgroups, filter
 from sealtrace.node.engines.tee.cgroups import Groups
 from sealtrace.node.engines.tee.confinement import Barrier, Confinement, bubblewrap, needed, probe
+from sealtrace.node.engines.tee.inside import DESCRIPTORS
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
 from sealtrace.node.engines.tee.walls import Descriptors, options_of
 
-DESCRIPTORS = "SEALTRACE_DESCRIPTORS"
 START_S = 30.0
 """How long bubblewrap may take to make the walls."""
 _TICK_S = 0.2
@@ -192,9 +192,7 @@ class _Run:
                 for key, _ in waiting.select(_TICK_S):
                     if not self._take(key.fd, limits, heard):
                         waiting.unregister(key.fd)
-                if self.cause is None and (cause := self._over(limits, stopped)):
-                    self.cause = cause
-                    self.kill()
+                self._hold(limits, stopped)
         self._bury(limits, stopped)
         self.seconds = time.monotonic() - self.began
 
@@ -210,6 +208,12 @@ class _Run:
             self.log += chunk[: limits.log_bytes - len(self.log)]
         return bool(chunk)
 
+    def _hold(self, limits: Limits, stopped: Callable[[], bool]) -> None:
+        """Kill it once a limit is reached or the node stops it; the first cause is the one that is told."""
+        if self.cause is None and (cause := self._over(limits, stopped)):
+            self.cause = cause
+            self.kill()
+
     def _over(self, limits: Limits, stopped: Callable[[], bool]) -> SandboxFailed | Stopped | None:
         if len(self.output) > limits.output_bytes:
             return OutputFlood(f"more than {limits.output_bytes} bytes of output", log=bytes(self.log))
@@ -221,9 +225,7 @@ class _Run:
         """Wait for the end: a command may close its output long before it is done."""
         pause_s = 0.001
         while not self._reap(os.WNOHANG):
-            if self.cause is None and (cause := self._over(limits, stopped)):
-                self.cause = cause
-                self.kill()
+            self._hold(limits, stopped)
             time.sleep(pause_s)
             pause_s = min(_TICK_S, pause_s * 1.5)
 

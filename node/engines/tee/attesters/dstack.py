@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sealtrace.node.engines.errors import AttesterFailed, AttesterUnavailable
-from sealtrace.node.engines.tee.attesters.port import RawEvidence, check_report_data
+from sealtrace.node.engines.tee.attesters.port import RawEvidence, check_digest, check_report_data
+from sealtrace.protocol.attestation.evidence import Kind
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse
 
 SOCKET = Path("/var/run/dstack.sock")
@@ -49,12 +50,11 @@ class Dstack:
             raise AttesterFailed(f"dstack's answer has no quote in hexadecimal: {error}") from error
         if report_data not in raw:
             raise AttesterFailed("dstack's quote does not hold our report data: it is not fresh")
-        return RawEvidence("tdx", raw, report_data, event_log=log, machine=machine)
+        return RawEvidence(Kind.TDX, raw, report_data, event_log=log, machine=machine)
 
     def extend(self, event: str, digest: bytes) -> None:
         """Emit an event with ``digest`` as its payload: dstack hashes both into RTMR3."""
-        if len(digest) != 48:
-            raise ValueError(f"a SHA-384 digest is 48 bytes, not {len(digest)}")
+        check_digest(digest)
         self._ask("/EmitEvent", {"event": event, "payload": digest.hex()})
 
     def _ask(self, path: str, body: dict[str, str]) -> Any:

@@ -6,12 +6,13 @@ are the process's own, so only threads of this process can interfere, and a lock
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
 from sealtrace.node.engines.errors import AttesterFailed, AttesterUnavailable
+from sealtrace.node.engines.tee.attesters import pseudo_files
 from sealtrace.node.engines.tee.attesters.port import RawEvidence, check_report_data
+from sealtrace.protocol.attestation.evidence import Kind
 
 ROOT = Path("/dev/attestation")
 MAX_QUOTE_BYTES = 1 << 16
@@ -40,22 +41,14 @@ class Gramine:
             raise AttesterUnavailable(f"Gramine attests by {found or 'nothing'}, not dcap. {HOW_TO_HAVE_IT}")
         try:
             with _ONE_AT_A_TIME:
-                self._write("user_report_data", report_data)
+                pseudo_files.write(self._root / "user_report_data", report_data)
                 with (self._root / "quote").open("rb") as file:
                     raw = file.read(MAX_QUOTE_BYTES)
         except OSError as error:
             raise AttesterUnavailable(f"Gramine gives no quote: {error}. {HOW_TO_HAVE_IT}") from error
         if raw[_REPORT_DATA] != report_data:
             raise AttesterFailed("the quote does not hold our report data: it is not fresh")
-        return RawEvidence("sgx", raw, report_data)
-
-    def _write(self, name: str, content: bytes) -> None:
-        """Write in one call, neither making nor emptying the pseudo-file."""
-        descriptor = os.open(self._root / name, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
+        return RawEvidence(Kind.SGX, raw, report_data)
 
     def _type(self) -> str:
         try:

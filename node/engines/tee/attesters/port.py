@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
-REPORT_DATA_BYTES = 64
-Kind: TypeAlias = Literal["tdx", "sev-snp", "sgx", "software"]
+from sealtrace.protocol.attestation.binding import REPORT_DATA_BYTES
+from sealtrace.protocol.attestation.evidence import Kind
+
+DIGEST_BYTES = 48
+"""Of SHA-384, which is what runtime registers take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,11 @@ class RawEvidence:
     """The platform's own log of what it measured (dstack: JSON)."""
     machine: bytes = b""
     """How the machine was configured, in the platform's words (dstack: JSON). Nobody signed this."""
-    simulated: bool = False
-    """No hardware stands behind it."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether no hardware stands behind it."""
+        return not self.kind.is_hardware
 
 
 class Attester(Protocol):
@@ -61,3 +67,9 @@ def check_report_data(report_data: bytes) -> None:
     """Refuse what is not 64 bytes: platforms pad shorter ones, each in its own way."""
     if len(report_data) != REPORT_DATA_BYTES:
         raise ValueError(f"report data is {REPORT_DATA_BYTES} bytes, not {len(report_data)}")
+
+
+def check_digest(digest: bytes) -> None:
+    """Refuse what is no digest that a runtime register can be extended with."""
+    if len(digest) != DIGEST_BYTES:
+        raise ValueError(f"a SHA-384 digest is {DIGEST_BYTES} bytes, not {len(digest)}")

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 
 from sealtrace.node.engines.tee.attesters.port import RawEvidence, check_report_data
+from sealtrace.protocol.attestation.evidence import Kind
 
 WARNING = "no TEE: whoever runs this host can read the inputs"
 
@@ -34,4 +35,4 @@ class SimulatedEnclave:
     def evidence(self, report_data: bytes) -> RawEvidence:
         """The node's word over ``report_data``."""
         check_report_data(report_data)
-        return RawEvidence("software", self._word(report_data), report_data, simulated=True)
+        return RawEvidence(Kind.SOFTWARE, self._word(report_data), report_data)

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Protocol
 
 from sealtrace.node.engines.errors import AttesterFailed, AttesterUnavailable
-from sealtrace.node.engines.tee.attesters.port import Kind, RawEvidence, check_report_data
+from sealtrace.node.engines.tee.attesters import pseudo_files
+from sealtrace.node.engines.tee.attesters.port import RawEvidence, check_digest, check_report_data
+from sealtrace.protocol.attestation.evidence import Kind
 
 ROOT = Path("/sys/kernel/config/tsm/report")
 REGISTERS = Path("/sys/devices/virtual/misc/tdx_guest/measurements")
 REGISTER = "rtmr3:sha384"
 MAX_BLOB_BYTES = 1 << 17
 """The kernel's own limit is 32 KiB."""
-PROVIDERS: dict[str, Kind] = {"tdx_guest": "tdx", "sev_guest": "sev-snp"}
+PROVIDERS: dict[str, Kind] = {"tdx_guest": Kind.TDX, "sev_guest": Kind.SEV_SNP}
 TRIES = 5
 HOW_TO_HAVE_IT = (
     "Run the node in a confidential VM (TDX or SEV-SNP) with Linux 6.7 or later: modprobe tdx_guest or"
@@ -75,14 +77,8 @@ class KernelFiles:
         (self.root / report).mkdir()
 
     def write(self, report: str, attribute: str, content: bytes) -> None:
-        """Write in one call, to a file that the kernel made: it takes no O_CREAT and no O_TRUNC."""
-        descriptor = os.open(self.root / report / attribute, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            written = os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
-        if written != len(content):
-            raise OSError(errno.EIO, f"{attribute} took {written} of {len(content)} bytes")
+        """Write in one call, to a file that the kernel made."""
+        pseudo_files.write(self.root / report / attribute, content)
 
     def read(self, report: str, attribute: str) -> bytes:
         """The whole attribute."""
@@ -145,14 +141,9 @@ class ConfigfsTsm:
 
     def extend(self, event: str, digest: bytes) -> None:
         """Extend RTMR3 of a TDX VM; SEV-SNP has no such register."""
-        if len(digest) != 48:
-            raise ValueError(f"a SHA-384 digest is 48 bytes, not {len(digest)}")
+        check_digest(digest)
         try:
-            descriptor = os.open(self._registers / REGISTER, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, digest)
-            finally:
-                os.close(descriptor)
+            pseudo_files.write(self._registers / REGISTER, digest)
         except OSError as error:
             raise AttesterUnavailable(
                 f"RTMR3 cannot be extended ({event}): {error}. Linux 6.16 is needed."

@@ -15,11 +15,10 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from . import DESCRIPTORS, JOB
 from .frames import METRICS, OUTPUTS, RUNTIME, frame
 from .inputs import Inputs, Model, Table, read_table
 
-DESCRIPTORS = "SEALTRACE_DESCRIPTORS"
-JOB = "job"
 MISMATCH = 3
 
 

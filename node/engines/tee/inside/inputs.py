@@ -110,10 +110,16 @@ def read_table(content: bytes, id_column: str | None) -> Table:
     if odd := next((at for at, row in enumerate(body, 1) if len(row) != len(header)), 0):
         raise TableUnfit(f"row {odd} has not as many cells as the header")
     columns = {name: [row[at] for row in body] for at, name in enumerate(header)}
-    return Table(columns) if id_column is None else _with_ids(columns, id_column)
+    return Table(columns) if id_column is None else with_ids(Table(columns), id_column)
 
 
-def _with_ids(columns: dict[str, list[str]], id_column: str) -> Table:
+def with_ids(table: Table, id_column: str) -> Table:
+    """The table with the cells of ``id_column`` as its ids.
+
+    Raises:
+        TableUnfit: there is no such column, or an id is given twice or empty.
+    """
+    columns = dict(table.columns)
     if id_column not in columns:
         raise TableUnfit(f"there is no id column {id_column!r}")
     ids = columns.pop(id_column)
