@@ -13,9 +13,9 @@ from sealtrace.node.engines import errors as engine
 from sealtrace.node.engines.job import Job, JobInput, JobKeep, JobStep, Timeouts
 from sealtrace.node.engines.keeping import check_part, givers
 from sealtrace.node.engines.keys import check_table, rules_of
-from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
 from sealtrace.node.engines.process import SessionView, run_job
 from sealtrace.node.engines.vetting import vet
+from sealtrace.node.engines.workplace import OUTPUT, TRANSCRIPT
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, RunStopped
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
