@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
+from sealtrace.protocol.attestation.policy import AttestationPolicy
+from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
@@ -60,6 +62,14 @@ class Chain(Protocol):
 
     def node(self, node: Address, *, at: BlockRef) -> Node:
         """The organisation's record."""
+        ...
+
+    def block(self, number: int) -> BlockRef:
+        """The block with this number."""
+        ...
+
+    def start_of(self, task: Hex32, party: Address, since: int, *, at: BlockRef) -> Hex32 | None:
+        """What ``party`` bound by its start of the task, where that is in blocks ``since`` to ``at``."""
         ...
 
     def task_id(self, terms: TaskTerms) -> Hex32:
@@ -150,6 +160,26 @@ class Scheduler(Protocol):
         """The introduction as given, unchecked; ``None`` while the scheduler knows none."""
         ...
 
+    def put_statement(self, task: Hex32, document: bytes) -> None:
+        """Show an enclave's statement. Idempotent.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
+    def statements(self, task: Hex32) -> Sequence[bytes]:
+        """The statements of the task's enclave that the scheduler has, unchecked."""
+        ...
+
+    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
+        """Hand over sealed metrics. Idempotent.
+
+        Raises:
+            Undeliverable: the scheduler will never take them.
+        """
+        ...
+
     def upload(self, task: Hex32, output: Path) -> None:
         """Hand over this party's sealed share. Idempotent.
 
@@ -206,9 +236,36 @@ class OwnInput:
     part_of: str | None = None
 
 
+class Hosted(Protocol):
+    """An enclave at this node that has stated what it is, and waits for its task to run."""
+
+    @property
+    def statement(self) -> Statement:
+        """What it states."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process, and with it its key, is still there."""
+        ...
+
+    def end(self) -> None:
+        """Kill it, where it still lives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Upon what an owner releases its inputs: the statement it has judged, and its policies by input."""
+
+    statement: Statement
+    policies: Mapping[str, AttestationPolicy]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that an engine is told."""
+    """All that an engine is told. ``enclave`` and ``release`` are for tasks that run in an enclave: the one
+    at the party that hosts it, the other at the owners."""
 
     task: Hex32
     party: Address
@@ -218,6 +275,8 @@ class Plan:
     gateway: LocalGateway
     folder: Path
     deadline_s: float
+    enclave: Hosted | None = None
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +317,22 @@ class Engine(Protocol):
 
     def check_steps(self, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> tuple[Denial, str] | None:
         """Why an algorithm does not take its step as it is written, or ``None``. Runs code of the bundles."""
+        ...
+
+    def host(
+        self,
+        spec: TaskSpec,
+        task: Hex32,
+        bundles: Mapping[Hex32, Path],
+        block: BlockRef,
+        folder: Path,
+        stop: Event,
+    ) -> Hosted:
+        """Begin the enclave of ``spec``, its evidence bound to ``block``, and wait for its statement.
+
+        Raises:
+            RunFailed: it cannot be begun here.
+        """
         ...
 
     def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:

@@ -93,6 +93,11 @@ class EngineSection(_Section):
         default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
     )
     """Protocols this node is willing to take part in; a task that needs another is refused."""
+    enclave_memory_mib: int = Field(default=2048, ge=64, le=1 << 24)
+    """Memory of an algorithm in an enclave at this node, in MiB."""
+    pccs_url: str = Field(default="", pattern=r"^(https?://.*)?$")
+    """Where Intel's collateral is fetched for an SGX or TDX enclave here: a caching service (PCCS), or Intel's
+    own where it is empty."""
 
 
 class Limits(_Section):

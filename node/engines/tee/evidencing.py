@@ -91,13 +91,18 @@ def _attester(job: EnclaveJob, runtime: Hex32, confinement: Confinement) -> Atte
 
 def _word(job: EnclaveJob, runtime: Hex32, confinement: Confinement) -> Callable[[bytes], bytes]:
     """The node's word: its runtime and the barriers that hold the algorithm, over given report data."""
-    key = _signing_key(Path(job.platform.key))
+    key = load_signing_key(Path(job.platform.key))
     measurements = {"runtime": runtime[2:], **{each.value: PRESENT for each in confinement.barriers}}
     at = UnixSeconds(job.block.timestamp)
     return lambda bound: software_evidence(key, bound, measurements, at)
 
 
-def _signing_key(path: Path) -> SigningKey:
+def load_signing_key(path: Path) -> SigningKey:
+    """The node's TLS key.
+
+    Raises:
+        AttesterUnavailable: it cannot be read, or signs no such text.
+    """
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:

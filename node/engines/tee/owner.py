@@ -1,7 +1,7 @@
 """An owner's process of a task in an enclave: ``python -m sealtrace.node.engines.tee.owner JOBDIR``.
 
-Its node has judged the enclave's statement. It seals the inputs to the key in that statement, when it is asked
-for them, and takes the last statement, what the task keeps of it and what all parties deliver. It leaves
+Its node has judged the enclave's statement. It seals the inputs to the key in that statement, when it is
+asked for them, and takes the last statement, what the task keeps and what all parties deliver. It leaves
 ``output.sealed`` (which holds no share), ``transcript.json`` and the last statement, or ``error.json``.
 """
 
@@ -235,11 +235,8 @@ def _transcript(
     outputs: Mapping[Address, Hex32],
     kept: Mapping[str, Any],
 ) -> dict[str, Any]:
-    step = {
-        **job.words,
-        "part": "releases",
-        "sent": {name: each.blinded.octets for name, each in sent.items()},
-    }
+    octets = {name: each.blinded.octets for name, each in sent.items()}
+    step = {**job.words, "part": "releases", "sent": octets}
     return {
         "engine": f"sealtrace {version('sealtrace')} {final.evidence.kind}",
         "task": job.task,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
+from sealtrace.algorithms.frames import BadShare
+from sealtrace.algorithms.kept import read_header
+from sealtrace.algorithms.pads import why_no_pad
 from sealtrace.node.engines.errors import BadJob, BundleRefused
 from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.tee.job import Block, EnclaveInput, EnclaveJob, OwnerInput, OwnerJob, Platform
@@ -110,6 +113,14 @@ def check_enclave_step(spec: TaskSpec, folder: Path) -> Bundle:
     if lacking := set(manifest.params.get("required", ())) - set(step.params):
         raise BadJob(f"step {step.id}: {manifest.name} needs the parameter {min(lacking)!r}")
     return bundle
+
+
+def check_pad(path: Path, party: Address, keepers: Sequence[Address]) -> str | None:
+    """Say what is wrong with the part at ``path`` for an enclave, or ``None``; its pad is not read."""
+    try:
+        return why_no_pad(read_header(path), party, keepers)
+    except (BadShare, OSError) as error:
+        return f"{path.name}: {error}"
 
 
 def _keep(spec: TaskSpec) -> dict[str, str]:
