@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
+from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
@@ -158,9 +159,31 @@ class Scheduler(Protocol):
         """
         ...
 
+    def put_statement(self, task: Hex32, document: bytes) -> None:
+        """Hand over what the enclave that runs here shows, as its statement's document. Idempotent.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
+    def statement(self, task: Hex32, stage: Stage) -> bytes | None:
+        """What the task's enclave shows at ``stage``, unjudged; ``None`` while there is none."""
+        ...
+
+    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
+        """Hand over message ``number`` of metrics, sealed to the requester. Idempotent.
+
+        Numbers ascend from 0 without gaps.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
 
 class Undeliverable(Exception):
-    """The scheduler refuses the sealed share for good; the message has its reason."""
+    """The scheduler refuses for good what it is handed; the message has its reason."""
 
 
 @dataclass(frozen=True, slots=True)
