@@ -191,14 +191,16 @@ def _digest(text: bytes) -> Hex32:
 
 def _shown(view: View, ports: Ports) -> Statement:
     """The statement that the enclave's party bound its start to."""
-    for text in ports.scheduler.statements(view.task):
-        try:
-            statement = read_statement(text)
-        except EvidenceRefused:
-            continue
-        if statement.stage is Stage.RELEASE and _is_bound(view, ports, statement):
-            return statement
-    raise NotShown("the scheduler has no statement of the enclave that its party's start is bound to")
+    text = ports.scheduler.statement(view.task, Stage.RELEASE)
+    if text is None:
+        raise NotShown("the scheduler has no statement of the enclave yet")
+    try:
+        statement = read_statement(text)
+    except EvidenceRefused as cause:
+        raise NotShown(f"what the scheduler gives as the enclave's statement is none: {cause}") from cause
+    if statement.stage is not Stage.RELEASE or not _is_bound(view, ports, statement):
+        raise NotShown("the scheduler gives another statement than the enclave's start is bound to")
+    return statement
 
 
 def _is_bound(view: View, ports: Ports, statement: Statement) -> bool:

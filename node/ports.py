@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
+from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.authorization import Facts
@@ -160,26 +161,6 @@ class Scheduler(Protocol):
         """The introduction as given, unchecked; ``None`` while the scheduler knows none."""
         ...
 
-    def put_statement(self, task: Hex32, document: bytes) -> None:
-        """Show an enclave's statement. Idempotent.
-
-        Raises:
-            Undeliverable: the scheduler will never take it.
-        """
-        ...
-
-    def statements(self, task: Hex32) -> Sequence[bytes]:
-        """The statements of the task's enclave that the scheduler has, unchecked."""
-        ...
-
-    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
-        """Hand over sealed metrics. Idempotent.
-
-        Raises:
-            Undeliverable: the scheduler will never take them.
-        """
-        ...
-
     def upload(self, task: Hex32, output: Path) -> None:
         """Hand over this party's sealed share. Idempotent.
 
@@ -188,9 +169,31 @@ class Scheduler(Protocol):
         """
         ...
 
+    def put_statement(self, task: Hex32, document: bytes) -> None:
+        """Hand over what the enclave that runs here shows, as its statement's document. Idempotent.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
+    def statement(self, task: Hex32, stage: Stage) -> bytes | None:
+        """What the task's enclave shows at ``stage``, unjudged; ``None`` while there is none."""
+        ...
+
+    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
+        """Hand over message ``number`` of metrics, sealed to the requester. Idempotent.
+
+        Numbers ascend from 0 without gaps.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
 
 class Undeliverable(Exception):
-    """The scheduler refuses the sealed share for good; the message has its reason."""
+    """The scheduler refuses for good what it is handed; the message has its reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,8 @@ class EngineSection(_Section):
     enclave_memory_mib: int = Field(default=2048, ge=64, le=1 << 24)
     """Memory of an algorithm in an enclave at this node, in MiB."""
     pccs_url: str = Field(default="", pattern=r"^(https?://.*)?$")
-    """Where Intel's collateral is fetched for an SGX or TDX enclave here: a caching service (PCCS), or Intel's
-    own where it is empty."""
+    """Where Intel's collateral is fetched, for an SGX or TDX enclave here: a caching service (PCCS), or
+    Intel's own where it is empty."""
 
 
 class Limits(_Section):

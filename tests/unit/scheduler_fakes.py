@@ -55,6 +55,7 @@ class Person:
     certificate: str
     fingerprint: Hex32
     hpke: X25519PrivateKey
+    tls: ec.EllipticCurvePrivateKey
 
     @property
     def encryption_key(self) -> Hex32:
@@ -77,15 +78,15 @@ class Person:
 @cache
 def person(name: str) -> Person:
     key = hashlib.sha256(name.encode()).digest()
-    certificate = _certificate(name)
+    tls = ec.generate_private_key(ec.SECP256R1())
+    certificate = _certificate(name, tls)
     der = certificate.public_bytes(serialization.Encoding.DER)
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
     hpke = X25519PrivateKey.from_private_bytes(hashlib.sha256(b"hpke" + name.encode()).digest())
-    return Person(key, address(Account.from_key(key).address), pem, sha256(der), hpke)
+    return Person(key, address(Account.from_key(key).address), pem, sha256(der), hpke, tls)
 
 
-def _certificate(name: str) -> x509.Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _certificate(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     return (
