@@ -28,6 +28,7 @@ from sealtrace.node.api.app import serve
 from sealtrace.node.checkpoints import write_checkpoint
 from sealtrace.node.doctor import Finding, examine
 from sealtrace.node.operations import GrantOrder, Operations, TokenRole
+from sealtrace.node.policies import policy_of_file
 from sealtrace.node.settings import ApiSection, ChainSection, GatewaySection, Settings
 from sealtrace.node.wiring import Node
 from sealtrace.node.worker import run_worker
@@ -331,6 +332,10 @@ def grant_issue(
     participant: Annotated[
         list[str] | None, typer.Option(help="Who may be a party beside this node; repeated. None: anybody.")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Which enclave may open the dataset, as JSON; TEE protections need it."),
+    ] = None,
     replaces: Annotated[str | None, typer.Option(help="A grant that ends in the same step.")] = None,
     reference: Annotated[str | None, typer.Option(help="The same one again is the same grant.")] = None,
     directory: Dir = HERE,
@@ -351,6 +356,7 @@ def grant_issue(
         approval_required=approval,
         epsilon_millionths=round(epsilon * 1_000_000),
         participants=tuple(address(each) for each in participant or ()),
+        policy=None if policy is None else policy_of_file(policy),
     )
     ended = None if replaces is None else hex32(replaces)
     issued = _operations(directory).issue_grant(order, reference, ended)
@@ -362,7 +368,7 @@ def grant_list(directory: Dir = HERE, as_json: Json = False) -> None:
     """List grants as they stand on the chain."""
     columns = ("id", "status", "uses_left", "requester", "dataset", "algorithm", "expires_at", "protections")
     found = _operations(directory).grants()
-    _show(found, as_json, columns)
+    _show(found, as_json, (*columns, "policy_digest"))
     if not as_json:
         _promises(found)
 
