@@ -32,6 +32,7 @@ from sealtrace.requester.directory import (
     checked,
     default_directory,
 )
+from sealtrace.requester.enclaves import SIMULATED_WARNING, Attested
 from sealtrace.requester.errors import RowsUnknown, SettingsInvalid, TaskUnknown
 from sealtrace.requester.expectation_tables import expected_json, expected_lines, expected_table
 from sealtrace.requester.expectations import ROWS, SAMPLING_S, Assumed, Expected
@@ -181,6 +182,8 @@ def result(
     found = requester.result(hex32(task), timeout)
     if out is not None:
         write_whole(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
+    if found.attested is not None and found.attested.simulated and not as_json:
+        _say(f"[yellow]warning[/] {SIMULATED_WARNING}")
     if as_json:
         _print_json(_result_json(found))
     elif out is not None:
@@ -640,6 +643,15 @@ def _result_json(found: Result) -> dict[str, Any]:
         "result": dict(found.value),
         "outputs": dict(found.outputs),
         "digest": found.digest,
+        "enclave": found.attested and _attested_json(found.attested),
+    }
+
+
+def _attested_json(attested: Attested) -> dict[str, Any]:
+    return {
+        "statement": attested.statement,
+        "evidence": attested.kind,
+        "simulated": attested.simulated,
     }
 
 
@@ -648,6 +660,8 @@ def _print_result(found: Result) -> None:
         for shown in _shown(name, value):
             Console().print(shown)
     _say(f"every output matches the chain: {found.digest}")
+    if found.attested is not None:
+        _say(f"the enclave's last statement is {found.attested.statement} ({found.attested.kind})")
 
 
 def _shown(name: str, value: Any) -> Iterator[Table | str]:

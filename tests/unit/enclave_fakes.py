@@ -44,7 +44,7 @@ def tee_spec(**changes: Any) -> TaskSpec:
 def begun(spec: TaskSpec) -> tuple[Event, ...]:
     """What the enclave has measured before any data came."""
     step = spec.steps[0]
-    named = (eventlog.policy(step.policies[name]) for name in sorted(step.policies))
+    named = map(eventlog.policy, sorted(set(step.policies.values())))
     return (
         eventlog.runtime(h(701)),
         eventlog.algorithm(step.algorithm),

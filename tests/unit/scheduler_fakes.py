@@ -236,6 +236,7 @@ def document(count: int = 3, psi: str | None = "RR22", mpc: str | None = "ABY3",
     for number, step in enumerate(steps, 1):
         step["inputs"] = names
         step["grants"] = {name: h(1000 * number + index) for index, name in enumerate(names)}
+        step["policies"] = {}
         step["epsilon"] = {}
         step["params"] = {}
         if step["protocol"] is None:
