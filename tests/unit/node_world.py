@@ -372,6 +372,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.now, self.runs = folder, float(NOW), []
+        self.policies: dict[Hex32, Any] = {}
         self.full_at: str | None = None  # the kind of record for which there is no room
         self.mine = 0b01
         self.limits = Limits(wait_for_others_s=5, poll_s=1)
@@ -469,6 +470,10 @@ class World:
             sleep=self._sleep,
             pulse=self._pulse,
             aside=lambda act: act(),
+            statements=self.folder / "statements",
+            policy_of=lambda grant: self.policies.get(grant),
+            sign_result=lambda claims: json.dumps(claims, sort_keys=True),
+            build="sealtrace test",
         )
 
     def spend(self) -> None:
