@@ -92,7 +92,11 @@ class EngineSection(_Section):
     protocols: list[str] = Field(
         default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
     )
-    """Protocols this node is willing to take part in; a task that needs another is refused."""
+    """Protocols this node is willing to take part in; a task that needs another is refused. `tee/HARDWARE`
+    and `tee/SIMULATED` are never among them by default: list them to run enclaves, or to let one open the
+    data here under the policies of its grants."""
+    enclave_wait_s: int = Field(default=600, gt=0, le=86_400)
+    """How long an enclave waits for the owners' starts before its node gives up and refuses."""
 
 
 class Limits(_Section):
