@@ -29,7 +29,8 @@ from sealtrace.node.checkpoints import write_checkpoint
 from sealtrace.node.doctor import Finding, examine
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.node.operations import GrantOrder, Operations, TokenRole
-from sealtrace.node.policies import comments, policy_of_file, template
+from sealtrace.node.policies import policy_of_file
+from sealtrace.node.policy_templates import comments, template
 from sealtrace.node.settings import ApiSection, ChainSection, GatewaySection, Settings
 from sealtrace.node.wiring import Node
 from sealtrace.node.worker import run_worker

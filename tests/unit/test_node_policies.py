@@ -9,14 +9,8 @@ from typer.testing import CliRunner
 
 from sealtrace.node import cli
 from sealtrace.node.engines.tee.measuring import runtime_digest
-from sealtrace.node.policies import (
-    PolicyInvalid,
-    comments,
-    policy_of_body,
-    policy_of_file,
-    require_fit,
-    template,
-)
+from sealtrace.node.policies import PolicyInvalid, policy_of_body, policy_of_file, require_fit
+from sealtrace.node.policy_templates import comments, template
 from sealtrace.node.store import GrantRow, Store, open_engine
 from sealtrace.protocol.attestation.evidence import Kind
 from sealtrace.protocol.attestation.policy import ENCLAVES, AttestationPolicy, Narrowing, read_policy
