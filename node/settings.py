@@ -95,8 +95,6 @@ class EngineSection(_Section):
     """Protocols this node is willing to take part in; a task that needs another is refused. `tee/HARDWARE`
     and `tee/SIMULATED` are never among them by default: list them to run enclaves, or to let one open the
     data here under the policies of its grants."""
-    enclave_wait_s: int = Field(default=600, gt=0, le=86_400)
-    """How long an enclave waits for the owners' starts before its node gives up and refuses."""
 
 
 class Limits(_Section):
@@ -109,6 +107,8 @@ class Limits(_Section):
     wait_for_others_s: float = Field(default=60, ge=0, le=3600)
     """How long a worker waits for the other parties' starts, or for a block to be final, before it turns
     to other tasks and comes back."""
+    enclave_wait_s: float = Field(default=600, gt=0, le=86_400)
+    """How long an enclave at this node waits for the owners' starts before the task is refused."""
     introduction_wait_s: float = Field(default=300, gt=0, le=86_400)
     """A task that no scheduler introduces is refused after this long."""
     act_timeout_s: float = Field(default=60, gt=0, le=600)

@@ -10,7 +10,7 @@ from sealtrace.node.engines.errors import SandboxUnavailable
 from sealtrace.node.engines.tee import confinement
 from sealtrace.node.engines.tee.attesters.discovery import Found, hardware
 from sealtrace.node.engines.tee.confinement import HOW_TO_GET, NEEDED, Barrier, Confinement, needed
-from sealtrace.node.settings import EngineSection
+from sealtrace.node.settings import EngineSection, Limits
 
 ALL = Confinement(frozenset(Barrier), "0.8.0", "0x00", 2, "6.1")
 
@@ -61,9 +61,9 @@ def test_which_enclaves_a_node_takes_part_in_and_which_it_can_run_is_said():
 
 
 def test_how_long_an_enclave_waits_for_the_owners_is_set_in_seconds():
-    assert EngineSection().enclave_wait_s == 600
+    assert Limits().enclave_wait_s == 600
     with pytest.raises(ValidationError, match="greater than 0"):
-        EngineSection(enclave_wait_s=0)
+        Limits(enclave_wait_s=0)
 
 
 def test_platforms_that_are_not_here_are_named_with_how_to_get_them():
