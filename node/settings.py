@@ -92,7 +92,9 @@ class EngineSection(_Section):
     protocols: list[str] = Field(
         default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
     )
-    """Protocols this node is willing to take part in; a task that needs another is refused."""
+    """Protocols this node is willing to take part in; a task that needs another is refused. `tee/HARDWARE`
+    and `tee/SIMULATED` are never among them by default: list them to run enclaves, or to let one open the
+    data here under the policies of its grants."""
     enclave_memory_mib: int = Field(default=2048, ge=64, le=1 << 24)
     """Memory of an algorithm in an enclave at this node, in MiB."""
     pccs_url: str = Field(default="", pattern=r"^(https?://.*)?$")

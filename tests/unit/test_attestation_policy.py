@@ -28,6 +28,7 @@ from sealtrace.protocol.attestation.policy import (
     AttestationPolicy,
     BadPolicy,
     Image,
+    Narrowing,
     Platform,
     read_policy,
 )
@@ -504,3 +505,5 @@ def test_the_document_lists_every_reason_and_what_to_do_about_it():
 def test_the_document_names_every_field_of_a_policy():
     for name in AttestationPolicy.model_fields:
         assert name == "version" or f"`{name}`" in DOCUMENT
+    for name in Narrowing.model_fields:
+        assert f"`narrowing.{name}`" in DOCUMENT

@@ -73,8 +73,8 @@ def _brought(line: str) -> bool:
 
     A line is a path, a hash and a size, separated by commas; a path with a comma is in quotation marks.
     """
-    path, _, rest = line.rpartition(",sha256=")
-    return bool(rest) and not path.startswith(_OUTSIDE) and not path.endswith(_OF_THE_INSTALLER)
+    path, hashed, _ = (*line.rsplit(",", 2), "", "")[:3]
+    return bool(hashed) and not path.startswith(_OUTSIDE) and not path.endswith(_OF_THE_INSTALLER)
 
 
 def _sources() -> Hex32:
