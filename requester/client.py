@@ -274,12 +274,12 @@ class Requester:
             raise error
         delivered = self._fetch(task, spec)
         recorded = hex32(str(seen.result))
-        last = None if spec.enclave is None else self._last_statement(task)
-        attested = None if last is None else sha256(last)
-        digests = results.checked(task, delivered, recorded, self.names, attested)
-        vouched = last and enclaves.vouching(last, task, spec, digests[spec.computing[0]])
+        last = self._last_statement(task) if spec.enclave else None
+        agreed = sha256(last) if last else None
+        digests = results.checked(task, delivered, recorded, self.names, agreed)
+        attested = enclaves.vouching(last, task, spec, digests[spec.computing[0]]) if last else None
         shares = results.opened(task, delivered, self.keys.hpke, self.names)
-        return Result(task, self._reconstruct(task, spec, shares), digests, recorded, vouched or None)
+        return Result(task, self._reconstruct(task, spec, shares), digests, recorded, attested)
 
     def statements(self, task: Hex32) -> list[bytes]:
         """What the task's enclave has shown so far, each by the digest that the scheduler lists.
