@@ -40,6 +40,7 @@ from sealtrace.requester.directory import Directory, Keys, Settings
 from sealtrace.requester.enclaves import Round
 from sealtrace.requester.errors import (
     EnclaveStatementMissing,
+    NotInEnclave,
     ResultMissing,
     ResultTampered,
     SchedulerMisbehaved,
@@ -285,10 +286,13 @@ class Requester:
         """What the task's enclave has shown so far, each by the digest that the scheduler lists.
 
         Raises:
+            NotInEnclave: there is none.
             EnclaveStatementWrong: one is not of this task, or says otherwise than its specification.
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
         """
         spec, found = self.spec(task), []
+        if spec.enclave is None:
+            raise NotInEnclave(task)
         for digest, stage in self.scheduler.statements(task):
             text = self.scheduler.statement(task, digest)
             enclaves.stated(text, task, spec, stage)
@@ -299,13 +303,14 @@ class Requester:
         """What the enclave told of its training so far; with ``follow`` until the task is over.
 
         Raises:
+            NotInEnclave: there is none.
             MetricsUnreadable: a message is not the enclave's, or not for the key here.
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
             TaskUnknown: see :meth:`look`.
         """
         spec, last = self.spec(task), -1
         if spec.enclave is None:
-            return
+            raise NotInEnclave(task)
         while True:
             over = not follow or self._look(task, spec).over  # asked first: what comes last is then there
             while told := self.scheduler.metrics(task, last, self._says("task.fetch", {"task": task})):

@@ -37,11 +37,15 @@ def metrics(
     as_json: AsJson = False,
 ) -> None:
     """Show how training in an enclave goes, round by round. Only the requester's key opens it."""
-    rounds = Requester.open(directory).metrics(hex32(task), follow=follow)
+    requester = Requester.open(directory)
+    rounds = requester.metrics(hex32(task), follow=follow)
+    simulated = requester.spec(hex32(task)).steps[0].protocol == "SIMULATED"
     if as_json:
         for each in rounds:
-            print_json({"round": each.number, "metrics": each.metrics})
+            print_json({"round": each.number, "metrics": each.metrics, "simulated": simulated})
         return
+    if simulated:
+        say(f"[yellow]warning[/] {SIMULATED_WARNING}")
     seen: list[Round] = []
     with Live(_rounds_table(seen), refresh_per_second=4) as live:
         for each in rounds:

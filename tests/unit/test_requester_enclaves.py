@@ -7,8 +7,10 @@ import json
 import httpx
 import pytest
 from enclave_fakes import HOST, POLICIES, RUNTIME, begun, ended, shown, tee_spec
+from hypothesis import given
+from hypothesis import strategies as st
 from requester_world import BOOK, World
-from scheduler_fakes import LAB, NOW, PARTIES, h
+from scheduler_fakes import LAB, NOW, PARTIES, h, make_spec
 from typer.testing import CliRunner
 
 from sealtrace.algorithms.frames import BadShare, SecretValue
@@ -36,6 +38,7 @@ from sealtrace.requester.errors import (
     EnclaveStatementMissing,
     EnclaveStatementWrong,
     MetricsUnreadable,
+    NotInEnclave,
     ResultTampered,
     SchedulerMisbehaved,
     SpecInvalid,
@@ -265,6 +268,21 @@ def test_a_simulated_enclave_does_not_pass_for_hardware(tmp_path):
 # The share of an enclave
 
 
+NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), VALUES, max_size=4), st.integers(0, 2**40))
+def test_whatever_an_enclave_gives_as_json_is_opened_as_the_same(outputs, rows):
+    share = decode_share(encode_enclave_share(h(1), "train", rows, outputs))
+    assert enclave_outputs([share]) == outputs
+    assert share.header.rows == rows
+
+
 def parties_outputs(share):
     return {each.address: encode_output({"train": share} if each is HOST else {}) for each in PARTIES}
 
@@ -410,8 +428,18 @@ def test_statements_are_written_by_their_digests_and_shown(world, command, tmp_p
 def test_metrics_are_printed_round_by_round(world, command):
     world.tell(0, [{"round": 1, "metrics": {"loss": 0.5}}])
     told = command(cli.task_app, "metrics", world.task, "--no-follow", "--json").output
-    assert json.loads(told) == {"round": 1, "metrics": {"loss": 0.5}}
-    assert "0.5" in command(cli.task_app, "metrics", world.task, "--no-follow").output
+    assert json.loads(told) == {"round": 1, "metrics": {"loss": 0.5}, "simulated": True}
+    printed = command(cli.task_app, "metrics", world.task, "--no-follow").output
+    assert "0.5" in printed
+    assert SIMULATED_WARNING in printed
+
+
+def test_a_task_without_an_enclave_has_no_metrics_and_no_statements(world):
+    task = world.requester.submit(make_spec()).task
+    with pytest.raises(NotInEnclave, match="runs in no enclave"):
+        world.requester.statements(task)
+    with pytest.raises(NotInEnclave, match="runs in no enclave"):
+        list(world.requester.metrics(task))
 
 
 def policy_file(folder, runtime=RUNTIME):
