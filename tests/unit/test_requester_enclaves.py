@@ -380,6 +380,17 @@ def test_metrics_with_a_gap_are_not_believed(world, numbers):
         list(world.requester.metrics(world.task))
 
 
+@pytest.mark.parametrize(
+    "told", [b"[1]", b'[{"number":0}]', b'[{"number":0,"sealed":"?"}]', b"1", b"null", b"<html>"]
+)
+def test_a_scheduler_that_talks_nonsense_of_an_enclave_is_not_believed(world, told):
+    world.alter = lambda _answer: httpx.Response(200, content=told)
+    with pytest.raises(SchedulerMisbehaved):
+        world.requester.statements(world.task)
+    with pytest.raises(SchedulerMisbehaved):
+        list(world.requester.metrics(world.task))
+
+
 # Commands
 
 
