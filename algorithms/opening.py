@@ -93,7 +93,7 @@ def enclave_outputs(parts: Sequence[ResultShare]) -> dict[str, Any]:
     try:
         (value,) = parts[0].values
         (text,) = value.chunks
-        found = parse_canonical(text, limit_bytes=len(text))
+        found = parse_canonical(text, limit_bytes=len(text), large=True)
     except ValueError as error:
         raise BadShare(f"the enclave's share holds no outputs: {error}") from error
     if value.name != ENCLAVE_OUTPUTS or not isinstance(found, dict):

@@ -40,6 +40,7 @@ from sealtrace.requester.directory import Directory, Keys, Settings
 from sealtrace.requester.enclaves import Round
 from sealtrace.requester.errors import (
     EnclaveStatementMissing,
+    NotInEnclave,
     ResultMissing,
     ResultTampered,
     SchedulerMisbehaved,
@@ -274,21 +275,24 @@ class Requester:
             raise error
         delivered = self._fetch(task, spec)
         recorded = hex32(str(seen.result))
-        last = None if spec.enclave is None else self._last_statement(task)
-        attested = None if last is None else sha256(last)
-        digests = results.checked(task, delivered, recorded, self.names, attested)
-        vouched = last and enclaves.vouching(last, task, spec, digests[spec.computing[0]])
+        last = self._last_statement(task) if spec.enclave else None
+        agreed = sha256(last) if last else None
+        digests = results.checked(task, delivered, recorded, self.names, agreed)
+        attested = enclaves.vouching(last, task, spec, digests[spec.computing[0]]) if last else None
         shares = results.opened(task, delivered, self.keys.hpke, self.names)
-        return Result(task, self._reconstruct(task, spec, shares), digests, recorded, vouched or None)
+        return Result(task, self._reconstruct(task, spec, shares), digests, recorded, attested)
 
     def statements(self, task: Hex32) -> list[bytes]:
         """What the task's enclave has shown so far, each by the digest that the scheduler lists.
 
         Raises:
+            NotInEnclave: there is none.
             EnclaveStatementWrong: one is not of this task, or says otherwise than its specification.
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
         """
         spec, found = self.spec(task), []
+        if spec.enclave is None:
+            raise NotInEnclave(task)
         for digest, stage in self.scheduler.statements(task):
             text = self.scheduler.statement(task, digest)
             enclaves.stated(text, task, spec, stage)
@@ -299,13 +303,14 @@ class Requester:
         """What the enclave told of its training so far; with ``follow`` until the task is over.
 
         Raises:
+            NotInEnclave: there is none.
             MetricsUnreadable: a message is not the enclave's, or not for the key here.
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
             TaskUnknown: see :meth:`look`.
         """
         spec, last = self.spec(task), -1
         if spec.enclave is None:
-            return
+            raise NotInEnclave(task)
         while True:
             over = not follow or self._look(task, spec).over  # asked first: what comes last is then there
             while told := self.scheduler.metrics(task, last, self._says("task.fetch", {"task": task})):

@@ -26,9 +26,7 @@ from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.errors import EnclaveStatementWrong, MetricsUnreadable
 from sealtrace.requester.ports import SealedMetrics
 
-SIMULATED_WARNING = (
-    "the enclave was simulated: whoever runs its host could read every input and sign anything"
-)
+SIMULATED_WARNING = "the enclave is simulated: whoever runs its host can read every input and sign anything"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def rounds_in(message: SealedMetrics, task: Hex32, party: Address, key: X25519Pr
         expected = {"task": task, "party": party, "kind": "metrics", "number": message.number}
         if dict(opened.header) != expected:
             raise BadEnvelope("it is another message, or of another task")
-        told = parse_canonical(opened.plaintext, limit_bytes=len(opened.plaintext))
+        told = parse_canonical(opened.plaintext, limit_bytes=len(opened.plaintext), large=True)
         return [_round(each) for each in told]
     except (BadEnvelope, NotCanonical, ValueError, TypeError, KeyError, AttributeError) as cause:
         raise MetricsUnreadable(task, message.number, str(cause)) from cause

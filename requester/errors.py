@@ -77,6 +77,13 @@ class TaskUnknown(RequesterError):
         super().__init__(f"there is no task {task} on the chain: check the id, or submit its specification")
 
 
+class NotInEnclave(RequesterError):
+    """The task runs in no enclave, which could state or tell anything."""
+
+    def __init__(self, task: Hex32) -> None:
+        super().__init__(f"task {task} runs in no enclave: there are no statements and no metrics of it")
+
+
 class TaskNotOver(RequesterError):
     """The wait for a task ended before the task did."""
 

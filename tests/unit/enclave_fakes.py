@@ -20,7 +20,7 @@ from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.spec import TaskSpec
 
 HOST = PARTIES[2]
-ALGORITHM = h(2)
+ALGORITHM, RUNTIME = h(2), h(701)
 POLICIES = {"p0": h(901), "p1": h(902)}
 
 
@@ -46,7 +46,7 @@ def begun(spec: TaskSpec) -> tuple[Event, ...]:
     step = spec.steps[0]
     named = map(eventlog.policy, sorted(set(step.policies.values())))
     return (
-        eventlog.runtime(h(701)),
+        eventlog.runtime(RUNTIME),
         eventlog.algorithm(step.algorithm),
         eventlog.config(spec.digest()),
         *named,
@@ -73,7 +73,7 @@ def shown(
     """What a simulated enclave at ``by`` shows after ``events``."""
     challenge = Challenge(task, h(10), Moment(NOW, 10), key, algorithm)
     about = report_data(challenge, tuple(events))
-    word = software_evidence(by.tls, about, {"runtime": h(701)[2:]}, NOW)
+    word = software_evidence(by.tls, about, {"runtime": RUNTIME[2:]}, NOW)
     der = x509.load_pem_x509_certificate(by.certificate.encode()).public_bytes(Encoding.DER)
     evidence = Evidence(Kind.SOFTWARE, word, tuple(events))
     return Statement(stage, by.address, challenge, evidence, SoftwareCollateral(der))

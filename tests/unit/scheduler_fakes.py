@@ -39,7 +39,7 @@ from sealtrace.protocol.statements import Signed, Statement, sign
 NOW = UnixSeconds(1_800_000_000)
 LATEST = UnixSeconds(2**32 - 1)
 PURPOSE = "credit risk statistics"
-ALL = Protection(127)
+ALL = Protection(255)
 
 
 def h(number: int) -> Hex32:
