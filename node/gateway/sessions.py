@@ -16,6 +16,7 @@ from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.authority import Session
 from sealtrace.node.gateway.deadlines import Deadlines
 from sealtrace.node.gateway.forwarding import (
+    TAKEN,
     Forwarder,
     PeerBeyondReach,
     PeerGarbled,
@@ -176,6 +177,9 @@ class OpenSession:
 
     def _outcome(self, peer: Peer, result: Result) -> Refused | None:
         """Note how a message to ``peer`` ended; return what our engine is told where it failed."""
+        if result is TAKEN:
+            peer.down = None
+            return None
         if isinstance(result, wire.Reply):
             peer.down = None if result.ok else f"{result.code}: {result.message[:MAX_WORDS]}"
             if result.code == Code.VERSION:
@@ -197,13 +201,19 @@ class OpenSession:
             Refused: the queue is full, or the number makes no sense.
         """
         peer.heard_at = time.monotonic()
-        if peer.received.seen(sequence):
+        if sequence != peer.received.next_number and not self._early(peer, sequence):
             return
+        self._mailbox.put(peer.address, topic, payload)
+        peer.received.count(sequence, payload)
+
+    def _early(self, peer: Peer, sequence: int) -> bool:
+        """Whether a message that is not the next one is new, and may come before the next one."""
+        if peer.received.seen(sequence):
+            return False
         if not peer.received.awaits(sequence):
             peer.broke = f"sent message {sequence} while {peer.received.next_number} is awaited"
             raise Refused(Code.MESSAGE, peer.broke)
-        self._mailbox.put(peer.address, topic, payload)
-        peer.received.count(sequence, payload)
+        return True
 
     def pop(self, peer: Peer, topic: str, timeout_s: float, answer: Answer) -> Cancel | None:
         """Answer with the next message of ``peer``, with none after ``timeout_s``, or with why there
