@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.certificates import fingerprint
@@ -130,11 +130,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember who is there."""
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         der = tls.getpeercert(binary_form=True) if tls is not None else None
         self._caller = fingerprint(der) if der is not None else None
         self._port.open.add(self)
+        if tls is None:
+            self._transport.set_write_buffer_limits(high=0)  # an engine waits: uvloop then writes at once
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let go of all that this connection held."""
@@ -221,30 +223,27 @@ class Connection(asyncio.BufferedProtocol):
     def _next(self) -> bool:
         """Begin with the next request; False where its head is not all there."""
         found = self._heads.again(self._scratch, self._start, self._end)
-        if found is not None:
-            head, self._start = found
-        else:
+        if found is None:
             at = self._scratch.find(END, self._start, self._end)
             if at < 0 and self._end - self._start < MAX_HEAD_BYTES:
                 return False
-            read = self._read(at)
-            if read is None:
-                return True
-            head = read
+            found = self._read(at)
+        if found is None:
+            return True
+        head, self._start = found
         try:
             self._begin(head)
         except Refused as refused:
             self._refuse(head, refused)
         return True
 
-    def _read(self, at: int) -> Head | None:
-        """Read a head that ends at ``at``, if it ends; hang up on who sends another thing."""
-        if at < 0:
-            self._broken("a head that does not end")
-            return None
-        raw, self._start = bytes(self._view[self._start : at + len(END)]), at + len(END)
+    def _read(self, at: int) -> tuple[Head, int] | None:
+        """Return a head whose end was found at ``at``, and where its body begins; hang up on what is none."""
         try:
-            return self._heads.read(raw)
+            if at < 0:
+                raise MalformedHead("a head that does not end")
+            stop = at + len(END)
+            return self._heads.read(bytes(self._view[self._start : stop])), stop
         except MalformedHead as error:
             self._broken(str(error))
             return None

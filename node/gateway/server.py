@@ -231,9 +231,7 @@ class Gateway:
 
     def _port(self, service: Service, *, hold_s: float = 0.0) -> Port:
         limits = self.config.limits
-        return Port(
-            service, limits.message_bytes, limits.queue_bytes, limits.reply_timeout_s, hold_s=hold_s
-        )
+        return Port(service, limits.message_bytes, limits.queue_bytes, limits.reply_timeout_s, hold_s=hold_s)
 
     async def _listen(self, port: Port, host: str, number: int, tls: ssl.SSLContext | None) -> int:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ from sealtrace.node.gateway.forwarding import (
     WrongCertificate,
 )
 from sealtrace.node.gateway.listening import Answer, Cancel
-from sealtrace.node.gateway.mailbox import MAX_TOPICS, Mailbox, Message
+from sealtrace.node.gateway.mailbox import MAX_TOPICS, Mailbox, Message, Queue
 from sealtrace.node.gateway.traffic import Flow
 from sealtrace.node.gateway.wire import Code, Refused
 
@@ -218,17 +218,15 @@ class OpenSession:
     def pop(self, peer: Peer, topic: str, timeout_s: float, answer: Answer) -> Cancel | None:
         """Answer with the next message of ``peer``, with none after ``timeout_s``, or with why there
         will be none: the session was cut, or the peer has left and nothing of it is queued."""
-        outcome = self._waiting(peer, topic)
+        queue = self._mailbox.queue(peer.address, topic)
+        outcome = self._waiting(peer, queue)
         if outcome is not None or timeout_s <= 0:
             answer(outcome or b"")
             return None
 
-        queue = self._mailbox.queue(peer.address, topic)
-
         def look() -> None:
-            self._deadlines.back(look)
-            queue.forget(look)
-            answer(self._waiting(peer, topic) or b"")
+            cancel()
+            answer(self._waiting(peer, queue) or b"")
 
         def cancel() -> None:
             self._deadlines.back(look)
@@ -238,10 +236,10 @@ class OpenSession:
         self._deadlines.later(look, timeout_s, look)
         return cancel
 
-    def _waiting(self, peer: Peer, topic: str) -> Message | Refused | None:
+    def _waiting(self, peer: Peer, queue: Queue) -> Message | Refused | None:
         if self.state is State.CUT:
             return Refused(Code.FORBIDDEN, self.reason)
-        payload = self._mailbox.take(peer.address, topic)
+        payload = self._mailbox.take_from(queue)
         if payload is None and peer.left is not None:
             return Refused(Code.NOT_CONNECTED, f"peer {peer.address} left: {peer.left}")
         return payload
