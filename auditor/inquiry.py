@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,26 @@ class EmptyRange(ValueError):
     """The blocks asked for are none: the first is after the last, or the last before the contracts."""
 
 
+class RangeTooLong(ValueError):
+    """More blocks are asked for than one audit may judge here: ask for several shorter ranges."""
+
+
+class Stage(StrEnum):
+    """How far an audit is, in the order in which it goes."""
+
+    CONNECTING = "connecting to the chain"
+    READING = "reading blocks"
+    REPLAYING = "replaying events"
+    LOGS = "reading the nodes' logs"
+    STORAGE = "reading contract storage"
+    JUDGING = "judging"
+    WRITING = "writing reports"
+
+
+def untold(stage: Stage) -> None:
+    """Nobody is told how far the audit is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a node's log is: a file, a folder of segments, or a URL of its API with a reader's token."""
@@ -63,34 +84,54 @@ class Inquiry:
     last: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
+    max_blocks: int | None = None
+
+    def bounds(self, begin: int, end: int) -> int:
+        """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
+
+        Raises:
+            EmptyRange: there is nothing to look at.
+            RangeTooLong: there are more than ``max_blocks``.
+        """
+        first = begin if self.first is None else self.first
+        if first > end or begin > end:
+            raise EmptyRange(f"blocks {first} to {end}: the contracts begin at block {begin}")
+        if self.max_blocks is not None and end - max(first, begin) >= self.max_blocks:
+            raise RangeTooLong(f"blocks {first} to {end}: at most {self.max_blocks} at once")
+        return first
 
 
-def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
-    """Carry out one audit, and keep in ``material`` what it was based on.
+def examine(
+    inquiry: Inquiry, material: Material | None = None, told: Callable[[Stage], None] = untold
+) -> Audit:
+    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
         EndpointsDisagree: two endpoints show different chains.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
-        EmptyRange: there is nothing to look at.
+        EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
     """
+    told(Stage.CONNECTING)
     chain = Chain.connect(inquiry.chain)
     last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
     with ExitStack() as stack:
         rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
         begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
-        first = begin if inquiry.first is None else inquiry.first
-        if first > last.number or begin > last.number:
-            raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
+        first = inquiry.bounds(begin, last.number)
         contracts = _contracts(chain, last)
+        told(Stage.READING)
         reading = read_range(rpc, list(contracts), begin, last.number, material)
     if material is not None:
         material.contracts = contracts
+    told(Stage.REPLAYING)
     events = tuple(events_of(reading, contracts))
     world = replay(events)
+    told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
+    told(Stage.STORAGE)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
@@ -108,6 +149,7 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         parameters=inquiry.parameters,
         events=events,
     )
+    told(Stage.JUDGING)
     return audit(case)
 
 

@@ -10,6 +10,11 @@ from enum import StrEnum
 from sealtrace.auditor.case import Case
 from sealtrace.auditor.findings import Severity, Verdict
 
+
+class UnknownRule(LookupError):
+    """There is no check of that rule: see ``sealtrace audit checks``."""
+
+
 Judge = Callable[[Case], Iterator[Verdict]]
 
 
@@ -68,3 +73,14 @@ def catalogue() -> tuple[Check, ...]:
 
     assert all((governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
+
+
+def known_rule(rule: str | None) -> str | None:
+    """``rule`` itself, where it is one or none is named.
+
+    Raises:
+        UnknownRule: there is no such check.
+    """
+    if rule is not None and rule not in {each.rule for each in catalogue()}:
+        raise UnknownRule(f"{rule[:40]!r}: there is no such check; see sealtrace audit checks")
+    return rule

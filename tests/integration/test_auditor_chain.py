@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
@@ -468,51 +467,6 @@ def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
             receipts = rpc.ask("eth_getBlockReceipts", hex(number))
             assert hex32(raw(header.computed)) == header.claimed
             assert receipts_root(receipts) == header.receipts_root
-
-
-def test_a_settings_folder_makes_a_service(network, tmp_path):
-    options = ["--rpc", network.url, "--chain-id", str(CHAIN_ID), "--json"]
-    chosen = ["--dir", str(tmp_path / "auditor"), "--contracts", network.deployed.directory]
-    made = CliRunner().invoke(app, ["init", *options, *chosen])
-    token = json.loads(made.output)["token"]
-    assert token not in Path(tmp_path / "auditor/auditor.toml").read_text()
-    command = [
-        sys.executable,
-        "-m",
-        "sealtrace",
-        "audit",
-        "serve",
-        "--dir",
-        str(tmp_path / "auditor"),
-        "--json",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        url = json.loads(process.stdout.readline())["url"]
-        use(url, token)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def use(url, token):
-    with httpx.Client(base_url=url, timeout=30) as client:
-        refused = client.post("/v1/audits", json={})
-        assert refused.status_code == 401
-        assert refused.headers["content-type"] == "application/problem+json"
-        client.headers["Authorization"] = f"Bearer {token}"
-        identity = client.post("/v1/audits", json={}).json()["id"]
-        for _ in range(200):
-            state = client.get(f"/v1/audits/{identity}").json()
-            if state["state"] in ("done", "broken"):
-                break
-            threading.Event().wait(0.1)
-        assert state["result"] == "cannot_tell", state
-        page = client.get(f"/v1/audits/{identity}/report.html")
-        assert page.headers["content-type"].startswith("text/html")
-        assert "cannot be told" in page.text
-        assert client.get(f"/v1/audits/{identity}/..%2Faudit.json").status_code == 404
-        assert client.get("/v1/audits/none").json()["title"] == "AuditNotFound"
 
 
 # the whole of the contracts, on two generations
