@@ -368,8 +368,8 @@ def serve(folder: Folder, as_json: AsJson = False) -> None:
 
     with _explained(as_json), ExitStack() as stack:
         settings = read_settings(folder)
+        listening = stack.enter_context(_listen(settings.service.host, settings.service.port))
         service = stack.enter_context(opened(folder, settings))
-        listening = _listen(settings.service.host, settings.service.port)
         host, port = listening.getsockname()[:2]
         url = f"http://{host}:{port}"
         typer.echo(json.dumps({"url": url}) if as_json else f"auditor at {url}")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
-from sealtrace.auditor.case import Case, Level, Parameters, Proof, ProofProblem, Snapshot
+from sealtrace.auditor.case import Case, Level, OtherCode, Parameters, Proof, ProofProblem, Snapshot
 from sealtrace.auditor.decoding import decode
 from sealtrace.auditor.endpoints import Endpoints
 from sealtrace.auditor.events import Event
@@ -29,9 +29,9 @@ from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.storage import read_snapshot
 from sealtrace.auditor.world import World
-from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
+from sealtrace.contracts.client import Chain, ChainSettings, named_by, require_chain, why_not_ours
 from sealtrace.contracts.errors import ChainError
-from sealtrace.contracts.link import each_url
+from sealtrace.contracts.link import Link, each_url
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
@@ -114,7 +114,7 @@ def examine(
         EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
     """
     told(Stage.CONNECTING)
-    chain = Chain.connect(inquiry.chain)
+    chain = connected(inquiry.chain)
     last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
     with ExitStack() as stack:
         rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
@@ -160,13 +160,24 @@ def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
     return {where: name for each in known for name, where in each.addresses.items()}
 
 
-def _other_code(chain: Chain, last: BlockRef) -> tuple[str, ...]:
-    """What is at the addresses of former generations and is not our code; that of the present one the client
-    has refused."""
-    known = [each for each in chain.named.generations[:-1] if each.since <= last.number]
+def connected(settings: ChainSettings) -> Chain:
+    """The chain, as its directory names the contracts; what their code is, is for the audit to say.
+
+    Raises:
+        ChainUnreachable, WrongChain: as :meth:`Chain.connect` says.
+        WrongContracts: the directory itself is not ours.
+    """
+    link = Link.http(settings.rpc_url, settings.timeout_s, lambda one: require_chain(one, settings.chain_id))
+    require_chain(link, settings.chain_id)
+    return Chain(link, settings, named_by(link, Address(settings.directory.lower())))
+
+
+def _other_code(chain: Chain, last: BlockRef) -> tuple[OtherCode, ...]:
+    """What is at the addresses of each generation and is not our code."""
+    known = [each for each in chain.named.generations if each.since <= last.number]
     wrong = [why_not_ours(chain.link, each.addresses) for each in known]
     return tuple(
-        f"{name} of generation {number}: {why}"
+        OtherCode(number, name, why)
         for number, found in enumerate(wrong)
         for name, why in sorted(found.items())
     )

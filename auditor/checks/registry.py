@@ -24,6 +24,7 @@ class Need(StrEnum):
     EVENTS = "events"
     HEADERS = "block headers and receipts"
     STORAGE = "contract storage"
+    CODE = "contract code"
     LOGS = "node logs"
 
 
@@ -61,6 +62,7 @@ def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judg
 def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
     from sealtrace.auditor.checks import (
+        clocks,
         governance,
         logs,
         proof,
@@ -71,7 +73,7 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all((governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    assert all((clocks, governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
 
 

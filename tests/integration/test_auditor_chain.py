@@ -21,7 +21,7 @@ from sealtrace.auditor.inquiry import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
 from sealtrace.contracts import calls, deployment, signing
-from sealtrace.contracts.abi import GENERATION
+from sealtrace.contracts.abi import GENERATION, Artifact
 from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import Founding, constructor_arguments, created, deploy
 from sealtrace.contracts.events import NAMES
@@ -87,7 +87,8 @@ class Network:
     def record(self, key, kind, body, task=None):
         lines = self.lines[address(key.address)]
         node = address(key.address)
-        line = Record(index=len(lines), at=1, node=node, kind=kind.value, task=task, body=body).line()
+        now = self.chain.head().timestamp
+        line = Record(index=len(lines), at=now, node=node, kind=kind.value, task=task, body=body).line()
         lines.append(line)
 
     def anchor(self, *keys):
@@ -435,6 +436,18 @@ def audit_of(network, tmp_path, *, chain_id=CHAIN_ID, contracts=None):
     assert result.exit_code == 3
     assert not list(tmp_path.rglob("*"))
     return json.loads(result.output)["error"]
+
+
+def test_a_contract_with_other_code_is_a_finding(network, tmp_path, monkeypatch):
+    known = Artifact.is_code
+    monkeypatch.setattr(
+        Artifact, "is_code", lambda self, code: self.name != "GrantRegistry" and known(self, code)
+    )
+    code, told = run(network, tmp_path)
+    assert code == 1
+    (found,) = told["findings"]
+    assert (found["rule"], found["object"]) == ("ST-V05", "GrantRegistry of generation 0")
+    assert network.chain.addresses["GrantRegistry"] in found["observed"]
 
 
 def test_another_chain_or_another_contract_is_not_audited(network, tmp_path):
