@@ -22,7 +22,8 @@ from sealtrace.auditor.headers import (
 from sealtrace.auditor.material import Material
 from sealtrace.auditor.rpc import Asking, EndpointRefused, EndpointTalksNonsense
 from sealtrace.auditor.seals import Follower, on_chain
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32, raw
+from sealtrace.auditor.state import state_root_of
+from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds, hex32, raw
 from sealtrace.protocol.records import BlockRef
 
 HEADERS_PER_REQUEST = 100
@@ -58,6 +59,8 @@ class Reading:
     logs: tuple[RawLog, ...]
     blocks: Blocks
     proof: Proof
+    state_root: Hex32
+    """That of the last block."""
 
 
 def read_range(
@@ -102,6 +105,7 @@ class _Prover:
     chain_problems: list[ProofProblem] = field(default_factory=list)
     log_problems: list[ProofProblem] = field(default_factory=list)
     parent: Hex32 | None = None
+    last: Header | None = None
     rebuilt: int = 0
     excluded: int = 0
     count: int = 0
@@ -114,6 +118,7 @@ class _Prover:
     def take(self, header: Header) -> None:
         self._link(header)
         self.seals.take(header)
+        self.last = header
         self.blocks.add(header)
         told = self.told.get(header.number, [])
         if may_hold(header.bloom, self.masks):
@@ -211,7 +216,8 @@ class _Prover:
             log_problems=tuple(self.log_problems),
             seals=seals,
         )
-        return Reading(tuple(self.logs), self.blocks, proof)
+        root = state_root_of(self.last.encoded) if self.last else NOTHING
+        return Reading(tuple(self.logs), self.blocks, proof, root)
 
 
 def _level(reason: str, seals: Seals) -> tuple[Level, str]:

@@ -71,6 +71,18 @@ class EvidenceTable(_Table):
     """File that holds the reader's token for the URL, and nothing else."""
 
 
+class ProofTable(_Table):
+    """How far an audit proves what it read, beyond headers and receipts."""
+
+    validators: tuple[AddressField, ...] = Field(default=(), strict=False)
+    """Who seals the first block that is read of a QBFT or IBFT 2.0 chain, as learnt from the consortium; with
+    them the commit seals of every block are checked."""
+    reexecute: bool = False
+    """Whether an embedded chain is executed again from its genesis."""
+    genesis: str | None = None
+    """With `reexecute`: the genesis file you hold; by default the endpoint's own."""
+
+
 class SigningTable(_Table):
     """The certificate that signs report.pdf."""
 
@@ -93,6 +105,8 @@ class Settings(_Table):
     """See `[service]`."""
     evidence: tuple[EvidenceTable, ...] = Field(default=(), strict=False)
     """One `[[evidence]]` for each node whose log is compared."""
+    proof: ProofTable = ProofTable()
+    """See `[proof]`."""
     signing: SigningTable | None = None
     """See `[signing]`; without it report.pdf is not signed."""
     checkpoint_blocks: int = Field(default=100, gt=0)
@@ -111,7 +125,16 @@ class Settings(_Table):
             confirmations=self.chain.confirmations,
         )
         sources = tuple(Source(e.node, e.where, token_in(e.token_file)) for e in self.evidence)
-        return Inquiry(chain, first, last, sources, Parameters(self.checkpoint_blocks))
+        return Inquiry(
+            chain,
+            first,
+            last,
+            sources,
+            Parameters(self.checkpoint_blocks),
+            self.proof.validators,
+            self.proof.reexecute,
+            Path(self.proof.genesis) if self.proof.genesis else None,
+        )
 
     def admits(self, token: str) -> bool:
         """Whether ``token`` may use the API."""
@@ -186,6 +209,10 @@ token_sha256 = ["{token_sha256}"]
 # node = "0x..."
 # where = "https://node.example/v1/evidence/records"
 # token_file = "/path/to/the/reader's/token"
+
+# Who seals the first block, as the consortium says; then every block's commit seals are checked:
+# [proof]
+# validators = ["0x..."]
 
 # The certificate that signs report.pdf:
 # [signing]

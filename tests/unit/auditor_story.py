@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 
-from sealtrace.auditor.case import Case, Level, Parameters, Proof, Snapshot, StoredTask
+from sealtrace.auditor.case import Case, Level, Parameters, Proof, Seals, Snapshot, StorageProof, StoredTask
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import Held, read_log
 from sealtrace.auditor.replay import replay
+from sealtrace.auditor.seals import NOT_SEALED
 from sealtrace.auditor.world import Key
 from sealtrace.contracts import abi
 from sealtrace.contracts.abi import GENERATION
@@ -19,7 +20,7 @@ from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind, Record
-from sealtrace.protocol.identifiers import NOBODY, UnixSeconds, hex32
+from sealtrace.protocol.identifiers import NOBODY, NOTHING, UnixSeconds, hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
 from sealtrace.protocol.receipt import Receipt, input_commitment, result_digest
@@ -425,6 +426,18 @@ class Story:
             for node, text in texts.items()
         }
 
+    def proof(self):
+        """What is proven of a chain that nobody seals."""
+        return Proof(
+            Level.RECEIPTS_COMPLETE,
+            NOT_SEALED,
+            0,
+            self.number,
+            headers=self.number,
+            seals=Seals(missing=NOT_SEALED),
+            storage=STORED,
+        )
+
     def case(self, *, nodes=OWNERS, spoil=None, snapshot=True, proof=None, after=40, **parameters):
         self.mine(after)
         world = self.world()
@@ -434,13 +447,17 @@ class Story:
             first=0,
             last=self.block(),
             world=world,
-            proof=proof or Proof(Level.RECEIPTS_COMPLETE, "", 0, self.number, headers=self.number),
+            proof=proof or self.proof(),
             snapshot=snapshot_of(world, self.block()) if snapshot is True else snapshot,
             logs=self.logs(world, nodes=nodes, spoil=spoil),
             cited={n: self.block(n) for n in range(self.number + 1)},
             parameters=Parameters(**({"checkpoint_blocks": 20} | parameters)),
             events=tuple(self.events),
         )
+
+
+STORED = StorageProof(why="", state_root=NOTHING, slots=1)
+"""That contract storage was proven, of a chain that has none."""
 
 
 def snapshot_of(world, last):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, contract, honest, snapshot_of
+from dataclasses import replace
+
+from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, STORED, contract, honest, snapshot_of
 from fake_endpoint import FakeEndpoint, block
 
 from sealtrace.auditor.audit import audit
@@ -109,7 +111,7 @@ def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
             first=0,
             last=last,
             world=world,
-            proof=reading.proof,
+            proof=replace(reading.proof, storage=STORED),
             snapshot=snapshot_of(world, last),
             logs=logs,
             cited={n: story.block(n) for n in range(story.number + 1)},
