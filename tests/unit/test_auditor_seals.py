@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sealed_blocks import IBFT2, KEYS, QBFT, enough, header, of, sealed, validators
+from sealed_blocks import IBFT2, KEYS, QBFT, enough, header, of, validators
 
 from sealtrace.auditor.case import ValidatorChange
 from sealtrace.auditor.headers import QBFT_MIX, header_rlp, keccak, read_header
@@ -18,7 +18,6 @@ from sealtrace.auditor.seals import (
     NOT_SEALED,
     Follower,
     MalformedSeals,
-    Scheme,
     ValidatorsInContract,
     on_chain,
     quorum,
@@ -26,7 +25,7 @@ from sealtrace.auditor.seals import (
     signer,
     why_not_sealed,
 )
-from sealtrace.protocol.identifiers import Address, hex32
+from sealtrace.protocol.identifiers import hex32
 
 BOTH = pytest.mark.parametrize("scheme", [QBFT, IBFT2])
 FOUR = validators(4)
