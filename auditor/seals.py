@@ -89,6 +89,8 @@ def read_sealed(encoded: bytes) -> Sealed:
         if len(parts) != 5 or len(content(parts[0])) != 32:
             raise MalformedSeals("the extra data has not the five parts of a sealed block")
         vanity, listed, vote, round_, seals = parts
+        if max(len(items(listed)), len(items(seals))) > MAX_VALIDATORS:
+            raise MalformedSeals(f"more than {MAX_VALIDATORS} validators or seals")
         scheme = _scheme(vote, content(round_))
         head = [vanity, listed, vote]
         return Sealed(

@@ -61,14 +61,14 @@ def block_with(receipts, number, parent, time):
 
 
 class FakeChain(FakeEndpoint):
-    """Serves the blocks of a story."""
+    """Serves the blocks of a story; ``seal`` may do something to each before the next names it."""
 
-    def __init__(self, story):
+    def __init__(self, story, seal=lambda made: made):
         self.blocks, self.receipts, parent = [], [], NOBODYS
         for number in range(story.number + 1):
             events = [event for event in story.events if event.block.number == number]
             self.receipts.append([receipt_of(events, number)] if events else [])
-            made = block_with(self.receipts[-1], number, parent, story.block(number).timestamp)
+            made = seal(block_with(self.receipts[-1], number, parent, story.block(number).timestamp))
             self.blocks.append(made)
             parent = made["hash"]
 
@@ -87,14 +87,17 @@ class FakeChain(FakeEndpoint):
         ]
 
 
-def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
-    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash."""
+def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, seal=None, validators=(), **parameters):
+    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash.
+
+    ``seal`` is what is done to each block, ``validators`` who the auditor knows to seal the first.
+    """
     story.mine(30)
-    chain = chain or FakeChain(story)
+    chain = chain or FakeChain(story, *([seal] if seal else []))
     spoil = spoil or (lambda node, text: text)
     with gathering() as material:
         with chain.rpc() as rpc:
-            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material)
+            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material, validators)
         material.contracts = CONTRACTS
         world = replay(events_of(reading, CONTRACTS))
         logs = {}

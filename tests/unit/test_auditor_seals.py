@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import rlp
+from fake_endpoint import block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealed_blocks import IBFT2, KEYS, QBFT, enough, header, of, validators
@@ -269,14 +271,10 @@ def test_of_many_blocks_without_seals_the_first_hundred_are_told():
 
 
 def _json(number):
-    from fake_endpoint import block
-
     return block(number, "0x" + "00" * 32, number)
 
 
 def _extra(parts):
-    import rlp
-
     return read_header(_json(1) | {"mixHash": QBFT_MIX, "extraData": "0x" + rlp.encode(parts).hex()})
 
 
@@ -321,8 +319,6 @@ def test_no_bytes_crash_the_reader(data):
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40))
 def test_rlp_is_read_in_one_way_only(data):
-    import rlp
-
     try:
         found = [rlp.decode(each) for each in items(data)]
     except (MalformedRlp, rlp.DecodingError):
