@@ -10,8 +10,8 @@ from sealtrace.protocol.records import BlockRef
 
 
 class CannotExecute(RuntimeError):
-    """Blocks cannot be executed here: install sealtrace[chain], name a genesis file that can be read, or leave
-    out --reexecute."""
+    """Blocks cannot be executed here: install sealtrace[chain], name a genesis file that can be read, or
+    leave out --reexecute."""
 
 
 def execute_again(url: str, last: BlockRef, genesis: Path | None = None) -> Execution:

@@ -44,8 +44,8 @@ LEVELS: Final = {
     "root. No event was left out, altered or added.",
     Level.SEALS_CHECKED: "Every header was hashed again and linked to the one before; every block either "
     "excludes the contracts by its bloom filter, or its receipts were read whole and rebuild its receipts "
-    "root. No event was left out, altered or added. Every block was sealed by two thirds of the validators: of "
-    "those that the auditor knew for the first block, and of those that they voted in since.",
+    "root. No event was left out, altered or added. Every block was sealed by two thirds of the validators: "
+    "of those that the auditor knew for the first block, and of those that they voted in since.",
 }
 
 _ALWAYS_UNCHECKED: Final = (
@@ -211,8 +211,8 @@ def _execution(execution: Execution) -> Json:
         said = "Executed again, the blocks do not give this chain: see the findings."
     elif execution.done:
         said = (
-            f"{_many(execution.blocks, 'block')} with {_many(execution.transactions, 'transaction')} executed "
-            f"again from the genesis {execution.genesis_hash}: the same last block."
+            f"{_many(execution.blocks, 'block')} with {_many(execution.transactions, 'transaction')} "
+            f"executed again from the genesis {execution.genesis_hash}: the same last block."
         )
     else:
         said = f"Not done: {execution.why}."

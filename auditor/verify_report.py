@@ -14,10 +14,11 @@ Exit code 0: proved. 1: something contradicts something. 2: nothing does, but no
 3: this is no bundle that can be read.
 
 How it goes: the archive is read once, front to back. Every block's header is hashed and must be the parent
-that the next one names, up to BLOCKHASH; where seals are checked, it must be sealed by two thirds. Every block either excludes the contracts by its bloom filter, or
-its receipts are there and rebuild the header's receipts root. From the events in these receipts the tasks
-are counted again, step by step, and held against the report, both ways. Every evidence log's Merkle root is
-rebuilt at each size that its node anchored on the chain.
+that the next one names, up to BLOCKHASH; where seals are checked, it must be sealed by two thirds. Every
+block either excludes the contracts by its bloom filter, or its receipts are there and rebuild the header's
+receipts root. From the events in these receipts the tasks are counted again, step by step, and held against
+the report, both ways. Every evidence log's Merkle root is rebuilt at each size that its node anchored on the
+chain.
 
 The bundle may come from an enemy: every size, number and depth is bounded before memory is spent on it.
 """
@@ -47,7 +48,10 @@ MAX_LIST = 200_000  # entries of one RLP list
 MAX_DEPTH, MAX_COMMAS, MAX_NESTS = 64, 2_000_000, 1_000_000  # of one JSON text
 MAX_KEPT = 1_000_000  # facts of tasks and checkpoints held in memory
 MAX_CONTRACTS, MAX_MEMBERS = 1_000, 2_000
-MAX_VALIDATORS, MAX_UNSEALED = 1_000, 20  # of one block; blocks whose seals do not hold, until none is checked
+MAX_VALIDATORS, MAX_UNSEALED = (
+    1_000,
+    20,
+)  # of one block; blocks whose seals do not hold, until none is checked
 MAX_TOLD = 20  # contradictions written out; the others are counted
 
 
@@ -822,8 +826,8 @@ def findings_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Sealed:
-    """A sealed header. Its extra data are the RLP of ``[vanity, [validators], vote, round, [seals]]``; its hash
-    is that without the seals and of round zero, and what is signed is without the seals."""
+    """A sealed header. Its extra data are the RLP of ``[vanity, [validators], vote, round, [seals]]``; its
+    hash is that without the seals and of round zero, and what is signed is without the seals."""
 
     def __init__(self, fields: list[bytes]) -> None:
         parts = rlp_items(rlp_string(fields[12], "extra data"), "extra data")
@@ -876,8 +880,8 @@ class Sealed:
 
 
 class Seals:
-    """Follows who seals, from the validators of the first block on. The list in a header counts only where it is
-    that of the block before, or that changed by the one vote which the block before carries."""
+    """Follows who seals, from the validators of the first block on. The list in a header counts only where it
+    is that of the block before, or that changed by the one vote which the block before carries."""
 
     def __init__(self, pinned: set[bytes]) -> None:
         self.pinned, self.validators = pinned, set(pinned)
@@ -915,7 +919,9 @@ class Seals:
         after = self.validators | change if self.vote and self.vote[1] else self.validators - change
         if listed != after:
             return "it lists other validators than those after the block before"
-        added, removed = (sorted(map(hexed, each)) for each in (listed - self.validators, self.validators - listed))
+        added, removed = (
+            sorted(map(hexed, each)) for each in (listed - self.validators, self.validators - listed)
+        )
         self.changes.append({"block": number, "added": added, "removed": removed})
         self.validators = listed
         return ""
@@ -924,7 +930,9 @@ class Seals:
         """Hold the report to what was found; whether the seals prove that these are the chain's blocks."""
         level = part(report, "proof.level", int)
         if not self.pinned:
-            judge.unchecked.append("Signatures: those of validators on blocks. Give --validators to check them.")
+            judge.unchecked.append(
+                "Signatures: those of validators on blocks. Give --validators to check them."
+            )
             return False
         own = any(each.get("rule") == "PR-03" for each in findings_of(report))
         for problem in self.problems:
@@ -942,8 +950,8 @@ class Seals:
         if not judge.excused:
             judge.proved.append(
                 f"Seals: {self.checked} blocks, each sealed by two thirds of the validators: of the "
-                f"{len(self.pinned)} of block {first}, and of those they voted in since, in {len(self.changes)} "
-                "changes."
+                f"{len(self.pinned)} of block {first}, and of those they voted in since "
+                f"(changes: {len(self.changes)})."
             )
         who = "that you named" if given else "that the report names"
         judge.trusted.append(
@@ -1355,7 +1363,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     named = given.validators.lower().split(",") if given.validators else []
     if not all(re.fullmatch("0x[0-9a-f]{40}", each) for each in named):
-        print("UNREADABLE: --validators are addresses, each 0x and 40 hexadecimal digits, with commas between")
+        print(
+            "UNREADABLE: --validators are addresses, each 0x and 40 hexadecimal digits, with commas between"
+        )
         return 3
     anchor = given.anchor.lower() if given.anchor else None
     if anchor is not None and not re.fullmatch("0x[0-9a-f]{64}", anchor):

@@ -48,14 +48,18 @@ def blocks_are_sealed(case: Case) -> Iterator[Verdict]:
 
 @check("PR-04", Severity.HIGH, Need.STORAGE)
 def storage_is_proven(case: Case) -> Iterator[Verdict]:
-    """The contract storage that the replay is compared with is what the last block's state root commits to."""
+    """The contract storage that the replay is compared with is what the last block's state root commits
+    to.
+    """
     storage, thing = case.proof.storage, f"block {case.last.number}"
     if storage.why:
         yield undetermined(thing, storage.why)
     elif not storage.problems:
         yield satisfied(thing)
     for object_, expected, observed in storage.problems:
-        explanation = "The endpoint's proofs of storage do not hold, so its word was taken for the comparison."
+        explanation = (
+            "The endpoint's proofs of storage do not hold, so its word was taken for the comparison."
+        )
         yield violated(object_, expected=expected, observed=observed, explanation=explanation)
 
 

@@ -27,7 +27,7 @@ every step, is looked up in what the chain shows, its events and records, whatev
 19. An owner's serial never falls, and rises with every grant.
 20. A closed ledger stays closed and takes no task.
 
-And after every walk, of the auditor, who knows neither the contracts' code nor the reference:
+And after every third walk, of the auditor, who knows neither the contracts' code nor the reference:
 
 21. Its own machine comes, from the events alone, to exactly what the contracts store, and finds no event that
     the rules do not allow.
@@ -62,6 +62,8 @@ from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, NodeStatu
 
 WALKS, STEPS = 270, 200
 AT_LEAST, TIMES_EACH = 50_000, 5
+EVERY, REPLAYED = 3, 10_000
+"""After how many walks the auditor replays one, and how many events come of it at least."""
 REPORT = Path(__file__).resolve().parent.parent.parent / "build" / "random-walks.txt"
 SEED = os.environ.get("SEALTRACE_WALKS", "0")
 """All that is drawn follows from it: another gives other walks."""
@@ -170,6 +172,7 @@ class RandomWalk(RuleBasedStateMachine):
 
     def __init__(self, seed: str, number: int) -> None:
         super().__init__()
+        self.number = number
         self.name, self.luck = f"seed {seed}, walk {number}", Random(f"seed {seed}, walk {number}")
 
     @initialize()
@@ -201,7 +204,8 @@ class RandomWalk(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "walk"):
             self.walk.finish()
-            self.i21_and_i22_the_auditor_comes_to_what_is_stored()
+            if self.number % EVERY == 0:
+                self.i21_and_i22_the_auditor_comes_to_what_is_stored()
 
     def i21_and_i22_the_auditor_comes_to_what_is_stored(self) -> None:
         world = self.walk.world
@@ -461,7 +465,7 @@ def test_whatever_is_done_in_whatever_order_the_contracts_are_as_the_reference_s
     with capsys.disabled():
         print(f"\n{table()}")
     assert TALLY.steps >= AT_LEAST
-    assert TALLY.replayed >= AT_LEAST // 2
+    assert TALLY.replayed >= REPLAYED
     seldom = {what: times for what, times in tried().items() if times < TIMES_EACH}
     assert not seldom, f"of {len(tried())} steps of the tables these were tried less than {TIMES_EACH} times"
 

@@ -137,7 +137,7 @@ def test_a_change_of_validators_is_followed_to_the_end(tmp_path, scheme):
     assert report["proof"]["seals"]["last"] == list(FIVE)
     code, said = named(tmp_path / "b.tar", *FOUR)
     assert code == PROVED, said
-    assert "voted in since, in 1 changes" in said
+    assert "voted in since (changes: 1)" in said
 
 
 @BOTH
