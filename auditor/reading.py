@@ -224,9 +224,9 @@ def _level(reason: str, seals: Seals) -> tuple[Level, str]:
     """The level that was reached, and why not the next."""
     if reason:
         return Level.RPC_TRUSTED, reason
-    if seals.problems or seals.missing:
-        return Level.RECEIPTS_COMPLETE, seals.missing or "seals that do not hold: see the findings"
-    return Level.SEALS_CHECKED, ""
+    if seals.blocks and not seals.problems:
+        return Level.SEALS_CHECKED, ""
+    return Level.RECEIPTS_COMPLETE, seals.missing or "seals are missing, or do not hold: see the findings"
 
 
 def _shown(log: RawLog) -> str:

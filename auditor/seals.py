@@ -184,27 +184,30 @@ class Follower:
         except MalformedSeals as cause:
             self._problem(header, "a block with commit seals", str(cause))
             return
-        self._follow(header, block)
+        why = self._follow(header.number, block)
         self.vote = block.vote
         self.schemes.add(block.scheme)
-        if header.number and (why := why_not_sealed(block, self.validators)):
+        if why is None and header.number:  # the genesis is not sealed
+            why = why_not_sealed(block, self.validators)
+            self.blocks += why is None
+        if why is not None:
             self._problem(header, *why)
-        elif header.number:
-            self.blocks += 1
 
-    def _follow(self, header: Header, block: Sealed) -> None:
+    def _follow(self, number: int, block: Sealed) -> tuple[str, str] | None:
+        """Take over the list of a block, or tell what is expected and observed instead."""
         listed = frozenset(block.validators)
         if not listed:
-            raise ValidatorsInContract(f"block {header.number} lists no validators")
+            raise ValidatorsInContract(f"block {number} lists no validators")
         if len(listed) < len(block.validators):
-            self._problem(header, "each validator once", "one that is listed twice")
-        elif listed != self.validators:
-            if self.vote is None or self.vote.on(self.validators) != listed:
-                self._problem(header, f"validators {_listed(self.validators)}", _listed(listed))
-                return
-            added, removed = sorted(listed - self.validators), sorted(self.validators - listed)
-            self.changes.append(ValidatorChange(header.number, tuple(added), tuple(removed)))
-            self.validators = listed
+            return "each validator once", "one that is listed twice"
+        if listed == self.validators:
+            return None
+        if self.vote is None or self.vote.on(self.validators) != listed:
+            return f"validators {_listed(self.validators)}", _listed(listed)
+        added, removed = sorted(listed - self.validators), sorted(self.validators - listed)
+        self.changes.append(ValidatorChange(number, tuple(added), tuple(removed)))
+        self.validators = listed
+        return None
 
     def _problem(self, header: Header, expected: str, observed: str) -> None:
         self.problems.append(ProofProblem(header.number, expected, observed))

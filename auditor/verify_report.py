@@ -959,7 +959,7 @@ class Seals:
             "third of them cheat."
             + ("" if given else " Learn them from somebody else and give them as --validators.")
         )
-        return given and not judge.excused
+        return given and self.checked > 0 and not judge.excused
 
 
 # Blocks ---------------------------------------------------------------------------------------------------

@@ -261,6 +261,14 @@ def test_a_sealed_chain_is_read_to_level_two_when_nobody_is_named():
     assert "--validators" in reading.proof.reason
 
 
+def test_a_genesis_alone_is_sealed_by_nobody():
+    chain = FakeChain(honest(), sealing(QBFT))
+    with chain.rpc() as rpc:
+        reading = read_range(rpc, list(CONTRACTS), 0, 0, None, FOUR)
+    assert reading.proof.seals.blocks == 0
+    assert reading.proof.level < Level.SEALS_CHECKED
+
+
 # its parts against ours
 
 
