@@ -34,6 +34,7 @@ class Level(IntEnum):
 
     RPC_TRUSTED = 1
     RECEIPTS_COMPLETE = 2
+    SEALS_CHECKED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,61 @@ class ProofProblem:
     observed: str
     transaction: Hex32 | None = None
     log_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorChange:
+    """From ``block`` on, who seals is another set than before."""
+
+    block: int
+    added: tuple[Address, ...]
+    removed: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seals:
+    """What was found of commit seals. ``pinned`` are the validators of the first block, as the auditor knows
+    them from elsewhere; ``missing`` tells why seals were not checked."""
+
+    missing: str = ""
+    sealed: bool = False
+    """Whether the chain seals its blocks at all."""
+    pinned: tuple[Address, ...] = ()
+    schemes: tuple[str, ...] = ()
+    blocks: int = 0
+    """How many blocks a quorum sealed; the genesis carries no seals."""
+    last: tuple[Address, ...] = ()
+    """The validators of the last block."""
+    changes: tuple[ValidatorChange, ...] = ()
+    problems: tuple[ProofProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of executing the chain again from its genesis. ``why`` tells why it was not done."""
+
+    why: str = "the blocks were not executed again: give --reexecute where the chain is the embedded one"
+    genesis_hash: Hex32 | None = None
+    blocks: int = 0
+    transactions: int = 0
+    problem: ProofProblem | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it was carried out, to whatever end."""
+        return self.genesis_hash is not None or self.problem is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageProof:
+    """Whether the contract storage that was read is what the last block's state root commits to.
+    ``why`` tells why it was not proven."""
+
+    why: str = "contract storage was not read"
+    state_root: Hex32 | None = None
+    slots: int = 0
+    problems: tuple[tuple[str, str, str], ...] = ()
+    """Object, expected, observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +116,9 @@ class Proof:
     excluded_by_bloom: int = 0
     chain_problems: tuple[ProofProblem, ...] = ()
     log_problems: tuple[ProofProblem, ...] = ()
+    seals: Seals = Seals(missing="commit seals were not looked at")
+    execution: Execution = Execution()
+    storage: StorageProof = StorageProof()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from sealtrace.auditor.checks import UnknownRule, catalogue, known_rule
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.execution import CannotExecute
 from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
@@ -51,6 +52,7 @@ from sealtrace.auditor.reads import (
     verified,
 )
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
+from sealtrace.auditor.seals import ValidatorsInContract
 from sealtrace.auditor.service import ServiceRunning, opened
 from sealtrace.auditor.settings import (
     FILE,
@@ -91,6 +93,7 @@ _PROBLEMS = (
     BadBundle,
     BundleMissing,
     BundleUnwritable,
+    CannotExecute,
     CannotSign,
     ChainError,
     CheckpointMalformed,
@@ -116,6 +119,7 @@ _PROBLEMS = (
     TokensUnreadable,
     UnknownFormat,
     UnknownRule,
+    ValidatorsInContract,
     WrongArgument,
 )
 
@@ -140,6 +144,19 @@ CheckpointBlocks = Annotated[
 Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
 ]
+Validators = Annotated[
+    str | None,
+    typer.Option(
+        help="Who seals the first block that is read, by addresses with commas between them, as learnt from "
+        "the consortium: the commit seals of every block are then checked (proof level 3)."
+    ),
+]
+Reexecute = Annotated[
+    bool, typer.Option("--reexecute", help="Execute an embedded chain again from its genesis.")
+]
+Genesis = Annotated[
+    Path | None, typer.Option(help="With --reexecute: the genesis file you hold, not the endpoint's.")
+]
 
 
 @app.command()
@@ -155,6 +172,9 @@ def run(
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -181,6 +201,9 @@ def run(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks, known_rule(rule), thing),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
         )
         done = examine(inquiry)
         told = report.document(done, known(algorithm or ()))
@@ -203,6 +226,9 @@ def bundle_(
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks, and pack report, headers, receipts and logs to be checked without a network.
@@ -216,6 +242,9 @@ def bundle_(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
         )
         done = examine(inquiry, material)
         told = report.document(done, known(algorithm or ()))
@@ -416,6 +445,15 @@ def _pair(text: str, form: str) -> tuple[Address, str]:
     if not equals or not value:
         raise WrongArgument(f"{text!r}: the form is {form}")
     return address(node), value
+
+
+def _addresses(text: str | None) -> tuple[Address, ...]:
+    if text is None:
+        return ()
+    found = tuple(address(each.strip()) for each in text.split(","))
+    if len(set(found)) < len(found):
+        raise WrongArgument("--validators names one address twice: name each validator once")
+    return found
 
 
 def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str, *, as_json: bool) -> None:

@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
-from sealtrace.auditor.case import Case, Level, OtherCode, Parameters, Proof, ProofProblem, Snapshot
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    Level,
+    OtherCode,
+    Parameters,
+    Proof,
+    ProofProblem,
+    Snapshot,
+)
 from sealtrace.auditor.decoding import decode
 from sealtrace.auditor.endpoints import Endpoints
 from sealtrace.auditor.events import Event
@@ -23,11 +32,12 @@ from sealtrace.auditor.evidence import (
     read_url,
     unseen,
 )
+from sealtrace.auditor.execution import execute_again
 from sealtrace.auditor.material import Material
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
-from sealtrace.auditor.storage import read_snapshot
+from sealtrace.auditor.storage import prove_snapshot, read_snapshot
 from sealtrace.auditor.world import World
 from sealtrace.contracts.client import Chain, ChainSettings, named_by, require_chain, why_not_ours
 from sealtrace.contracts.errors import ChainError
@@ -85,6 +95,12 @@ class Inquiry:
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
     max_blocks: int | None = None
+    validators: tuple[Address, ...] = ()
+    """Who seals the first block that is read, known from elsewhere; none: seals are not checked."""
+    reexecute: bool = False
+    """Whether an embedded chain is executed again from its genesis."""
+    genesis: Path | None = None
+    """The genesis file for that; by default the endpoint's own."""
 
     def bounds(self, begin: int, end: int) -> int:
         """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
@@ -112,6 +128,8 @@ def examine(
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
         EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
+        ValidatorsInContract: validators were given, and the chain takes its own from a contract.
+        CannotExecute: blocks were to be executed again, and cannot be here.
     """
     told(Stage.CONNECTING)
     chain = connected(inquiry.chain)
@@ -123,23 +141,27 @@ def examine(
         first = inquiry.bounds(begin, last.number)
         contracts = _contracts(chain, last)
         told(Stage.READING)
-        reading = read_range(rpc, list(contracts), begin, last.number, material)
+        reading = read_range(rpc, list(contracts), begin, last.number, material, inquiry.validators)
+        told(Stage.REPLAYING)
+        events = tuple(events_of(reading, contracts))
+        world = replay(events)
+        addresses = [each.addresses for each in chain.named.generations]
+        snapshot, storage = prove_snapshot(rpc, addresses, world, last, reading.state_root)
     if material is not None:
         material.contracts = contracts
-    told(Stage.REPLAYING)
-    events = tuple(events_of(reading, contracts))
-    world = replay(events)
     told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
     told(Stage.STORAGE)
-    snapshot, no_snapshot = _snapshot(chain, world, last)
+    no_snapshot = ""
+    if snapshot is None:
+        snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
         directory=inquiry.chain.directory,
         first=first,
         last=last,
         world=world,
-        proof=_same_end(reading, last),
+        proof=replace(_same_end(reading, last), storage=storage, execution=_execution(inquiry, last)),
         snapshot=snapshot,
         no_snapshot=no_snapshot,
         logs=logs,
@@ -201,6 +223,12 @@ def _same_end(reading: Reading, last: BlockRef) -> Proof:
     problems = (*reading.proof.chain_problems, problem)
     reason = "the endpoint gave two blocks for one number"
     return replace(reading.proof, level=Level.RPC_TRUSTED, reason=reason, chain_problems=problems)
+
+
+def _execution(inquiry: Inquiry, last: BlockRef) -> Execution:
+    if not inquiry.reexecute:
+        return Execution()
+    return execute_again(each_url(inquiry.chain.rpc_url)[0], last, inquiry.genesis)
 
 
 def _snapshot(chain: Chain, world: World, last: BlockRef) -> tuple[Snapshot | None, str]:

@@ -38,7 +38,7 @@ from auditor_story import (
     usual_uses,
 )
 
-from sealtrace.auditor.case import Case, OtherCode, ProofProblem
+from sealtrace.auditor.case import Case, Execution, OtherCode, ProofProblem, Seals, StorageProof
 from sealtrace.auditor.findings import Finding
 from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
@@ -567,6 +567,31 @@ def _told(which: str) -> Callable[[Episode], None]:
     return violate
 
 
+def _unsealed(e: Episode) -> None:
+    e.story.mine()
+    problem = ProofProblem(e.story.number, f"seals of 3 of 4 validators {e.word}", "seals of 2")
+    e.things.add(f"block {e.story.number}")
+
+    def change(case: Case) -> Case:
+        known = case.proof.seals
+        seals = Seals(sealed=True, pinned=(OWNERS[0],), problems=(*known.problems, problem))
+        return replace(case, proof=replace(case.proof, seals=seals))
+
+    e.stored.append(change)
+
+
+def _proven_otherwise(e: Episode) -> None:
+    e.story.mine()
+    e.things.add(f"block {e.story.number}")
+    wrong = f"block {e.story.number}", f"proofs of the state root {e.word}", "none"
+
+    def change(case: Case) -> Case:
+        storage = StorageProof(why="", problems=(*case.proof.storage.problems, wrong))
+        return replace(case, proof=replace(case.proof, storage=storage))
+
+    e.stored.append(change)
+
+
 # Violations in a node's log
 
 
@@ -781,6 +806,8 @@ FAULTS: dict[str, Fault] = {
     "office without a vote": _fault("ST-V03", _office_without_a_vote),
     "header altered": _fault("PR-01", _told("chain_problems")),
     "event left out": _fault("PR-02", _told("log_problems")),
+    "block sealed by too few": _fault("PR-03", _unsealed),
+    "storage not as the state root": _fault("PR-04", _proven_otherwise),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),
@@ -821,10 +848,18 @@ def _ledger_closed(e: Episode) -> None:
     e.story.mine().emit("LedgerClosed", by=CONSORTIUM)
 
 
+def _executed_otherwise(e: Episode) -> None:
+    e.story.mine()
+    e.things.add(f"block {e.story.number}")
+    execution = Execution(why="", problem=ProofProblem(e.story.number, "hash this", "hash that"))
+    e.stored.append(lambda case: replace(case, proof=replace(case.proof, execution=execution)))
+
+
 LAST: dict[str, str] = {
     "log rewritten": "EV-L01",
     "log cut": "EV-L02",
     "ledger closed without a vote": "ST-V04",
+    "executed otherwise": "PR-05",
 }
 """Kinds that say something of all that follows, so they come last, at the most one in a history."""
 
@@ -908,7 +943,9 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
         changes += e.stored
         current.clear()
     if last is not None:
-        injected.append(_inject_last(Episode(story, f"last {seed}", chance), last))
+        e = Episode(story, f"last {seed}", chance)
+        injected.append(_inject_last(e, last))
+        changes += e.stored
     case = story.case(spoil=lambda node, text: rewrite(text) if node == spoilt else text)
     for change in changes:
         case = change(case)
@@ -953,6 +990,9 @@ def _inject_last(e: Episode, name: str) -> Injected:
         e.complete()
         e.story.mine()
         things = frozenset({SPOILT[name][0]})
+    elif name == "executed otherwise":
+        _executed_otherwise(e)
+        things = frozenset(e.things)
     else:
         _ledger_closed(e)
         things = frozenset({"ledger", "generation"})

@@ -28,7 +28,15 @@ from auditor_story import (
 )
 
 from sealtrace.auditor.audit import Result, audit
-from sealtrace.auditor.case import Level, OtherCode, Proof, ProofProblem
+from sealtrace.auditor.case import (
+    Execution,
+    Level,
+    OtherCode,
+    Proof,
+    ProofProblem,
+    Seals,
+    StorageProof,
+)
 from sealtrace.auditor.checks import catalogue
 from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
@@ -53,7 +61,8 @@ def test_an_honest_history_has_no_finding_and_nothing_undetermined():
 
 
 def test_every_check_of_the_catalogue_had_something_to_look_at():
-    looked = {row.check.rule for row in audit(honest().case()).rows if row.satisfied}
+    story = honest()
+    looked = {row.check.rule for row in audit(story.case(proof=story.whole_proof())).rows if row.satisfied}
     assert {each.rule for each in catalogue()} - looked == {
         "ST-R01",
         "EV-K01",
@@ -197,6 +206,24 @@ def lying(which):
     return honest().case(proof=Proof(Level.RPC_TRUSTED, "differs", 0, 9, **{which: (problem,)}))
 
 
+def unsealed():
+    story = honest()
+    seals = Seals(sealed=True, pinned=(A,), problems=(ProofProblem(5, "seals of 3", "seals of 2"),))
+    return story.case(proof=replace(story.proof(), seals=seals))
+
+
+def proven_otherwise():
+    story = honest()
+    storage = StorageProof(why="", problems=(("block 9", "proofs", "none"),))
+    return story.case(proof=replace(story.proof(), storage=storage))
+
+
+def executed_otherwise():
+    story = honest()
+    execution = Execution(why="", problem=ProofProblem(5, "hash this", "hash that"))
+    return story.case(proof=replace(story.proof(), execution=execution))
+
+
 def put(**changes):
     return lambda args: {**args, **changes}
 
@@ -259,6 +286,9 @@ VIOLATED = {
     "ST-V04": lambda: _then("LedgerClosed", by=CONSORTIUM),
     "PR-01": lambda: lying("chain_problems"),
     "PR-02": lambda: lying("log_problems"),
+    "PR-03": unsealed,
+    "PR-04": proven_otherwise,
+    "PR-05": executed_otherwise,
     "EV-L02": truncated,
     "EV-L03": never_anchored,
     "EV-A01 no record": lambda: twisted(Kind.TASK_REFUSED, nothing),
