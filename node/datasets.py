@@ -173,7 +173,7 @@ def allowed(path: Path, directories: Sequence[Path]) -> Path:
 
 
 def infer_schema(path: Path) -> Schema:
-    """The columns of a CSV or Parquet table, the arrays of a kept value's part, or the names of secret values.
+    """The columns of a CSV or Parquet table, the arrays of a kept part, or the names of secret values.
 
     A CSV column is a number when every filled cell of its first 10,000 rows is one.
 
@@ -226,7 +226,7 @@ def _part(path: Path) -> Schema:
 
 
 def _secret_config(path: Path) -> Schema | None:
-    """The names of secret values, which say nothing of what they are; ``None`` where the file is no JSON object.
+    """The names of secret values, and nothing of what they are; ``None`` where the file is no JSON object.
 
     Raises:
         BadSecretConfig: it is another object: as a table its values would be the names of columns.

@@ -109,15 +109,15 @@ class EngineProcesses:
         free = shutil.disk_usage(self._jobs).free
         return Denial.OUT_OF_RESOURCES if free < self._free_bytes else None
 
-    def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
-        """What is wrong with the table, in words without a cell of it, or ``None``."""
+    def check(self, own: OwnInput, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> str | None:
+        """What is wrong with the input, in words without a cell of it, or ``None``."""
         if own.part_of is not None and spec.enclave is not None:
             return check_pad(own.path, spec.input(own.name).party, givers(spec.inputs, own.part_of))
         if own.part_of is not None:
             party = spec.input(own.name).party
             return check_part(own.path, party, givers(spec.inputs, own.part_of), spec.computing)
         if spec.input(own.name).kind == CONFIG:
-            return check_config(own.path)
+            return check_config(own.path, bundles[spec.steps[0].algorithm])
         try:
             check_table(own.path, own.columns, rules_of(spec.steps, own.name, own.id_column))
         except engine.BadInput as bad:

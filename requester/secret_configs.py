@@ -71,8 +71,8 @@ def open_value(config: Path, algorithm: Hex32, name: str, out: Path) -> Opening:
 def _committing(bundle: Bundle, config: SecretConfig) -> bytes:
     if bundle.manifest.engine != "tee":
         raise ConfigNotTaken(
-            f"{bundle.manifest.name} does not run in an enclave (engine {bundle.manifest.engine}): only there "
-            "are secret values held to the manifest"
+            f"{bundle.manifest.name} runs in no enclave (engine {bundle.manifest.engine}): only there are "
+            "secret values held to the manifest"
         )
     document = {**parse(bundle.members[MANIFEST]), "secret_config": config.commitments()}
     try:

@@ -12,7 +12,7 @@ from sealtrace.algorithms.kept import read_header
 from sealtrace.algorithms.pads import why_no_pad
 from sealtrace.node.engines.errors import BadInput, BadJob, BundleRefused
 from sealtrace.node.engines.job import Timeouts
-from sealtrace.node.engines.tee.configs import read_config
+from sealtrace.node.engines.tee.configs import held_values, read_config
 from sealtrace.node.engines.tee.job import (
     CONFIG,
     Block,
@@ -26,6 +26,7 @@ from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.records import BlockRef
+from sealtrace.protocol.secret_config import ConfigUnfit
 from sealtrace.protocol.spec import TaskSpec, source_of
 
 
@@ -135,11 +136,12 @@ def check_pad(path: Path, party: Address, keepers: Sequence[Address]) -> str | N
         return f"{path.name}: {error}"
 
 
-def check_config(path: Path) -> str | None:
-    """Say what is wrong with the secret values at ``path``, quoting none, or ``None``."""
+def check_config(path: Path, folder: Path) -> str | None:
+    """Say which secret value at ``path`` the bundle in ``folder`` does not commit to, or ``None``; none is
+    quoted."""
     try:
-        read_config(path)
-    except BadInput as error:
+        held_values(read_config(path), load(folder).manifest)
+    except (BadInput, ConfigUnfit) as error:
         return str(error)
     return None
 
