@@ -123,7 +123,7 @@ def fit(matrix: Any, target: Any, weight: Any, train: int, how: Settings) -> Fit
 
 
 def _scored(family: str, rows: _Rows, beta: Any) -> tuple[Any, Any, Any]:
-    """What each row predicts beyond its target, the derivative of that by its score, and its loss; weighted."""
+    """What each row predicts beyond its target, the derivative of that by its score, its loss; weighted."""
     score = rows.matrix @ beta
     if family == "logistic":
         found = elementary.logistic(score, rows.target)
