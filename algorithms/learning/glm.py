@@ -20,6 +20,9 @@ LARGEST_EXPONENT = 8.0
 """A Poisson mean is at most e^8; counts are at most 1000."""
 LEAST_SHARE = 1e-6
 """Fewer events, or fewer others, are none: one row of the 2^20 that fit is about as many."""
+ROUNDING = 1e-9
+"""An objective that rises by less does not rise: it is known to about a hundredth of that. Close to the best
+weights a right step lowers it by less than is known, and would be taken by chance alone."""
 LEAST_LOSS = -1e-5
 """A mean loss is not negative but for rounding; one that is has left the range of numbers."""
 
@@ -204,8 +207,8 @@ def _newton(rows: _Rows, how: Settings) -> _Ended:
         own = linear.scale_of(point.curvature) if how.family == "poisson" else scale
         change = linear.solved(point.curvature, point.gradient, own)
         tried = _point(rows, point.beta - step * change, how)
-        falls = (point.objective - tried.objective)[None]
-        larger = jnp.concatenate([_moves(change, how.tolerance), falls]) > 0
+        falls = point.objective - tried.objective + ROUNDING
+        larger = jnp.concatenate([_moves(change, how.tolerance), falls[None]]) > 0
         moves, better = jnp.any(larger[:-1]), larger[-1]
         point, step = _chosen(active & better, (tried, jnp.ones_like(step)), (point, 0.25 * step))
         return point, step, jnp.where(active, iterations + 1.0, iterations), active & moves
