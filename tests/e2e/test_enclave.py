@@ -156,6 +156,14 @@ def enclaves(world: story.Story) -> list[psutil.Process]:
     return found
 
 
+def computes(enclave: psutil.Process) -> bool:
+    """Whether the algorithm runs, in the sandbox of this enclave."""
+    try:
+        return any("sealtrace_tee" in " ".join(each.cmdline()) for each in enclave.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kinds(world: story.Story, name: str, task: Hex32) -> list[str]:
     try:
         return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
@@ -229,7 +237,7 @@ def test_an_enclave_that_dies_while_it_trains_fails_openly_and_leaves_no_row_beh
     world, grants = granted
     marked = marked_table(world, tmp_path)
     task = submitted(world, {**grants, "bank": marked}, **long_run(world, {**grants, "bank": marked}))
-    wait_for(lambda: any(each.children() for each in enclaves(world)), 90, "the sandbox")
+    wait_for(lambda: any(map(computes, enclaves(world))), 90, "the sandbox")
     time.sleep(1)
     (enclave,) = enclaves(world)
     os.kill(enclave.pid, signal.SIGKILL)
@@ -275,7 +283,7 @@ def test_a_killed_worker_takes_its_enclave_along_and_the_task_fails_openly(grant
     world, grants = granted
     grants = {**grants, "bank": allow(world, "bank")}
     task = submitted(world, grants, **long_run(world, grants))
-    wait_for(lambda: any(each.children() for each in enclaves(world)), 90, "the sandbox")
+    wait_for(lambda: any(map(computes, enclaves(world))), 90, "the sandbox")
     world.network.processes.kill(f"{HOST}-worker")
     wait_for(lambda: enclaves(world) == [], 30, "the end of the enclave")
     world.network.up(lambda line: None)
