@@ -14,7 +14,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
 from sealtrace.algorithms.bundles import BundleMissing
 from sealtrace.auditor import report
@@ -26,19 +26,26 @@ from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.exports.fonts import FontMissing
 from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
     FormatUnavailable,
     NothingToSign,
+    Pages,
     UnknownFormat,
     available,
     formats,
     write,
 )
+from sealtrace.auditor.exports.records import Table
+from sealtrace.auditor.exports.records import write as write_record
 from sealtrace.auditor.exports.signing import CannotSign, Signing
+from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
+from sealtrace.auditor.language import Language, UnknownLanguage, language
 from sealtrace.auditor.material import MaterialTooLarge
+from sealtrace.auditor.processing import OrganisationUnknown, ReportUnreadable, processing, read_report
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
     FILE,
@@ -81,14 +88,18 @@ _PROBLEMS = (
     EndpointsDisagree,
     EvidenceTooLarge,
     EvidenceUnreadable,
+    FontMissing,
     FormatUnavailable,
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
+    OrganisationUnknown,
     PortTaken,
+    ReportUnreadable,
     SettingsUnusable,
     TokenUnreadable,
     UnknownFormat,
+    UnknownLanguage,
     WrongArgument,
 )
 
@@ -114,6 +125,11 @@ Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
 ]
 
+In = Annotated[str, typer.Option("--language", help=f"Of pages and tables: {', '.join(Language)}.")]
+Fonts = Annotated[
+    Path | None, typer.Option(help="A folder with a font that has Chinese, where none is installed.")
+]
+
 
 @app.command()
 def run(
@@ -137,6 +153,8 @@ def run(
         Path | None,
         typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
     ] = None,
+    in_language: In = Language.ENGLISH.value,
+    fonts: Fonts = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
@@ -147,7 +165,8 @@ def run(
     with _explained(as_json):
         chosen = formats(wanted)
         signing = _signing(sign)
-        available(chosen, signing)
+        pages = Pages(language(in_language), fonts)
+        available(chosen, signing, pages)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
@@ -157,7 +176,7 @@ def run(
         )
         done = examine(inquiry)
         told = report.document(done, known(bundle or ()))
-        paths = write(told, done.case.events, out, chosen, signing)
+        paths = write(told, done.case.events, out, chosen, signing, pages)
     where = {each.value: str(path) for each, path in paths.items()}
     _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
     raise typer.Exit(int(done.result))
@@ -199,6 +218,32 @@ def bundle_(
     raise typer.Exit(int(done.result))
 
 
+@app.command("processing")
+def processing_(
+    organisation: Annotated[str, typer.Option(help="The address of its node.")],
+    out: Annotated[Path, typer.Option(help="The folder that the record is written to.")],
+    source: Annotated[Path, typer.Option("--report", help="A report.json, of an audit or of a bundle.")],
+    wanted: Annotated[Table, typer.Option("--format", help="The form of the record.")] = Table.CSV,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="A purpose in words, shown where the chain has its hash.")
+    ] = None,
+    in_language: In = Language.ENGLISH.value,
+    as_json: AsJson = False,
+) -> None:
+    """Write an organisation's record of processing (GDPR Art. 30, PIPL), as far as the chain knows it."""
+    with _explained(as_json):
+        chosen = language(in_language)
+        if wanted is Table.XLSX:
+            available([Format.XLSX])
+        record = processing(read_report(source), address(organisation), purpose or ())
+        path = write_record(record, out, wanted, chosen)
+    rows, empty = len(record["rows"]), len(record["to_be_filled"])
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), "rows": rows, "to_be_filled": record["to_be_filled"]}))
+        return
+    typer.echo(f"{path}: {rows} rows; {empty} columns are to be filled by the organisation")
+
+
 @app.command()
 def checks(
     as_json: AsJson = False,
@@ -214,13 +259,14 @@ def checks(
             "severity": each.severity.value,
             "sentence": each.sentence,
             "needs": [need.value for need in each.needs],
+            "frameworks": frameworks(each.rule),
         }
         for each in catalogue()
     ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("rule", "severity", "asserts")
+    table = Grid("rule", "severity", "asserts")
     for row in rows:
         table.add_row(str(row["rule"]), str(row["severity"]), str(row["sentence"]))
     Console().print(table)
@@ -304,7 +350,7 @@ def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str
         typer.echo(json.dumps(_summary(told, written)))
         return
     console = Console()
-    table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
+    table = Grid("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
     counts = told["counts"]
     shown = [counts["states"].get("refused", 0), counts["states"].get("failed", 0)]
     other = counts["tasks"] - counts["ran"] - sum(shown)

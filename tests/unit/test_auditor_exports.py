@@ -158,7 +158,7 @@ def column(rows, name):
 def test_a_workbook_has_what_the_report_has(report):
     sheets, _ = workbook(to_xlsx(report))
     assert list(sheets) == [
-        "Summary", "Findings", "Controls", "Undetermined", "Tasks", "Task events", "Not checked",
+        "Summary", "Controls", "Findings", "Tasks", "Task events", "Undetermined", "Not checked",
     ]  # fmt: skip
     assert {"A": "in one sentence", "B": report["verdict"]["sentence"]} in sheets["Summary"]
     for name in ("rule", "expected", "observed", "recheck", "block"):
