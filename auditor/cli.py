@@ -45,6 +45,7 @@ from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
 from sealtrace.auditor.language import Language, UnknownLanguage, language
 from sealtrace.auditor.material import MaterialTooLarge
+from sealtrace.auditor.openings import OpeningUnreadable, fits, read_file, read_openings
 from sealtrace.auditor.processing import OrganisationUnknown, ReportUnreadable, processing, read_report
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
@@ -93,6 +94,7 @@ _PROBLEMS = (
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
+    OpeningUnreadable,
     OrganisationUnknown,
     PortTaken,
     ReportUnreadable,
@@ -155,6 +157,9 @@ def run(
     ] = None,
     in_language: In = Language.ENGLISH.value,
     fonts: Fonts = None,
+    openings: Annotated[
+        Path | None, typer.Option(help="A folder with what owners opened (sealtrace node dataset open).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
@@ -173,6 +178,7 @@ def run(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks, _known(rule), thing),
+            () if openings is None else read_openings(openings),
         )
         done = examine(inquiry)
         told = report.document(done, known(bundle or ()))
@@ -216,6 +222,37 @@ def bundle_(
     where = f"Bundle: {out}, sha256 {digest[2:]}. Its last block is {anchor}"
     _show(done, told, {"bundle": str(out), "sha256": digest, "anchor": anchor}, where, as_json=as_json)
     raise typer.Exit(int(done.result))
+
+
+@app.command()
+def opening(
+    file: Annotated[Path, typer.Argument(help="What sealtrace node dataset open wrote.")],
+    data: Annotated[Path | None, typer.Option(help="A copy of the table, to hold to it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an opened commitment opens and who signed it, without a network. An audit tells whether the
+    chain holds it.
+
+    Exit code 0: signed, and the data is what was committed to. 1: not so. 3: it cannot be read.
+    """
+    with _explained(as_json):
+        found = read_file(file)
+        same = None if data is None else fits(file, data)
+    told: dict[str, Any] = {
+        "dataset": found.dataset,
+        "commitment": found.commitment,
+        "opened_by": found.speaker,
+        "signed": found.signed,
+        "opened_to": found.to,
+        "data_fits": same,
+    }
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        words = {True: "yes", False: "no", None: "not looked at"}
+        shown = told | {name: words[told[name]] for name in ("signed", "data_fits")}
+        typer.echo("\n".join(f"{name:<12}{value}" for name, value in shown.items()))
+    raise typer.Exit(0 if found.signed and same is not False else 1)
 
 
 @app.command("processing")

@@ -23,6 +23,7 @@ from sealtrace.auditor.evidence import (
     unseen,
 )
 from sealtrace.auditor.material import Material
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
@@ -63,6 +64,7 @@ class Inquiry:
     last: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
+    openings: tuple[Opened, ...] = ()
 
 
 def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
@@ -103,6 +105,7 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
+        openings=inquiry.openings,
         cited=_cited(logs.values(), reading.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,

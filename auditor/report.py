@@ -27,6 +27,7 @@ from sealtrace.auditor.findings import Finding, Outcome, Severity
 from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.governance import ProposalHistory
 from sealtrace.auditor.language import Language, words
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.processing import COLUMNS, REPORT_VERSION, lines, organisations, processing
 from sealtrace.auditor.timelines import swimlanes
 from sealtrace.auditor.times import utc
@@ -352,6 +353,7 @@ def _annex(case: Case) -> Json:
             for a in anchors
         ],
         "logs": [_log(log) for _, log in sorted(case.logs.items())],
+        "openings": [_opened(each) for each in case.openings],
     }
 
 
@@ -451,6 +453,17 @@ def _grant(grant: Grant, status: str, replaced_by: Hex32 | None) -> Json:
         "expires_at": grant.expires_at,
         "protections": [p.name.lower() for p in grant.protections if p.name],
         "approval_required": grant.approval_required,
+    }
+
+
+def _opened(opened: Opened) -> Json:
+    """Who opened what to whom. Neither salt nor root: a report is read by others than the one it was told."""
+    return {
+        "dataset": opened.dataset,
+        "opened_by": opened.speaker,
+        "opened_to": opened.to,
+        "time": opened.at,
+        "statement": opened.statement,
     }
 
 

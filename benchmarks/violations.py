@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 from auditor_story import (
     ALGORITHM,
+    COMMITMENTS,
     CONSORTIUM,
     DATASETS,
     DAY,
@@ -38,11 +39,14 @@ from auditor_story import (
 )
 
 from sealtrace.auditor.case import Case, ProofProblem
+from sealtrace.auditor.checks.openings import PATIENCE_S
 from sealtrace.auditor.findings import Finding
+from sealtrace.auditor.openings import Opened
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import NOBODY
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 
 A, B, C = OWNERS
 LIFETIME = 400 * DAY
@@ -198,6 +202,21 @@ def _new_dataset(e: Episode) -> None:
     e.story.mine().dataset(dataset_id(B, e.fresh("c")), B, h(f"c of {e.word}"))
 
 
+def _opened(e: Episode, *, recorded: bool = True, **changes: Any) -> None:
+    """A opens its dataset to the regulator, rightly or with these ``changes``."""
+    now = e.story.block().timestamp
+    opening = Opening(dataset=DATASETS[A], root=h("root"), salt=e.fresh("salt"))
+    digest = statement_digest(statement(opening, A, "regulator", now))
+    e.things.add(digest)
+    if recorded:
+        body = {"dataset": DATASETS[A], "to": "regulator", "statement": digest}
+        e.story.record(A, Kind.DATASET_OPENED, body)
+    opened = replace(Opened(DATASETS[A], A, True, "regulator", now, COMMITMENTS[A], digest), **changes)
+    e.story.wait(10 * PATIENCE_S)
+    e.complete()
+    e.stored.append(lambda case: replace(case, openings=(*case.openings, opened)))
+
+
 HONEST: dict[Callable[[Episode], None], int] = {
     _completed: 6,
     _acknowledged: 3,
@@ -210,6 +229,7 @@ HONEST: dict[Callable[[Episode], None], int] = {
     _in_progress: 1,
     _decided: 1,
     _new_dataset: 1,
+    _opened: 1,
 }
 """Kinds of honest episodes, and how often each comes."""
 
@@ -657,6 +677,11 @@ FAULTS: dict[str, Fault] = {
     "peer left out": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(lambda peers: peers[1:]))),
     "traffic with a stranger": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(_with_a_stranger))),
     "other protocol than named": _fault("EV-X03", _all_told_otherwise(protocol="CHEETAH")),
+    "opened otherwise": _fault("EV-O01", lambda e: _opened(e, commitment=h("other"))),
+    "opened by another": _fault("EV-O01", lambda e: _opened(e, speaker=B)),
+    "opening not signed": _fault("EV-O01", lambda e: _opened(e, signed=False)),
+    "opening of nothing": _fault("EV-O01", lambda e: _opened(e, dataset=h("nothing"))),
+    "opening without a record": _fault("EV-O01", lambda e: _opened(e, recorded=False)),
     "other promise": _fault("EV-X03", _all_told_otherwise(security="malicious; nobody is trusted")),
 }
 """Kinds of violation that may come anywhere in a history, and as often as one likes."""

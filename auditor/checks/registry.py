@@ -20,6 +20,7 @@ class Need(StrEnum):
     HEADERS = "block headers and receipts"
     STORAGE = "contract storage"
     LOGS = "node logs"
+    OPENINGS = "openings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def catalogue() -> tuple[Check, ...]:
     from sealtrace.auditor.checks import (
         governance,
         logs,
+        openings,
         proof,
         records,
         registries,
@@ -66,5 +68,7 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all((governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    assert all(  # noqa: S101 - loads them
+        (governance, logs, openings, proof, records, registries, starts, tasks, transcripts)
+    )
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
