@@ -1,4 +1,8 @@
-"""A data owner's policy: which evidence its keys are released to. Off chain; the grant holds the digest."""
+"""A data owner's policy: which evidence its keys are released to, and what may come out.
+
+It is off chain. The owner's evidence log has its digest from the grant on, the task's specification names it,
+and so does the event log of every enclave that works under it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ VERSION: Final = "sealtrace.attestation-policy/1"
 EVENT_LOG: Final = "event-log"
 """In place of ``rt_mr3``: the register holds the head of the event log, so nothing else extended it."""
 MAX_POLICY_BYTES: Final = 64 << 10
+MAX_DECIMALS: Final = 12
 
 
 class BadPolicy(ValueError):
@@ -91,6 +96,25 @@ class Image(BaseModel):
         return {**IMPLIED[self.kind], **self.measurements}
 
 
+class Narrowing(BaseModel):
+    """What an owner takes away from an algorithm's output policy. ``None`` takes nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    outputs: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]] | None = None
+    """The only outputs that may leave."""
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    """The most bytes of each output."""
+    decimals: Annotated[int, Field(ge=0, le=MAX_DECIMALS)] | None = None
+    """The most places of every number."""
+    min_group: Annotated[int, Field(ge=1)] | None = None
+    """The fewest rows that a count may be about."""
+    min_rows: Annotated[int, Field(ge=1)] | None = None
+    """The fewest rows of each input table."""
+    metrics: bool = True
+    """Whether measures may be told while an algorithm trains."""
+
+
 class AttestationPolicy(BaseModel):
     """What evidence must say before an owner releases a key, and before it believes that its data is gone.
 
@@ -122,6 +146,8 @@ class AttestationPolicy(BaseModel):
     """Runtime digests that the event log may name; any where there is none."""
     configs: tuple[Hex32Field, ...] = ()
     """Configuration digests that the event log may name; any where there is none."""
+    narrowing: Narrowing = Narrowing()
+    """What may leave the enclave, less than the algorithm's own policy lets out. The enclave obeys it."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:

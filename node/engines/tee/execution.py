@@ -21,7 +21,6 @@ from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.importing import LIBRARIES, OWN, SUFFIX
 from sealtrace.algorithms.output_policy import (
     Held,
-    Narrowing,
     OutputPolicy,
     OutputRefused,
     Reason,
@@ -44,6 +43,7 @@ from sealtrace.node.engines.tee.inside.frames import METRICS, RUNTIME, BadFrame,
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
 from sealtrace.node.engines.tee.sandbox import Measured, run
+from sealtrace.protocol.attestation.policy import Narrowing
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import NotCanonical, parse
 
