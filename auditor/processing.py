@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -133,11 +133,8 @@ def processing(report: Json, organisation: Address, purposes: Iterable[str] = ()
     Raises:
         OrganisationUnknown: no node of the report has this address.
     """
-    if organisation not in {each["address"] for each in report["annex"]["nodes"]}:
-        raise OrganisationUnknown(f"{organisation} is no node in this report: its annex lists them")
-    source = _Source(report, organisation, {purpose_hash(text): text for text in purposes}, _by_grant(report))
-    rows = [*source.granted(), *source.computed()]
     scope = report["scope"]
+    found = rows(report, organisation, purposes)
     return {
         "version": VERSION,
         "organisation": organisation,
@@ -146,8 +143,27 @@ def processing(report: Json, organisation: Address, purposes: Iterable[str] = ()
             name: scope[name] for name in ("chain_id", "directory", "first_block", "last_block", "time")
         },
         "to_be_filled": [each.name for each in COLUMNS if not each.known],
-        "rows": [row | {each.name: None for each in COLUMNS if not each.known} for row in rows],
+        "rows": [row | {each.name: None for each in COLUMNS if not each.known} for row in found],
     }
+
+
+def rows(report: Json, organisation: Address, purposes: Iterable[str] = ()) -> list[Json]:
+    """What the chain knows for the record of ``organisation``: the columns that are known.
+
+    Raises:
+        OrganisationUnknown: as :func:`processing`.
+    """
+    if organisation not in {each["address"] for each in report["annex"]["nodes"]}:
+        raise OrganisationUnknown(f"{organisation} is no node in this report: its annex lists them")
+    source = _Source(
+        report,
+        organisation,
+        {purpose_hash(text): text for text in purposes},
+        _by_grant(report),
+        {each["task"] for each in report["findings"] if each["rule"] == WIPED},
+        any(each["rule"] == WIPED and not each["undetermined"] for each in report["controls"]),
+    )
+    return [*source.granted(), *source.computed()]
 
 
 def organisations(report: Json) -> list[Address]:
@@ -165,6 +181,10 @@ class _Source:
     purposes: Mapping[str, str]
     tasks: Mapping[str, Sequence[Json]]
     """The tasks under each grant."""
+    kept: Set[str]
+    """The tasks of which a party did not record that it wiped the job's files."""
+    wiping_is_known: bool
+    """Whether that could be told of every party of every task."""
 
     def granted(self) -> Iterator[Json]:
         """A row for every grant that it gave or was given."""
@@ -239,11 +259,9 @@ class _Source:
         """What the audit found of the wiping of this task's working copies, by all of its parties."""
         if not any(event["event"] == "started" for event in task["events"]):
             return f"{task['id']}: nothing ran"
-        control = next((each for each in self.report["controls"] if each["rule"] == WIPED), None)
-        found = any(each["rule"] == WIPED and each["task"] == task["id"] for each in self.report["findings"])
-        if found:
+        if task["id"] in self.kept:
             return f"{task['id']}: not recorded by every party"
-        if control is None or control["undetermined"]:
+        if not self.wiping_is_known:
             return f"{task['id']}: cannot be told from the logs that were read"
         return f"{task['id']}: recorded by every party"
 

@@ -28,7 +28,7 @@ from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.governance import ProposalHistory
 from sealtrace.auditor.language import Language, words
 from sealtrace.auditor.openings import Opened
-from sealtrace.auditor.processing import COLUMNS, REPORT_VERSION, lines, organisations, processing
+from sealtrace.auditor.processing import COLUMNS, REPORT_VERSION, lines, organisations, rows
 from sealtrace.auditor.timelines import swimlanes
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.world import Generation, Step, TaskHistory, World
@@ -65,6 +65,9 @@ _FILTERS: Final = (
 )
 """By what a page's lists can be narrowed."""
 
+_MOST_ROWS: Final = 50
+"""Rows of each record of processing that the page shows; the record itself has all."""
+
 Json = dict[str, Any]
 
 
@@ -98,8 +101,9 @@ def to_html(report: Json, language: Language = Language.ENGLISH) -> str:
     """The report as one page that needs nothing else: no script, no network, no font."""
     return page("report.html", language, filters=_FILTERS).render(
         r=report,
-        records=[processing(report, each) for each in organisations(report)],
-        columns=[each for each in COLUMNS if each.known],
+        records=[(each, rows(report, each)) for each in organisations(report)],
+        columns=[each for each in COLUMNS if each.known and each.name != "discloses"],  # a section has it
+        most=_MOST_ROWS,
         highest=int(max(Level)),
     )
 

@@ -203,18 +203,18 @@ def _new_dataset(e: Episode) -> None:
 
 
 def _opened(e: Episode, *, recorded: bool = True, **changes: Any) -> None:
-    """A opens its dataset to the regulator, rightly or with these ``changes``."""
-    now = e.story.block().timestamp
-    opening = Opening(dataset=DATASETS[A], root=h("root"), salt=e.fresh("salt"))
-    digest = statement_digest(statement(opening, A, "regulator", now))
+    """An owner opens its dataset to the regulator, rightly or with these ``changes``."""
+    owner, now = e.chance.choice(e.writers), e.story.block().timestamp
+    opening = Opening(dataset=DATASETS[owner], root=h("root"), salt=e.fresh("salt"))
+    digest = statement_digest(statement(opening, owner, "regulator", now))
     e.things.add(digest)
     if recorded:
-        body = {"dataset": DATASETS[A], "to": "regulator", "statement": digest}
-        e.story.record(A, Kind.DATASET_OPENED, body)
-    opened = replace(Opened(DATASETS[A], A, True, "regulator", now, COMMITMENTS[A], digest), **changes)
+        body = {"dataset": DATASETS[owner], "to": "regulator", "statement": digest}
+        e.story.record(owner, Kind.DATASET_OPENED, body)
+    opened = Opened(DATASETS[owner], owner, True, "regulator", now, COMMITMENTS[owner], digest)
     e.story.wait(10 * PATIENCE_S)
     e.complete()
-    e.stored.append(lambda case: replace(case, openings=(*case.openings, opened)))
+    e.stored.append(lambda case: replace(case, openings=(*case.openings, replace(opened, **changes))))
 
 
 HONEST: dict[Callable[[Episode], None], int] = {
@@ -678,7 +678,7 @@ FAULTS: dict[str, Fault] = {
     "traffic with a stranger": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(_with_a_stranger))),
     "other protocol than named": _fault("EV-X03", _all_told_otherwise(protocol="CHEETAH")),
     "opened otherwise": _fault("EV-O01", lambda e: _opened(e, commitment=h("other"))),
-    "opened by another": _fault("EV-O01", lambda e: _opened(e, speaker=B)),
+    "opened by another": _fault("EV-O01", lambda e: _opened(e, speaker=OUTSIDER)),
     "opening not signed": _fault("EV-O01", lambda e: _opened(e, signed=False)),
     "opening of nothing": _fault("EV-O01", lambda e: _opened(e, dataset=h("nothing"))),
     "opening without a record": _fault("EV-O01", lambda e: _opened(e, recorded=False)),

@@ -27,6 +27,9 @@ MAX_TEXT: Final = 2_000
 MAX_ITEMS: Final = 1_000
 """Findings, tasks, and lines of any other list that are shown: a page takes 1 MB of memory to make."""
 
+MAX_ANNEX: Final = 200
+"""Lines of a list in the annex that are shown: a long table takes more to set than pages of text do."""
+
 _LISTS: Final = ("controls", "findings", "not_checked", "tasks", "disclosures")
 _ANNEX: Final = ("nodes", "datasets", "grants", "checkpoints")
 _TEMPLATE: Final = Path(__file__).parent.parent / "templates" / "report.typ"
@@ -120,7 +123,7 @@ def _told(report: Json, told: Words) -> Json:
 def _bounded(report: Json) -> tuple[Json, dict[str, int]]:
     """A copy of the report with as much of each list as is shown, and how much of which is left out."""
     left_out = {name: max(0, len(report[name]) - MAX_ITEMS) for name in _LISTS}
-    left_out |= {name: max(0, len(report["annex"][name]) - MAX_ITEMS) for name in _ANNEX}
+    left_out |= {name: max(0, len(report["annex"][name]) - MAX_ANNEX) for name in _ANNEX}
     controls = [each | {"missing": each["missing"][:MAX_ITEMS]} for each in report["controls"][:MAX_ITEMS]]
     missing = sum(len(each["missing"]) for each in report["controls"])
     left_out["missing"] = missing - sum(len(each["missing"]) for each in controls)
@@ -128,7 +131,7 @@ def _bounded(report: Json) -> tuple[Json, dict[str, int]]:
     bounded |= {
         "verdict": dict(report["verdict"]),
         "proof": dict(report["proof"]),
-        "annex": {name: report["annex"][name][:MAX_ITEMS] for name in _ANNEX},
+        "annex": {name: report["annex"][name][:MAX_ANNEX] for name in _ANNEX},
         "controls": controls,
         "tasks": [_task(each) for each in bounded["tasks"]],
     }

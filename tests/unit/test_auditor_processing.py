@@ -193,6 +193,11 @@ def test_the_report_has_the_record_of_every_organisation_in_its_annex(report):
     assert all(f'<summary><span class="hex">{who}</span>' in annex for who in organisations(report))
 
 
+def test_a_page_shows_the_first_rows_of_a_long_record_and_says_how_many_are_left_out(report, monkeypatch):
+    monkeypatch.setattr("sealtrace.auditor.report._MOST_ROWS", 1)
+    assert "And 3 more rows, which sealtrace audit processing writes." in report_page(report)
+
+
 def test_the_command_writes_the_record_from_a_report_alone(report, tmp_path):
     source = tmp_path / "report.json"
     source.write_bytes(to_json(report))
