@@ -105,6 +105,10 @@ def _told(report: Json, told: Words) -> Json:
     say = told.sentence
     report["verdict"] |= {"sentence": say(report["verdict"]["sentence"])}
     report["proof"] |= {name: say(report["proof"][name]) for name in ("meaning", "why_not_more")}
+    report["proof"] |= {
+        name: report["proof"][name] | {"says": say(report["proof"][name]["says"])}
+        for name in ("seals", "storage", "execution")
+    }
     report["not_checked"] = [say(each) for each in report["not_checked"]]
     report["findings"] = [
         each | {name: say(each[name]) for name in ("explanation", "sentence")} for each in report["findings"]

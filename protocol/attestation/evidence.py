@@ -89,6 +89,8 @@ def read_evidence(text: bytes) -> Evidence:
         body = parse_canonical(text, limit_bytes=MAX_DOCUMENT_BYTES)
         if set(body) != {"version", "kind", "raw", "events"} or body["version"] != _VERSION:
             raise ValueError("not an evidence document of this version")
+        if not isinstance(body["events"], list):
+            raise TypeError("events is no array")
         events = tuple(map(event_of, body["events"]))
         return Evidence(Kind(body["kind"]), _strict_base64(body["raw"]), events)
     except (ValueError, TypeError, KeyError, AttributeError) as cause:

@@ -6,6 +6,7 @@ and so does the event log of every enclave that works under it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
@@ -41,6 +42,9 @@ class Platform(StrEnum):
         return Protection.TEE_HARDWARE if self is Platform.HARDWARE else Protection.TEE_SIMULATED
 
 
+ENCLAVES: Final = Platform.HARDWARE.protection | Platform.SIMULATED.protection
+"""The protections of a grant that an owner's policy stands behind."""
+
 REQUIRED: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.SGX: ("mr_enclave",),
     Kind.TDX: ("mr_td", "rt_mr1", "rt_mr2"),
@@ -60,8 +64,11 @@ IMPLIED: Final[Mapping[Kind, Mapping[str, str]]] = {
 """What holds unless the image says otherwise: a report is from VMPL 0, the most privileged software."""
 
 
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+
+
 def _lower_hex(text: str) -> str:
-    if text != EVENT_LOG and (not text or bytes.fromhex(text).hex() != text):
+    if text != EVENT_LOG and not _HEX.fullmatch(text):
         raise ValueError("give lower-case hexadecimal")
     return text
 
@@ -157,6 +164,14 @@ class AttestationPolicy(BaseModel):
                     f"an image of {image.kind} is {platform_of(image.kind)}, which is not accepted"
                 )
         return self
+
+    @property
+    def protections(self) -> Protection:
+        """What a grant under this policy allows, of the protections in :data:`ENCLAVES`."""
+        allowed = Protection(0)
+        for platform in self.platforms:
+            allowed |= platform.protection
+        return allowed
 
     def text(self) -> bytes:
         """The canonical JSON of this policy."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from sealtrace.protocol.attestation.certificates import Window, check_window
@@ -55,7 +56,7 @@ def verify_software(
         if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
             raise TokenRefused("the node's certificate is of a key that signs no such text")
         claims = read(evidence.raw.decode("ascii"), [key], TYPE)
-    except TokenRefused as cause:
+    except (TokenRefused, UnsupportedAlgorithm) as cause:
         raise EvidenceRefused(Refusal.SIGNATURE_INVALID, str(cause)) from cause
     except ValueError as cause:
         raise EvidenceRefused(Refusal.MALFORMED, "not a signed text, or no certificate") from cause

@@ -96,13 +96,11 @@ def read_statement(text: bytes) -> Statement:
         if set(body) != _FIELDS or body["version"] != VERSION or set(body["block"]) != _BLOCK:
             raise ValueError("not a statement of this version")
         evidence = read_evidence(canonical(body["evidence"]))
-        return Statement(
-            Stage(body["stage"]),
-            address(body["party"]),
-            _challenge(body),
-            evidence,
-            _COLLATERAL[evidence.kind](body["collateral"]),
-        )
+        collateral = _COLLATERAL[evidence.kind](body["collateral"])
+        read = Statement(Stage(body["stage"]), address(body["party"]), _challenge(body), evidence, collateral)
+        if read.document() != text:
+            raise ValueError("in another than its one spelling")
+        return read
     except EvidenceRefused:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as cause:
@@ -129,8 +127,11 @@ _BLOCK: Final = {"hash", "number", "timestamp"}
 
 def _challenge(body: Mapping[str, Any]) -> Challenge:
     block, key = body["block"], bytes.fromhex(body["key"])
-    if type(block["number"]) is not int or type(block["timestamp"]) is not int or len(key) != KEY_BYTES:
-        raise ValueError("a field of the challenge is not of its type")
+    for each in (block["number"], block["timestamp"]):
+        if type(each) is not int or each < 0:
+            raise ValueError("a block's number and timestamp are whole numbers from 0")
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"the key has {len(key)} bytes, not {KEY_BYTES}")
     if key.hex() != body["key"]:
         raise ValueError("the key is not lower-case hexadecimal")
     issued = Moment(UnixSeconds(block["timestamp"]), block["number"])

@@ -86,11 +86,13 @@ def execute(
     report: Report = lambda number, metrics: None,
     limits: Limits | None = None,
     runtime: Runtime | None = None,
+    offer: Confinement | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Executed:
     """Run ``bundle`` on ``inputs`` and return what the policy lets out; ``held`` is what is looked for in it.
 
-    ``narrowings`` are the grants' limits. The caller has compared rows with the policy's ``min_rows``.
+    ``narrowings`` are the grants' limits, ``offer`` is what this host was found to give. The caller has
+    compared rows with the policy's ``min_rows``.
 
     Raises:
         BadJob: the bundle is no TEE algorithm, or an input has the name of the job.
@@ -112,7 +114,7 @@ def execute(
         measured = Measured(python.python("-m", INSIDE), code, python)
         descriptors = {JOB: description, **{name: each.descriptor for name, each in inputs.items()}}
         try:
-            done = run(measured, descriptors, limits, stopped=stopped, heard=hearing.heard)
+            done = run(measured, descriptors, limits, offer=offer, stopped=stopped, heard=hearing.heard)
         except SandboxFailed as failed:
             if hearing.mismatch is None:
                 raise
