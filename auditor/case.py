@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.world import Key, TaskHistory, World
 from sealtrace.contracts.governance import Consortium, Proposal
 from sealtrace.protocol.evidence import Kind
@@ -180,6 +181,8 @@ class Case:
     snapshot: Snapshot | None = None
     no_snapshot: str = "contract storage was not read"
     logs: Mapping[Address, NodeLog] = field(default_factory=dict)
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
     unread: Mapping[Address, str] = field(default_factory=dict)
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)

@@ -15,7 +15,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
 from sealtrace.algorithms.bundles import BundleMissing
 from sealtrace.auditor import report
@@ -28,19 +28,27 @@ from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
 from sealtrace.auditor.execution import CannotExecute
+from sealtrace.auditor.exports.fonts import FontMissing
 from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
     FormatUnavailable,
     NothingToSign,
+    Pages,
     UnknownFormat,
     available,
     formats,
     write,
 )
+from sealtrace.auditor.exports.records import Table
+from sealtrace.auditor.exports.records import write as write_record
 from sealtrace.auditor.exports.signing import CannotSign, Signing
+from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.inquiry import EmptyRange, Inquiry, RangeTooLong, Source, examine
+from sealtrace.auditor.language import Language, UnknownLanguage, language
 from sealtrace.auditor.material import MaterialTooLarge
+from sealtrace.auditor.openings import OpeningUnreadable, fits, read_file, read_openings
+from sealtrace.auditor.processing import OrganisationUnknown, ReportUnreadable, processing, read_report
 from sealtrace.auditor.reads import (
     CheckpointMalformed,
     Head,
@@ -104,11 +112,15 @@ _PROBLEMS = (
     EndpointsDisagree,
     EvidenceTooLarge,
     EvidenceUnreadable,
+    FontMissing,
     FormatUnavailable,
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
+    OpeningUnreadable,
+    OrganisationUnknown,
     PortTaken,
+    ReportUnreadable,
     RangeTooLong,
     ReadsTampered,
     ServiceRunning,
@@ -118,6 +130,7 @@ _PROBLEMS = (
     TokenUnreadable,
     TokensUnreadable,
     UnknownFormat,
+    UnknownLanguage,
     UnknownRule,
     ValidatorsInContract,
     WrongArgument,
@@ -158,6 +171,11 @@ Genesis = Annotated[
     Path | None, typer.Option(help="With --reexecute: the genesis file you hold, not the endpoint's.")
 ]
 
+In = Annotated[str, typer.Option("--language", help=f"Of pages and tables: {', '.join(Language)}.")]
+Fonts = Annotated[
+    Path | None, typer.Option(help="A folder with a font that has Chinese, where none is installed.")
+]
+
 
 @app.command()
 def run(
@@ -184,6 +202,11 @@ def run(
         Path | None,
         typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
     ] = None,
+    in_language: In = Language.ENGLISH.value,
+    fonts: Fonts = None,
+    openings: Annotated[
+        Path | None, typer.Option(help="A folder with what owners opened (sealtrace node dataset open).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
@@ -194,7 +217,8 @@ def run(
     with _explained(as_json):
         chosen = formats(wanted)
         signing = _signing(sign)
-        available(chosen, signing)
+        pages = Pages(language(in_language), fonts)
+        available(chosen, signing, pages)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
@@ -204,10 +228,11 @@ def run(
             validators=_addresses(validators),
             reexecute=reexecute,
             genesis=genesis,
+            openings=() if openings is None else read_openings(openings),
         )
         done = examine(inquiry)
         told = report.document(done, known(algorithm or ()))
-        paths = write(told, done.case.events, out, chosen, signing)
+        paths = write(told, done.case.events, out, chosen, signing, pages)
     where = {each.value: str(path) for each, path in paths.items()}
     _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
     raise typer.Exit(int(done.result))
@@ -256,6 +281,63 @@ def bundle_(
 
 
 @app.command()
+def opening(
+    file: Annotated[Path, typer.Argument(help="What sealtrace node dataset open wrote.")],
+    data: Annotated[Path | None, typer.Option(help="A copy of the table, to hold to it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an opened commitment opens and who signed it, without a network. An audit tells whether the
+    chain holds it.
+
+    Exit code 0: signed, and the data is what was committed to. 1: not so. 3: it cannot be read.
+    """
+    with _explained(as_json):
+        found = read_file(file)
+        same = None if data is None else fits(file, data)
+    told: dict[str, Any] = {
+        "dataset": found.dataset,
+        "commitment": found.commitment,
+        "opened_by": found.speaker,
+        "signed": found.signed,
+        "opened_to": found.to,
+        "data_fits": same,
+    }
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        words = {True: "yes", False: "no", None: "not looked at"}
+        shown = told | {name: words[told[name]] for name in ("signed", "data_fits")}
+        typer.echo("\n".join(f"{name:<12}{value}" for name, value in shown.items()))
+    raise typer.Exit(0 if found.signed and same is not False else 1)
+
+
+@app.command("processing")
+def processing_(
+    organisation: Annotated[str, typer.Option(help="The address of its node.")],
+    out: Annotated[Path, typer.Option(help="The folder that the record is written to.")],
+    source: Annotated[Path, typer.Option("--report", help="A report.json, of an audit or of a bundle.")],
+    wanted: Annotated[Table, typer.Option("--format", help="The form of the record.")] = Table.CSV,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="A purpose in words, shown where the chain has its hash.")
+    ] = None,
+    in_language: In = Language.ENGLISH.value,
+    as_json: AsJson = False,
+) -> None:
+    """Write an organisation's record of processing (GDPR Art. 30, PIPL), as far as the chain knows it."""
+    with _explained(as_json):
+        chosen = language(in_language)
+        if wanted is Table.XLSX:
+            available([Format.XLSX])
+        record = processing(read_report(source), address(organisation), purpose or ())
+        path = write_record(record, out, wanted, chosen)
+    rows, empty = len(record["rows"]), len(record["to_be_filled"])
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), "rows": rows, "to_be_filled": record["to_be_filled"]}))
+        return
+    typer.echo(f"{path}: {rows} rows; {empty} columns are to be filled by the organisation")
+
+
+@app.command()
 def checks(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/checks.md.")] = False,
@@ -270,13 +352,14 @@ def checks(
             "severity": each.severity.value,
             "sentence": each.sentence,
             "needs": [need.value for need in each.needs],
+            "frameworks": frameworks(each.rule),
         }
         for each in catalogue()
     ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("rule", "severity", "asserts")
+    table = Grid("rule", "severity", "asserts")
     for row in rows:
         table.add_row(str(row["rule"]), str(row["severity"]), str(row["sentence"]))
     Console().print(table)
@@ -320,7 +403,7 @@ def token_list(folder: Folder, as_json: AsJson = False) -> None:
             json.dumps([each.model_dump(include={"name", "created_at", "revoked_at"}) for each in known])
         )
         return
-    table = Table("name", "made", "revoked")
+    table = Grid("name", "made", "revoked")
     for each in known:
         table.add_row(each.name, utc(each.created_at), utc(each.revoked_at) if each.revoked_at else "")
     Console().print(table)
@@ -359,7 +442,7 @@ def reads(
         listed = [each.model_dump(mode="json") for each in shown]
         typer.echo(json.dumps({"size": now.size, "root": now.root, "reads": listed}))
         return
-    table = Table("when", "who", "what", "status", "sha256")
+    table = Grid("when", "who", "what", "status", "sha256")
     for each in shown:
         table.add_row(
             utc(each.at), each.who, escape(ascii(each.what)[1:-1]), str(each.status), each.sha256[:18]
@@ -461,7 +544,7 @@ def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str
         typer.echo(json.dumps(_summary(told, written)))
         return
     console = Console()
-    table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
+    table = Grid("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
     counts = told["counts"]
     shown = [counts["states"].get("refused", 0), counts["states"].get("failed", 0)]
     other = counts["tasks"] - counts["ran"] - sum(shown)

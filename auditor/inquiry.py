@@ -34,6 +34,7 @@ from sealtrace.auditor.evidence import (
 )
 from sealtrace.auditor.execution import execute_again
 from sealtrace.auditor.material import Material
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
@@ -101,6 +102,8 @@ class Inquiry:
     """Whether an embedded chain is executed again from its genesis."""
     genesis: Path | None = None
     """The genesis file for that; by default the endpoint's own."""
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
 
     def bounds(self, begin: int, end: int) -> int:
         """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
@@ -166,6 +169,7 @@ def examine(
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
+        openings=inquiry.openings,
         cited=_cited(logs.values(), reading.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
