@@ -48,6 +48,17 @@ class ProofProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A block that an earlier reading had as final, up to ``checkpoint``, and that another has replaced;
+    the first of several in a row."""
+
+    block: int
+    checkpoint: int
+    expected: Hex32
+    observed: Hex32
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What was proven about the blocks ``first`` to ``last``, and why not more."""
 
@@ -60,6 +71,7 @@ class Proof:
     excluded_by_bloom: int = 0
     chain_problems: tuple[ProofProblem, ...] = ()
     log_problems: tuple[ProofProblem, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

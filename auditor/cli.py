@@ -37,7 +37,9 @@ from sealtrace.auditor.exports.formats import (
     write,
 )
 from sealtrace.auditor.exports.signing import CannotSign, Signing
-from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
+from sealtrace.auditor.following import BehindReading
+from sealtrace.auditor.inquiry import EmptyRange, HeadTooOld, Inquiry, Source, examine
+from sealtrace.auditor.kept import ReadingDamaged, ReadingInUse, ReadingOfAnother
 from sealtrace.auditor.material import MaterialTooLarge
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.settings import (
@@ -49,6 +51,7 @@ from sealtrace.auditor.settings import (
     read_settings,
     token_in,
 )
+from sealtrace.auditor.watching import Shown, followed
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
@@ -70,6 +73,7 @@ class PortTaken(OSError):
 
 _PROBLEMS = (
     BadBundle,
+    BehindReading,
     BundleMissing,
     BundleUnwritable,
     CannotSign,
@@ -82,10 +86,14 @@ _PROBLEMS = (
     EvidenceTooLarge,
     EvidenceUnreadable,
     FormatUnavailable,
+    HeadTooOld,
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
     PortTaken,
+    ReadingDamaged,
+    ReadingInUse,
+    ReadingOfAnother,
     SettingsUnusable,
     TokenUnreadable,
     UnknownFormat,
@@ -110,6 +118,19 @@ Confirmations = Annotated[
 CheckpointBlocks = Annotated[
     int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
 ]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Take the endpoint's word for the events: proof level 1.")
+]
+HeadAge = Annotated[
+    int | None, typer.Option("--head-age", help="How many seconds old the last block may be.", min=1)
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="A folder that keeps what is read; a later audit with it reads only what is new."),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Audit again whenever there is a new block, until interrupted.")
+]
 Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
 ]
@@ -128,6 +149,10 @@ def run(
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     bundle: Algorithms = None,
+    unverified: Unverified = False,
+    head_age: HeadAge = None,
+    resume: Resume = None,
+    follow: Follow = False,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -142,24 +167,34 @@ def run(
     """Audit a range of blocks.
 
     Exit code 0: no finding. 1: findings. 2: no finding, but a critical check could not be determined.
-    3: the audit could not be carried out.
+    3: the audit could not be carried out. With --follow, the code is that of the last audit.
     """
     with _explained(as_json):
         chosen = formats(wanted)
         signing = _signing(sign)
         available(chosen, signing)
+        _hold_following(follow, resume, last)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks, _known(rule), thing),
+            trusting=unverified,
+            kept=resume,
+            head_age_s=head_age,
         )
-        done = examine(inquiry)
-        told = report.document(done, known(bundle or ()))
-        paths = write(told, done.case.events, out, chosen, signing)
-    where = {each.value: str(path) for each, path in paths.items()}
-    _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+        disclosed = known(bundle or ())
+
+        def once() -> Audit:
+            done = examine(inquiry, notice=Shown(sys.stderr))
+            told = report.document(done, disclosed)
+            paths = write(told, done.case.events, out, chosen, signing)
+            where = {each.value: str(path) for each, path in paths.items()}
+            _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+            return done
+
+        done = followed(once, inquiry) if follow else once()
     raise typer.Exit(int(done.result))
 
 
@@ -267,6 +302,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port))
     except OSError as cause:
         raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
+
+
+def _hold_following(follow: bool, resume: Path | None, last: int | None) -> None:
+    if follow and resume is None:
+        raise WrongArgument("--follow needs --resume FOLDER, so that nothing is read twice")
+    if follow and last is not None:
+        raise WrongArgument("--follow goes on without end: leave out --to")
 
 
 def _signing(folder: Path | None) -> Signing | None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
@@ -45,6 +49,8 @@ _FIELDS: Final = (  # in the order of the header's RLP; what later forks added m
     ("requestsHash", _BYTES),
 )
 _REQUIRED = 15
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+MAX_TOPICS: Final = 4
 
 Json = Mapping[str, Any]
 Nibbles = Sequence[int]
@@ -54,9 +60,38 @@ class MalformedBlock(ValueError):
     """A block, receipt or log lacks a field, or has one that is not hexadecimal: use another endpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawLog:
-    """A log exactly as emitted, and its place."""
+class Emitted(msgspec.Struct, frozen=True, gc=False):
+    """A log in a receipt, as JSON-RPC shows it; what the endpoint says of its place is not read."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: str
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """A receipt as JSON-RPC shows it: what its block commits to, and whose it is."""
+
+    transactionHash: str  # noqa: N815 - its name in JSON
+    status: str
+    cumulativeGasUsed: str  # noqa: N815
+    logsBloom: str  # noqa: N815
+    logs: tuple[Emitted, ...]
+    type: str = "0x0"
+
+
+class ToldLog(msgspec.Struct, frozen=True, gc=False):
+    """A log as ``eth_getLogs`` shows it."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: str
+    blockNumber: str  # noqa: N815
+    logIndex: str  # noqa: N815
+    transactionHash: str  # noqa: N815
+
+
+class RawLog(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A log exactly as emitted, in lower-case hexadecimal, and its place."""
 
     block: int
     index: int
@@ -121,39 +156,50 @@ def header_rlp(block: Json) -> bytes:
     return rlp_list(fields)
 
 
-def receipts_root(receipts: Sequence[Json]) -> Hex32:
-    """The root of the trie of ``receipts``, all of one block and in order.
+def read_receipts(receipts: object) -> list[Receipt]:
+    """Read a block's receipts from the JSON of an answer.
 
     Raises:
-        MalformedBlock: one of them is none.
+        MalformedBlock: they are none.
     """
-    items = sorted((_nibbles(rlp_bytes(_minimal(i))), receipt_rlp(each)) for i, each in enumerate(receipts))
+    try:
+        return msgspec.convert(receipts, list[Receipt])
+    except msgspec.ValidationError as cause:
+        raise MalformedBlock(f"receipts were asked for: {cause}") from cause
+
+
+def receipts_root(encoded: Sequence[bytes]) -> Hex32:
+    """The root of the trie of receipts, as :func:`receipt_rlp` gives them, all of one block and in order."""
+    items = sorted((_place(i), each) for i, each in enumerate(encoded))
     return hex32(keccak(_trie(items, 0) if items else b"\x80"))
 
 
-def logs_of(receipts: Sequence[Json], block: int) -> list[RawLog]:
-    """The logs of a block's receipts, numbered as they come: what the endpoint calls them is not asked.
+def logs_of(receipts: Sequence[Receipt], block: int, ours: Container[str]) -> list[RawLog]:
+    """The logs of the contracts ``ours`` in a block's receipts, numbered as they come among all of the block:
+    what the endpoint calls them is not asked. The receipts are such that :func:`receipt_rlp` takes them."""
+    found, before = [], 0
+    for receipt in receipts:
+        transaction = Hex32(receipt.transactionHash.lower())
+        for index, log in enumerate(receipt.logs, before):
+            address = log.address.lower()
+            if address in ours:
+                topics = tuple(map(str.lower, log.topics))
+                found.append(RawLog(block, index, transaction, Address(address), topics, log.data.lower()))
+        before += len(receipt.logs)
+    return found
+
+
+def read_log(log: ToldLog) -> RawLog:
+    """What ``eth_getLogs`` shows, in our spelling.
 
     Raises:
-        MalformedBlock: one of them is none.
+        MalformedBlock: a part of it is not hexadecimal, or of another size.
     """
-    pairs = [(receipt, log) for receipt in receipts for log in _logs(receipt)]
-    return [
-        _raw_log(log, block, index, hex32(octets(receipt, "transactionHash")))
-        for index, (receipt, log) in enumerate(pairs)
-    ]
-
-
-def read_log(log: object) -> RawLog:
-    """Read a log as ``eth_getLogs`` shows it.
-
-    Raises:
-        MalformedBlock: it is none.
-    """
-    if not isinstance(log, dict):
-        raise MalformedBlock("a log is no object")
-    transaction = hex32(octets(log, "transactionHash"))
-    return _raw_log(log, number(log, "blockNumber"), number(log, "logIndex"), transaction)
+    _bytes_of(log.transactionHash, 32, "transactionHash")
+    _hold_to_form(log)
+    block, index = quantity(log.blockNumber, "blockNumber"), quantity(log.logIndex, "logIndex")
+    transaction, address = Hex32(log.transactionHash.lower()), Address(log.address.lower())
+    return RawLog(block, index, transaction, address, tuple(map(str.lower, log.topics)), log.data.lower())
 
 
 def may_hold(bloom: bytes, masks: Sequence[int]) -> bool:
@@ -178,13 +224,24 @@ def number(document: Json, name: str) -> int:
     Raises:
         MalformedBlock: it is none.
     """
-    value = document.get(name)
-    try:
-        if isinstance(value, str) and value.startswith("0x") and len(value) <= 66:
-            return int(value, 16)
-    except ValueError:
-        pass
-    raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not a quantity")
+    return quantity(document.get(name), name)
+
+
+@lru_cache(maxsize=4096)
+def _quantity(text: str) -> int | None:
+    return int(text, 16) if _QUANTITY.fullmatch(text) else None
+
+
+def quantity(value: object, name: str) -> int:
+    """The number that ``value``, called ``name``, is in JSON-RPC.
+
+    Raises:
+        MalformedBlock: it is none.
+    """
+    found = _quantity(value) if isinstance(value, str) else None
+    if found is None:
+        raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not a quantity")
+    return found
 
 
 def octets(document: Json, name: str) -> bytes:
@@ -199,7 +256,9 @@ def octets(document: Json, name: str) -> bytes:
 def _octets(value: object, name: str) -> bytes:
     try:
         if isinstance(value, str) and value.startswith("0x"):
-            return bytes.fromhex(value[2:])
+            found = bytes.fromhex(value[2:])
+            if 2 * len(found) == len(value) - 2:  # it skips spaces
+                return found
     except ValueError:
         pass
     raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not bytes in hexadecimal")
@@ -230,53 +289,79 @@ def _nibbles(content: bytes) -> tuple[int, ...]:
     return tuple(nibble for byte in content for nibble in (byte >> 4, byte & 15))
 
 
-def receipt_rlp(receipt: object) -> bytes:
+def receipt_rlp(receipt: Receipt) -> bytes:
     """A receipt as the trie holds it (EIP-2718: one that is typed begins with its type).
 
     Raises:
-        MalformedBlock: it is none.
+        MalformedBlock: a part of it is not hexadecimal, or of another size.
     """
-    if not isinstance(receipt, dict):
-        raise MalformedBlock("a receipt is no object")
-    logs = [_log(log) for log in _logs(receipt)]
+    _bytes_of(receipt.transactionHash, 32, "transactionHash")
+    for log in receipt.logs:
+        _hold_to_form(log)
     fields = [
-        rlp_bytes(_minimal(number(receipt, "status"))),
-        rlp_bytes(_minimal(number(receipt, "cumulativeGasUsed"))),
-        rlp_bytes(octets(receipt, "logsBloom")),
-        rlp_list(logs),
+        rlp_bytes(_minimal(quantity(receipt.status, "status"))),
+        rlp_bytes(_minimal(quantity(receipt.cumulativeGasUsed, "cumulativeGasUsed"))),
+        rlp_bytes(_bytes_of(receipt.logsBloom, 256, "logsBloom")),
+        _headed(bytes.fromhex("".join(map(_log_in_hex, receipt.logs))), 192),
     ]
-    kind = number(receipt, "type") if "type" in receipt else 0
+    kind = quantity(receipt.type, "type")
     if kind > 127:
         raise MalformedBlock(f"a receipt of type {kind}")
     return (bytes([kind]) if kind else b"") + rlp_list(fields)
 
 
-def _log(log: Json) -> bytes:
-    topics = [rlp_bytes(_octets(topic, "topic")) for topic in _topics(log)]
-    return rlp_list([rlp_bytes(octets(log, "address")), rlp_list(topics), rlp_bytes(octets(log, "data"))])
+def _hold_to_form(log: Emitted | ToldLog) -> None:
+    """All of a log at once: an address, at most four topics, and data, each ``0x`` and hexadecimal."""
+    address, topics, data = log.address, log.topics, log.data
+    if len(address) != 42 or len(topics) > MAX_TOPICS or [each for each in topics if len(each) != 66]:
+        raise MalformedBlock("a log has no address of 20 bytes, or topics that are not 32 bytes each")
+    parts = [address, *topics, data]
+    text = "".join([each[2:] for each in parts])
+    try:
+        whole = 2 * len(bytes.fromhex(text)) == len(text)  # it skips spaces
+    except ValueError as cause:
+        raise MalformedBlock(f"a log is not hexadecimal: {cause}") from cause
+    if not whole or [each for each in parts if each[:2] != "0x"]:
+        raise MalformedBlock("a log is not hexadecimal")
 
 
-def _logs(receipt: Json) -> list[Json]:
-    logs = receipt.get("logs")
-    if not isinstance(logs, list) or not all(isinstance(log, dict) for log in logs):
-        raise MalformedBlock("a receipt's logs are no list of objects")
-    return logs
+def _log_in_hex(log: Emitted) -> str:
+    """The RLP of a log in hexadecimal. A log is all text until here, and most of its RLP is that text."""
+    size = len(log.data) // 2 - 1
+    if size == 1:
+        return _headed(_log_content(log), 192).hex()
+    whole, topics, data = _heads(len(log.topics), size)
+    told = "".join(["a0" + topic[2:] for topic in log.topics])
+    return f"{whole}94{log.address[2:]}{topics}{told}{data}{log.data[2:]}"
 
 
-def _topics(log: Json) -> list[object]:
-    topics = log.get("topics")
-    if not isinstance(topics, list) or len(topics) > 4:
-        raise MalformedBlock("a log's topics are no list of at most four")
-    return topics
+def _log_content(log: Emitted) -> bytes:
+    topics = [rlp_bytes(bytes.fromhex(topic[2:])) for topic in log.topics]
+    fields = (bytes.fromhex(log.address[2:]), bytes.fromhex(log.data[2:]))
+    return rlp_bytes(fields[0]) + rlp_list(topics) + rlp_bytes(fields[1])
 
 
-def _raw_log(log: Json, block: int, index: int, transaction: Hex32) -> RawLog:
-    address = octets(log, "address")
-    if len(address) != 20:
-        raise MalformedBlock("a log's address has not 20 bytes")
-    topics = tuple("0x" + _octets(topic, "topic").hex() for topic in _topics(log))
-    data = "0x" + octets(log, "data").hex()
-    return RawLog(block, index, transaction, Address("0x" + address.hex()), topics, data)
+@lru_cache(maxsize=1024)
+def _heads(topics: int, size: int) -> tuple[str, str, str]:
+    """What stands before a log, its topics and its data, whose lengths alone it depends on."""
+    listed = _headed(bytes(33 * topics), 192)
+    told = _headed(bytes(size), 128)
+    whole = _headed(bytes(21 + len(listed) + len(told)), 192)
+    heads = (whole[: len(whole) - 21 - len(listed) - len(told)], listed[: len(listed) - 33 * topics])
+    return heads[0].hex(), heads[1].hex(), told[: len(told) - size].hex()
+
+
+def _bytes_of(text: str, size: int, name: str) -> bytes:
+    found = _octets(text, name)
+    if len(found) != size:
+        raise MalformedBlock(f"{name} has {len(found)} bytes, not {size}")
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _place(index: int) -> tuple[int, ...]:
+    """Where the trie has the receipt of that index."""
+    return _nibbles(rlp_bytes(_minimal(index)))
 
 
 def _trie(items: list[tuple[tuple[int, ...], bytes]], depth: int) -> bytes:

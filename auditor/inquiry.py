@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,9 +11,7 @@ from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
 from sealtrace.auditor.case import Case, Level, Parameters, Proof, ProofProblem, Snapshot
-from sealtrace.auditor.decoding import decode
 from sealtrace.auditor.endpoints import Endpoints
-from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import (
     EvidenceTooLarge,
     EvidenceUnreadable,
@@ -22,8 +21,11 @@ from sealtrace.auditor.evidence import (
     read_url,
     unseen,
 )
+from sealtrace.auditor.fetching import first_log
+from sealtrace.auditor.following import ChainRead, ChainSource, Notice, go_on, read_all, unnoticed
+from sealtrace.auditor.kept import KeptReading, Subject
 from sealtrace.auditor.material import Material
-from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
+from sealtrace.auditor.reading import Blocks
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.storage import read_snapshot
@@ -38,6 +40,11 @@ from sealtrace.protocol.records import BlockRef
 
 class EmptyRange(ValueError):
     """The blocks asked for are none: the first is after the last, or the last before the contracts."""
+
+
+class HeadTooOld(ValueError):
+    """The newest final block is older than the auditor allows: the endpoint has stopped following the chain,
+    or hides its end. Use another endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,21 @@ class Inquiry:
     last: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
+    trusting: bool = False
+    """Take the endpoint's word for the logs: proof level 1, and a third of the work."""
+    kept: Path | None = None
+    """The folder of a kept reading, to go on from and to keep what is read."""
+    head_age_s: int | None = None
+    """How old the last final block may be where ``last`` is not given."""
 
 
-def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
-    """Carry out one audit, and keep in ``material`` what it was based on.
+def examine(
+    inquiry: Inquiry,
+    material: Material | None = None,
+    notice: Notice = unnoticed,
+    clock: Callable[[], float] = time.time,
+) -> Audit:
+    """Carry out one audit, and keep in ``material`` what it was based on; ``notice`` hears how far it is.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
@@ -74,22 +92,23 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
         EmptyRange: there is nothing to look at.
+        HeadTooOld: the last final block is older than allowed.
+        ReadingDamaged, ReadingOfAnother, ReadingInUse, BehindReading: a kept reading cannot be gone on with.
     """
     chain = Chain.connect(inquiry.chain)
-    last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
+    last = _last(chain, inquiry, clock)
     with ExitStack() as stack:
         rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
-        begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
-        first = begin if inquiry.first is None else inquiry.first
-        if first > last.number or begin > last.number:
-            raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
         contracts = _contracts(chain, last)
-        reading = read_range(rpc, list(contracts), begin, last.number, material)
+        source = ChainSource(rpc, contracts, last, material, notice)
+        read = _read_chain(source, chain, inquiry, stack)
+        first = read.proof.first if inquiry.first is None else inquiry.first
+        if first > last.number:
+            raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at {read.proof.first}")
     if material is not None:
         material.contracts = contracts
-    events = tuple(events_of(reading, contracts))
-    world = replay(events)
+    world = replay(read.events)
     logs, unread = _read_logs(inquiry.sources, world, material)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
@@ -98,17 +117,42 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         first=first,
         last=last,
         world=world,
-        proof=_same_end(reading, last),
+        proof=_same_end(read, last),
         snapshot=snapshot,
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
-        cited=_cited(logs.values(), reading.blocks),
+        cited=_cited(logs.values(), read.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
-        events=events,
+        events=read.events,
     )
     return audit(case)
+
+
+def _last(chain: Chain, inquiry: Inquiry, clock: Callable[[], float]) -> BlockRef:
+    if inquiry.last is not None:
+        return chain.block(inquiry.last)
+    last = chain.finalized()
+    age = int(clock()) - last.timestamp
+    if inquiry.head_age_s is not None and age > inquiry.head_age_s:
+        told = f"block {last.number} is {age} s old, and {inquiry.head_age_s} s are allowed"
+        raise HeadTooOld(f"{told}: the endpoint may hide newer ones")
+    return last
+
+
+def _read_chain(source: ChainSource, chain: Chain, inquiry: Inquiry, stack: ExitStack) -> ChainRead:
+    """All that concerns us up to the last block, going on from a kept reading where there is one."""
+    subject = Subject(inquiry.chain.chain_id, inquiry.chain.directory, inquiry.trusting)
+    kept = None
+    if inquiry.kept is not None:
+        kept = stack.enter_context(KeptReading(inquiry.kept, subject, source.contracts))
+        if kept.standing is not None:
+            return go_on(source, kept)
+    begin = first_log(source.rpc, chain.addresses["Consortium"], chain.deployed_at)
+    if begin > source.last.number:
+        raise EmptyRange(f"no block to {source.last.number}: the contracts begin at block {begin}")
+    return read_all(source, begin, kept, trusting=inquiry.trusting)
 
 
 def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
@@ -130,14 +174,7 @@ def _other_code(chain: Chain, last: BlockRef) -> tuple[str, ...]:
     )
 
 
-def events_of(reading: Reading, contracts: Mapping[Address, str]) -> list[Event]:
-    """The events in a reading, in the order of the chain."""
-    blocks = {log.block: reading.blocks.ref(log.block) for log in reading.logs}
-    pairs = [(log, blocks[log.block]) for log in reading.logs]
-    return [decode(log, block, contracts) for log, block in pairs if block is not None]
-
-
-def _same_end(reading: Reading, last: BlockRef) -> Proof:
+def _same_end(reading: ChainRead, last: BlockRef) -> Proof:
     """The proof, with a problem more where storage would be read at another block than the events end at."""
     read = reading.blocks.ref(last.number)
     if read == last:

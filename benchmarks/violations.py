@@ -37,7 +37,7 @@ from auditor_story import (
     usual_uses,
 )
 
-from sealtrace.auditor.case import Case, ProofProblem
+from sealtrace.auditor.case import Case, ProofProblem, Replaced
 from sealtrace.auditor.findings import Finding
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id
@@ -452,7 +452,7 @@ def _log_shrank(e: Episode) -> None:
 def _told(which: str) -> Callable[[Episode], None]:
     def violate(e: Episode) -> None:
         e.story.mine()
-        problem = ProofProblem(e.story.number, f"this {e.word}", "that")
+        problem = _problem(which, e.story.number, e.word)
         e.things.add(f"block {e.story.number}")
 
         def change(case: Case) -> Case:
@@ -462,6 +462,12 @@ def _told(which: str) -> Callable[[Episode], None]:
         e.stored.append(change)
 
     return violate
+
+
+def _problem(which: str, block: int, word: str) -> ProofProblem | Replaced:
+    if which == "replaced":
+        return Replaced(block, block + 1, h(f"this {word}"), h("that"))
+    return ProofProblem(block, f"this {word}", "that")
 
 
 # Violations in a node's log
@@ -641,6 +647,7 @@ FAULTS: dict[str, Fault] = {
     "office without a vote": _fault("ST-V03", _office_without_a_vote),
     "header altered": _fault("PR-01", _told("chain_problems")),
     "event left out": _fault("PR-02", _told("log_problems")),
+    "final block replaced": _fault("PR-05", _told("replaced")),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),

@@ -25,8 +25,25 @@ def nothing_left_out(case: Case) -> Iterator[Verdict]:
     )
 
 
+@check("PR-05", Severity.CRITICAL, Need.HEADERS)
+def nothing_replaced(case: Case) -> Iterator[Verdict]:
+    """No block is known to have been replaced after an earlier reading had it as final.
+
+    Known is what a kept reading shows (`--resume`): without one there is nothing to compare with.
+    """
+    if not case.proof.replaced:
+        yield satisfied(_range(case))
+    for each in case.proof.replaced:
+        yield violated(
+            f"block {each.block}",
+            expected=f"block hash {each.expected}, read when block {each.checkpoint} was the last",
+            observed=f"block hash {each.observed}",
+            explanation=f"The chain was reorganised below block {each.checkpoint}, which had been final.",
+        )
+
+
 def _proven(case: Case, problems: Sequence[ProofProblem], explanation: str) -> Iterator[Verdict]:
-    thing = f"blocks {case.proof.first} to {case.proof.last}"
+    thing = _range(case)
     if not problems and case.proof.level < Level.RECEIPTS_COMPLETE:
         yield undetermined(thing, case.proof.reason)
     if not problems and case.proof.level >= Level.RECEIPTS_COMPLETE:
@@ -39,3 +56,7 @@ def _proven(case: Case, problems: Sequence[ProofProblem], explanation: str) -> I
             observed=problem.observed,
             explanation=explanation,
         )
+
+
+def _range(case: Case) -> str:
+    return f"blocks {case.proof.first} to {case.proof.last}"

@@ -27,7 +27,7 @@ from auditor_story import (
 )
 
 from sealtrace.auditor.audit import Result, audit
-from sealtrace.auditor.case import Level, Proof, ProofProblem
+from sealtrace.auditor.case import Level, Proof, ProofProblem, Replaced
 from sealtrace.auditor.checks import catalogue
 from sealtrace.contracts.governance import Office
 from sealtrace.protocol.evidence import Kind
@@ -186,8 +186,8 @@ def storage_differs():
     return replace(case, snapshot=replace(case.snapshot, grants=grants))
 
 
-def lying(which):
-    problem = ProofProblem(5, "this", "that")
+def lying(which, problem=None):
+    problem = problem or ProofProblem(5, "this", "that")
     return honest().case(proof=Proof(Level.RPC_TRUSTED, "differs", 0, 9, **{which: (problem,)}))
 
 
@@ -253,6 +253,7 @@ VIOLATED = {
     "ST-V04": lambda: _then("LedgerClosed", by=CONSORTIUM),
     "PR-01": lambda: lying("chain_problems"),
     "PR-02": lambda: lying("log_problems"),
+    "PR-05": lambda: lying("replaced", Replaced(5, 9, h("this"), h("that"))),
     "EV-L02": truncated,
     "EV-L03": never_anchored,
     "EV-A01 no record": lambda: twisted(Kind.TASK_REFUSED, nothing),
