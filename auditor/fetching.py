@@ -139,10 +139,13 @@ def by_block(logs: Sequence[ToldLog]) -> Told:
     Raises:
         EndpointTalksNonsense: a number is none.
     """
-    found: Told = defaultdict(list)
+    spelt: dict[str, list[ToldLog]] = defaultdict(list)
+    for log in logs:
+        spelt[log.blockNumber].append(log)
+    found: Told = {}
     try:
-        for log in logs:
-            found[quantity(log.blockNumber, "blockNumber")].append(log)
+        for number, each in spelt.items():
+            found.setdefault(quantity(number, "blockNumber"), []).extend(each)
         for each in found.values():
             each.sort(key=_index)
     except MalformedBlock as cause:

@@ -49,6 +49,7 @@ _FIELDS: Final = (  # in the order of the header's RLP; what later forks added m
     ("requestsHash", _BYTES),
 )
 _REQUIRED = 15
+_BLOOM_HEAD = "b90100"
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 MAX_TOPICS: Final = 4
 
@@ -157,49 +158,77 @@ def header_rlp(block: Json) -> bytes:
 
 
 def read_receipts(receipts: object) -> list[Receipt]:
-    """Read a block's receipts from the JSON of an answer.
+    """Read a block's receipts from the JSON of an answer; they are in form.
 
     Raises:
         MalformedBlock: they are none.
     """
     try:
-        return msgspec.convert(receipts, list[Receipt])
+        return in_form(msgspec.convert(receipts, list[Receipt]))
     except msgspec.ValidationError as cause:
         raise MalformedBlock(f"receipts were asked for: {cause}") from cause
 
 
+def in_form(receipts: list[Receipt]) -> list[Receipt]:
+    """A block's receipts in lower-case hexadecimal, each part of the size it must have.
+
+    Raises:
+        MalformedBlock: a part is not hexadecimal, or of another size.
+    """
+    logs = [log for receipt in receipts for log in receipt.logs]
+    hashes = [receipt.transactionHash for receipt in receipts]
+    if _hold_to_form(logs, hashes, [receipt.logsBloom for receipt in receipts]):
+        return receipts
+    return msgspec.convert(_lower(msgspec.to_builtins(receipts)), list[Receipt])
+
+
 def receipts_root(encoded: Sequence[bytes]) -> Hex32:
-    """The root of the trie of receipts, as :func:`receipt_rlp` gives them, all of one block and in order."""
+    """The root of the trie of receipts, as :func:`receipts_rlp` gives them, all of one block and in order."""
     items = sorted((_place(i), each) for i, each in enumerate(encoded))
     return hex32(keccak(_trie(items, 0) if items else b"\x80"))
 
 
 def logs_of(receipts: Sequence[Receipt], block: int, ours: Container[str]) -> list[RawLog]:
     """The logs of the contracts ``ours`` in a block's receipts, numbered as they come among all of the block:
-    what the endpoint calls them is not asked. The receipts are such that :func:`receipt_rlp` takes them."""
+    what the endpoint calls them is not asked. The receipts are :func:`in_form`."""
     found, before = [], 0
     for receipt in receipts:
-        transaction = Hex32(receipt.transactionHash.lower())
+        transaction = Hex32(receipt.transactionHash)
         for index, log in enumerate(receipt.logs, before):
-            address = log.address.lower()
-            if address in ours:
-                topics = tuple(map(str.lower, log.topics))
-                found.append(RawLog(block, index, transaction, Address(address), topics, log.data.lower()))
+            if log.address in ours:
+                found.append(RawLog(block, index, transaction, Address(log.address), log.topics, log.data))
         before += len(receipt.logs)
     return found
 
 
-def read_log(log: ToldLog) -> RawLog:
+def read_logs(logs: Sequence[ToldLog]) -> list[RawLog]:
     """What ``eth_getLogs`` shows, in our spelling.
 
     Raises:
         MalformedBlock: a part of it is not hexadecimal, or of another size.
     """
-    _bytes_of(log.transactionHash, 32, "transactionHash")
-    _hold_to_form(log)
-    block, index = quantity(log.blockNumber, "blockNumber"), quantity(log.logIndex, "logIndex")
-    transaction, address = Hex32(log.transactionHash.lower()), Address(log.address.lower())
-    return RawLog(block, index, transaction, address, tuple(map(str.lower, log.topics)), log.data.lower())
+    if not _hold_to_form(logs, [log.transactionHash for log in logs], []):
+        logs = msgspec.convert(_lower(msgspec.to_builtins(logs)), list[ToldLog])
+    return [
+        RawLog(
+            quantity(log.blockNumber, "blockNumber"),
+            quantity(log.logIndex, "logIndex"),
+            Hex32(log.transactionHash),
+            Address(log.address),
+            log.topics,
+            log.data,
+        )
+        for log in logs
+    ]
+
+
+def _lower(value: Any) -> Any:
+    """JSON with every text in it in lower case."""
+    if isinstance(value, str):
+        return value.lower()
+    if isinstance(value, dict):
+        return {name: _lower(each) for name, each in value.items()}
+    return [_lower(each) for each in value]
 
 
 def may_hold(bloom: bytes, masks: Sequence[int]) -> bool:
@@ -275,10 +304,16 @@ def rlp_list(items: Sequence[bytes]) -> bytes:
 
 
 def _headed(content: bytes, kind: int) -> bytes:
-    if len(content) < 56:
-        return bytes([kind + len(content)]) + content
-    length = _minimal(len(content))
-    return bytes([kind + 55 + len(length)]) + length + content
+    return bytes.fromhex(_head(len(content), kind)) + content
+
+
+@lru_cache(maxsize=4096)
+def _head(size: int, kind: int) -> str:
+    """What stands before a string or a list of that size, in hexadecimal."""
+    if size < 56:
+        return f"{kind + size:02x}"
+    length = _minimal(size)
+    return f"{kind + 55 + len(length):02x}{length.hex()}"
 
 
 def _minimal(value: int) -> bytes:
@@ -289,73 +324,80 @@ def _nibbles(content: bytes) -> tuple[int, ...]:
     return tuple(nibble for byte in content for nibble in (byte >> 4, byte & 15))
 
 
-def receipt_rlp(receipt: Receipt) -> bytes:
-    """A receipt as the trie holds it (EIP-2718: one that is typed begins with its type).
+def receipts_rlp(receipts: Sequence[Receipt]) -> list[bytes]:
+    """Receipts as the trie holds them (EIP-2718: one that is typed begins with its type). They are text until
+    here, and most of their RLP is that text: it is put together as text. They are :func:`in_form`.
 
     Raises:
-        MalformedBlock: a part of it is not hexadecimal, or of another size.
+        MalformedBlock: a number of theirs is none.
     """
-    _bytes_of(receipt.transactionHash, 32, "transactionHash")
-    for log in receipt.logs:
-        _hold_to_form(log)
-    fields = [
-        rlp_bytes(_minimal(quantity(receipt.status, "status"))),
-        rlp_bytes(_minimal(quantity(receipt.cumulativeGasUsed, "cumulativeGasUsed"))),
-        rlp_bytes(_bytes_of(receipt.logsBloom, 256, "logsBloom")),
-        _headed(bytes.fromhex("".join(map(_log_in_hex, receipt.logs))), 192),
-    ]
+    return [_receipt_rlp(each) for each in receipts]
+
+
+def _receipt_rlp(receipt: Receipt) -> bytes:
     kind = quantity(receipt.type, "type")
     if kind > 127:
         raise MalformedBlock(f"a receipt of type {kind}")
-    return (bytes([kind]) if kind else b"") + rlp_list(fields)
-
-
-def _hold_to_form(log: Emitted | ToldLog) -> None:
-    """All of a log at once: an address, at most four topics, and data, each ``0x`` and hexadecimal."""
-    address, topics, data = log.address, log.topics, log.data
-    if len(address) != 42 or len(topics) > MAX_TOPICS or [each for each in topics if len(each) != 66]:
-        raise MalformedBlock("a log has no address of 20 bytes, or topics that are not 32 bytes each")
-    parts = [address, *topics, data]
-    text = "".join([each[2:] for each in parts])
-    try:
-        whole = 2 * len(bytes.fromhex(text)) == len(text)  # it skips spaces
-    except ValueError as cause:
-        raise MalformedBlock(f"a log is not hexadecimal: {cause}") from cause
-    if not whole or [each for each in parts if each[:2] != "0x"]:
-        raise MalformedBlock("a log is not hexadecimal")
+    logs = "".join([_log_in_hex(log) for log in receipt.logs])
+    fields = (
+        _number_in_hex(quantity(receipt.status, "status")),
+        _number_in_hex(quantity(receipt.cumulativeGasUsed, "cumulativeGasUsed")),
+        _BLOOM_HEAD,
+        receipt.logsBloom[2:],
+        _head(len(logs) // 2, 192),
+        logs,
+    )
+    text = "".join(fields)
+    return bytes.fromhex((f"{kind:02x}" if kind else "") + _head(len(text) // 2, 192) + text)
 
 
 def _log_in_hex(log: Emitted) -> str:
-    """The RLP of a log in hexadecimal. A log is all text until here, and most of its RLP is that text."""
-    size = len(log.data) // 2 - 1
-    if size == 1:
-        return _headed(_log_content(log), 192).hex()
-    whole, topics, data = _heads(len(log.topics), size)
-    told = "".join(["a0" + topic[2:] for topic in log.topics])
-    return f"{whole}94{log.address[2:]}{topics}{told}{data}{log.data[2:]}"
-
-
-def _log_content(log: Emitted) -> bytes:
-    topics = [rlp_bytes(bytes.fromhex(topic[2:])) for topic in log.topics]
-    fields = (bytes.fromhex(log.address[2:]), bytes.fromhex(log.data[2:]))
-    return rlp_bytes(fields[0]) + rlp_list(topics) + rlp_bytes(fields[1])
+    data = log.data
+    whole, topics, told = _heads(len(log.topics), len(data) // 2 - 1, data if len(data) == 4 else "")
+    listed = "".join(["a0" + topic[2:] for topic in log.topics])
+    return f"{whole}94{log.address[2:]}{topics}{listed}{told}{data[2:]}"
 
 
 @lru_cache(maxsize=1024)
-def _heads(topics: int, size: int) -> tuple[str, str, str]:
-    """What stands before a log, its topics and its data, whose lengths alone it depends on."""
-    listed = _headed(bytes(33 * topics), 192)
-    told = _headed(bytes(size), 128)
-    whole = _headed(bytes(21 + len(listed) + len(told)), 192)
-    heads = (whole[: len(whole) - 21 - len(listed) - len(told)], listed[: len(listed) - 33 * topics])
-    return heads[0].hex(), heads[1].hex(), told[: len(told) - size].hex()
+def _heads(topics: int, size: int, byte: str) -> tuple[str, str, str]:
+    """What stands before a log, its topics and its data. It depends on their lengths alone, but for data of
+    one ``byte``, which may stand without."""
+    told = "" if byte and int(byte, 16) < 128 else _head(size, 128)
+    listed = _head(33 * topics, 192)
+    whole = 21 + len(listed) // 2 + 33 * topics + len(told) // 2 + size
+    return _head(whole, 192), listed, told
 
 
-def _bytes_of(text: str, size: int, name: str) -> bytes:
-    found = _octets(text, name)
-    if len(found) != size:
-        raise MalformedBlock(f"{name} has {len(found)} bytes, not {size}")
-    return found
+def _number_in_hex(value: int) -> str:
+    return rlp_bytes(_minimal(value)).hex()
+
+
+def _hold_to_form(logs: Sequence[Emitted | ToldLog], hashes: list[str], blooms: list[str]) -> bool:
+    """Hold all parts of many logs at once to being ``0x`` and hexadecimal, each of the size it must have;
+    whether all is in lower case already."""
+    addresses = [log.address for log in logs]
+    topics = [topic for log in logs for topic in log.topics]
+    sizes = (("addresses", addresses, 42), ("topics or hashes", topics + hashes, 66), ("blooms", blooms, 514))
+    for name, parts, size in sizes:
+        if set(map(len, parts)) - {size}:
+            raise MalformedBlock(f"{name} that are not all of {size // 2 - 1} bytes")
+    if max([len(log.topics) for log in logs], default=0) > MAX_TOPICS:
+        raise MalformedBlock(f"a log with more than {MAX_TOPICS} topics")
+    parts = [*addresses, *topics, *hashes, *blooms, *[log.data for log in logs]]
+    text = "".join(["|" + part for part in parts])
+    digits = text.replace("|0x", "")
+    if len(text) - len(digits) != 3 * len(parts) or not _is_hexadecimal(digits):
+        raise MalformedBlock("a log or a receipt of which a part is not 0x and hexadecimal")
+    if {len(log.data) % 2 for log in logs} - {0}:
+        raise MalformedBlock("a log whose data ends in half a byte")
+    return digits == digits.lower()
+
+
+def _is_hexadecimal(digits: str) -> bool:
+    try:
+        return 2 * len(bytes.fromhex(digits)) == len(digits)  # it skips spaces
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=4096)

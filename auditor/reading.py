@@ -16,10 +16,11 @@ from sealtrace.auditor.headers import (
     Receipt,
     ToldLog,
     bloom_mask,
+    in_form,
     logs_of,
     may_hold,
-    read_log,
-    receipt_rlp,
+    read_logs,
+    receipts_rlp,
     receipts_root,
 )
 from sealtrace.auditor.material import Material
@@ -162,9 +163,8 @@ class _Prover:
         for header in window.headers:
             logs = self._block(header, told.pop(header.number, []), window)
             yield BlockRef(header.number, header.claimed, header.timestamp), logs
-        for log in (log for logs in told.values() for log in logs):
-            found = _strict_log(log)
-            self._problem(found.block, "no log outside the range", "a log of that block", found)
+        for log in _strict_logs([log for logs in told.values() for log in logs]):
+            self._problem(log.block, "no log outside the range", "a log of that block", log)
 
     def _block(self, header: Header, told: list[ToldLog], window: Window) -> list[RawLog]:
         self._link(header)
@@ -175,14 +175,14 @@ class _Prover:
             return self._proven(header, told, window)
         self._standing.excluded += 1
         self._keep(header, None)
-        for log in map(_strict_log, told):
+        for log in _strict_logs(told):
             expected = "no log: the bloom filter excludes our contracts"
             self._problem(header.number, expected, "one", log)
         return []
 
     def _trusted(self, number: int, told: list[ToldLog]) -> list[RawLog]:
         """What is told, where nothing shows whether it is so; two logs at one place it cannot be."""
-        logs = [log for log in map(_strict_log, told) if log.address in self._contracts]
+        logs = [log for log in _strict_logs(told) if log.address in self._contracts]
         for one, other in pairwise(logs):
             if one.index == other.index:
                 self._problem(number, f"one log {one.index}", f"another: {_shown(other)}", other)
@@ -216,12 +216,12 @@ class _Prover:
     def _proven(self, header: Header, told: list[ToldLog], window: Window) -> list[RawLog]:
         """The block's logs of our contracts, from receipts that rebuild its root."""
         receipts = self._receipts(header.number, window)
-        encoded = None if receipts is None else self._rebuilt(header, receipts)
-        self._keep(header, encoded)
-        if receipts is None or encoded is None:
+        proven = None if receipts is None else self._rebuilt(header, receipts)
+        self._keep(header, None if proven is None else proven[1])
+        if proven is None:
             return self._trusted(header.number, told)
         self._standing.rebuilt += 1
-        ours = logs_of(receipts, header.number, self._contracts)
+        ours = logs_of(proven[0], header.number, self._contracts)
         if not _told_alike(ours, told):
             self._compare(header.number, ours, told)
         return ours
@@ -236,10 +236,11 @@ class _Prover:
             self._standing.no_receipts = why
         return found
 
-    def _rebuilt(self, header: Header, receipts: list[Receipt]) -> list[bytes] | None:
-        """The receipts as the trie holds them, if they rebuild the header's root."""
+    def _rebuilt(self, header: Header, told: list[Receipt]) -> tuple[list[Receipt], list[bytes]] | None:
+        """The receipts in form and as the trie holds them, if they rebuild the header's root."""
         try:
-            encoded = [receipt_rlp(each) for each in receipts]
+            receipts = in_form(told)
+            encoded = receipts_rlp(receipts)
         except ValueError as cause:
             self._problem(header.number, "receipts as every block has them", str(cause))
             return None
@@ -247,10 +248,10 @@ class _Prover:
         if root != header.receipts_root:
             self._problem(header.number, f"receipts root {header.receipts_root}", f"receipts root {root}")
             return None
-        return encoded
+        return receipts, encoded
 
     def _compare(self, number: int, proven: list[RawLog], told: list[ToldLog]) -> None:
-        by_index = {log.index: log for log in map(_strict_log, told)}
+        by_index = {log.index: log for log in _strict_logs(told)}
         for log in proven:
             given = by_index.pop(log.index, None)
             if given != log:
@@ -279,8 +280,8 @@ def _shown(log: RawLog) -> str:
     return f"log {log.index} of {log.address} with topics {', '.join(log.topics)} and data {log.data}"
 
 
-def _strict_log(log: ToldLog) -> RawLog:
+def _strict_logs(logs: list[ToldLog]) -> list[RawLog]:
     try:
-        return read_log(log)
+        return read_logs(logs)
     except ValueError as cause:
         raise EndpointTalksNonsense(f"a log that is none: {cause}") from cause

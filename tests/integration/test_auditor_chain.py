@@ -460,14 +460,14 @@ def test_a_service_whose_port_is_taken_says_so(network, tmp_path):
 
 def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
     """Blocks of several transactions, by the trie library that the embedded chain uses."""
-    from sealtrace.auditor.headers import read_header, read_receipts, receipt_rlp, receipts_root
+    from sealtrace.auditor.headers import read_header, read_receipts, receipts_rlp, receipts_root
 
     with Rpc(network.url) as rpc:
         for number in range(network.chain.head().number + 1):
             header = read_header(rpc.ask("eth_getBlockByNumber", hex(number), False))
             receipts = rpc.ask("eth_getBlockReceipts", hex(number))
             assert hex32(raw(header.computed)) == header.claimed
-            encoded = [receipt_rlp(each) for each in read_receipts(receipts)]
+            encoded = receipts_rlp(read_receipts(receipts))
             assert receipts_root(encoded) == header.receipts_root
 
 

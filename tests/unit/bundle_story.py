@@ -10,7 +10,7 @@ from sealtrace.auditor.bundle import gathering, pack
 from sealtrace.auditor.case import Case, Parameters
 from sealtrace.auditor.evidence import open_lines, read_log
 from sealtrace.auditor.following import events_of
-from sealtrace.auditor.headers import bloom_mask, read_receipts, receipt_rlp, receipts_root
+from sealtrace.auditor.headers import bloom_mask, read_receipts, receipts_rlp, receipts_root
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.report import document
@@ -54,7 +54,7 @@ def receipt_of(events, number):
 
 def block_with(receipts, number, parent, time):
     bloom = {"logsBloom": receipts[0]["logsBloom"]} if receipts else {}
-    root = receipts_root([receipt_rlp(each) for each in read_receipts(receipts)])
+    root = receipts_root(receipts_rlp(read_receipts(receipts)))
     return block(number, parent, time, receiptsRoot=root, baseFeePerGas="0x7", **bloom)
 
 

@@ -21,7 +21,7 @@ from bundle_story import SIGNATURES, FakeChain, honest, packed
 from sealtrace.auditor import bundle as bundles
 from sealtrace.auditor import evidence, material, verify_report
 from sealtrace.auditor.bundle import BundleUnwritable, tar_header
-from sealtrace.auditor.headers import keccak, read_receipts, receipt_rlp
+from sealtrace.auditor.headers import keccak, read_receipts, receipts_rlp
 from sealtrace.auditor.headers import receipts_root as known_root
 from sealtrace.auditor.material import MaterialTooLarge
 from sealtrace.contracts.abi import GENERATION
@@ -158,7 +158,7 @@ def test_its_own_trie_is_the_trie():
     (one,) = next(each for each in chain.receipts if each)
     for count in (0, 1, 2, 3, 16, 17, 127, 128, 129, 256, 300):
         receipts = [one | {"cumulativeGasUsed": hex(i)} for i in range(count)]
-        encoded = [receipt_rlp(each) for each in read_receipts(receipts)]
+        encoded = receipts_rlp(read_receipts(receipts))
         assert verify_report.hexed(verify_report.receipts_root(encoded)) == known_root(encoded)
 
 
