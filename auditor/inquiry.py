@@ -37,6 +37,9 @@ from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
 
+TIMEOUT_S = 30.0
+"""How long one answer of an endpoint may take."""
+
 
 class EmptyRange(ValueError):
     """The blocks asked for are none: the first is after the last, or the last before the contracts."""
@@ -98,7 +101,7 @@ def examine(
     chain = Chain.connect(inquiry.chain)
     last = _last(chain, inquiry, clock)
     with ExitStack() as stack:
-        rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
+        rpcs = [stack.enter_context(Rpc(url, timeout_s=TIMEOUT_S)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
         contracts = _contracts(chain, last)
         source = ChainSource(rpc, contracts, last, material, notice)

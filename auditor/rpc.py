@@ -6,6 +6,7 @@ an answer's bytes are never made into values.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from sealtrace.protocol.accounts import RECURSION_LIMIT
+from sealtrace.protocol.canonical import NotCanonical, parse
 
 METHOD_NOT_FOUND: Final = (-32601, -32600, -32004)
 MAX_ANSWER_BYTES: Final = 64 << 20
@@ -169,8 +173,10 @@ class Rpc:
 
     def _read(self, body: bytearray, decoder: msgspec.json.Decoder[Any]) -> Any:
         try:
+            if sys.getrecursionlimit() > RECURSION_LIMIT:  # the stack may end before the limit does
+                parse(bytes(body), limit_bytes=MAX_ANSWER_BYTES)
             return decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+        except (msgspec.DecodeError, NotCanonical, UnicodeDecodeError, RecursionError) as cause:
             raise EndpointTalksNonsense(f"{self.url}: {cause}") from cause
 
     def _result(self, method: str, answer: _Answer[Any], identity: int, kind: Any) -> Any:
