@@ -41,11 +41,12 @@ class Decoder(NamedTuple):
 def decode(log: RawLog, block: BlockRef, contracts: Mapping[Address, str]) -> Event:
     """The event that ``log`` is. One that cannot be read becomes an event of its own kind, and a finding:
     it must neither stop an audit nor be passed over."""
+    address = log.address
     try:
-        name, args = read(log, contracts[log.address])
+        name, args = read(log, contracts[address])
     except NotAsDeclared:
         name, args = UNREADABLE, {}
-    return Event(name, log.address, args, block, log.transaction, log.index)
+    return Event(name, address, args, block, log.transaction, log.index)
 
 
 def read(log: RawLog, contract: str) -> tuple[str, Values]:
@@ -56,13 +57,14 @@ def read(log: RawLog, contract: str) -> tuple[str, Values]:
             its type does not have.
     """
     topics = log.topics
+    data = log.data
     found = decoders(contract).get(topics[0]) if topics else None
     if found is None:
         raise NotAsDeclared(f"{contract} has no event {topics[0] if topics else 'without topics'}")
     name, count, digits, values = found
-    if len(topics) != count or len(log.data) != digits + 2:
-        raise NotAsDeclared(f"{name} has {len(topics)} topics and {len(log.data) // 2 - 1} bytes of data")
-    return name, values("".join([topic[2:] for topic in topics[1:]]) + log.data[2:])
+    if len(topics) != count or len(data) != digits + 2:
+        raise NotAsDeclared(f"{name} has {len(topics)} topics and {len(data) // 2 - 1} bytes of data")
+    return name, values("".join(topics[1:]).replace("0x", "") + data[2:])
 
 
 @cache

@@ -134,7 +134,7 @@ class Fetching:
 
 
 def by_block(logs: Sequence[ToldLog]) -> Told:
-    """Logs by the number of their block, each block's in order.
+    """Logs by the number of their block.
 
     Raises:
         EndpointTalksNonsense: a number is none.
@@ -146,15 +146,9 @@ def by_block(logs: Sequence[ToldLog]) -> Told:
     try:
         for number, each in spelt.items():
             found.setdefault(quantity(number, "blockNumber"), []).extend(each)
-        for each in found.values():
-            each.sort(key=_index)
     except MalformedBlock as cause:
         raise EndpointTalksNonsense(f"a log that is none: {cause}") from cause
     return found
-
-
-def _index(log: ToldLog) -> int:
-    return quantity(log.logIndex, "logIndex")
 
 
 def _next_width(width: int, logs: int) -> int:

@@ -50,6 +50,7 @@ _FIELDS: Final = (  # in the order of the header's RLP; what later forks added m
 )
 _REQUIRED = 15
 _BLOOM_HEAD = "b90100"
+"""What stands before 256 bytes in RLP."""
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 MAX_TOPICS: Final = 4
 
@@ -304,7 +305,12 @@ def rlp_list(items: Sequence[bytes]) -> bytes:
 
 
 def _headed(content: bytes, kind: int) -> bytes:
-    return bytes.fromhex(_head(len(content), kind)) + content
+    return _head_octets(len(content), kind) + content
+
+
+@lru_cache(maxsize=4096)
+def _head_octets(size: int, kind: int) -> bytes:
+    return bytes.fromhex(_head(size, kind))
 
 
 @lru_cache(maxsize=4096)
@@ -369,7 +375,12 @@ def _heads(topics: int, size: int, byte: str) -> tuple[str, str, str]:
 
 
 def _number_in_hex(value: int) -> str:
-    return rlp_bytes(_minimal(value)).hex()
+    """The RLP of a number."""
+    if value < 128:
+        return f"{value:02x}" if value else "80"
+    digits = f"{value:x}"
+    padded = "0" + digits if len(digits) & 1 else digits
+    return _head(len(padded) // 2, 128) + padded
 
 
 def _hold_to_form(logs: Sequence[Emitted | ToldLog], hashes: list[str], blooms: list[str]) -> bool:

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
 from sealtrace.auditor.case import Level, Proof, ProofProblem, Replaced
@@ -27,6 +28,8 @@ from sealtrace.auditor.material import Material
 from sealtrace.auditor.rpc import Asking, EndpointTalksNonsense
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32, raw
 from sealtrace.protocol.records import BlockRef
+
+_index = attrgetter("index")
 
 TRUSTED: Final = "the auditor chose to take the endpoint's word"
 
@@ -183,6 +186,7 @@ class _Prover:
     def _trusted(self, number: int, told: list[ToldLog]) -> list[RawLog]:
         """What is told, where nothing shows whether it is so; two logs at one place it cannot be."""
         logs = [log for log in _strict_logs(told) if log.address in self._contracts]
+        logs.sort(key=_index)
         for one, other in pairwise(logs):
             if one.index == other.index:
                 self._problem(number, f"one log {one.index}", f"another: {_shown(other)}", other)

@@ -9,16 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
+JSON = {"Content-Type": "application/json"}
+
 
 class Endpoint(ThreadingHTTPServer):
-    """``lie(method, params, result)`` gives what is told instead; ``spoil(body)`` the whole answer's bytes, or
-    pieces of it. Both only where the request names one of ``methods``, if they are given."""
+    """``lie(method, params, result)`` gives what is told instead; ``spoil(body)`` the answer's bytes or its
+    pieces, where the request names one of ``methods``, if they are given."""
 
     daemon_threads = True
 
     def __init__(self, url, lie=None, spoil=None, methods=()):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behind = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self.behind = httpx.Client(base_url=url, timeout=30, trust_env=False, headers=JSON)
         self.lie, self.spoil, self.methods = lie, spoil, methods
         self.url = f"http://127.0.0.1:{self.server_port}"
 
