@@ -1,8 +1,8 @@
 """How fast the auditor reads and replays a long chain, against web3.py's `get_logs` on the same chain.
 
-One chain of made-up lives of tasks on our contracts, served over HTTP by a process of its own (long_chain.py).
-Each side runs in a process of its own, whose CPU seconds are counted, all its threads together: what the server
-takes is nobody's. web3.py reads a part of the chain, `contract.events.X.get_logs` for each event in ranges of
+One chain of made-up lives of tasks on our contracts (long_chain.py), served over HTTP by another process.
+Each side runs in a process of its own, whose CPU seconds are counted, all its threads together: what the
+server takes is nobody's. web3.py reads a part of it: `contract.events.X.get_logs` of each event in ranges of
 100 blocks, which decodes; and `eth.get_logs`, which does not.
 """
 
@@ -39,9 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--lives", type=int, default=12, help="lives of tasks begun in each block (default: 12)"
     )
-    parser.add_argument(
-        "--sample", type=int, default=20_000, help="events that web3.py reads (default: 20,000)"
-    )
+    parser.add_argument("--sample", type=int, default=20_000, help="events for web3.py (default: 20,000)")
     arguments = parser.parse_args()
     about = machine()
     progress(f"making a chain of {arguments.events:,} events")
@@ -61,9 +59,9 @@ def main() -> None:
             "web3.py, eth.get_logs (no decoding)": _measured(web3_logs, url, part),
             "unverified": _measured(_unverified, url, last),
             "unverified, a tenth of the chain": _measured(_unverified, url, last // 10),
-            "unverified, with the state machine": _measured(_unverified_replay, url, last),
             "verified": _measured(_verified, url, last),
             "verified, a tenth of the chain": _measured(_verified, url, last // 10),
+            "unverified, with the state machine": _measured(_unverified_replay, url, last),
             "verified, with the state machine": _measured(_verified_replay, url, last),
         }
     finally:
@@ -88,6 +86,7 @@ def _measured(side: Side, url: str, last: int) -> dict[str, float]:
     process.start()
     events, seconds, before, most = ours.recv()
     process.join()
+    progress(f"{events:,} events in {seconds:.2f} CPU s")
     return {
         "events": events,
         "cpu_s": round(seconds, 2),
@@ -197,8 +196,14 @@ def summary(sides: dict[str, dict[str, float]], blocks: int) -> dict[str, Any]:
 
 def _tables(result: dict[str, Any]) -> list[Any]:
     rows = [
-        [name, f"{side['events']:,}", side["cpu_s"], f"{side['events_per_cpu_s']:,}", result["ratios"][name]]
-        + [f"{side['grew_mib']:,}"]
+        [
+            name,
+            f"{side['events']:,}",
+            side["cpu_s"],
+            f"{side['events_per_cpu_s']:,}",
+            result["ratios"][name],
+            f"{side['grew_mib']:,}",
+        ]
         for name, side in result["sides"].items()
     ]
     columns = ["", "events", "CPU s", "events a CPU s", "times web3.py", "MiB more"]

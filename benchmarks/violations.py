@@ -647,7 +647,7 @@ FAULTS: dict[str, Fault] = {
     "office without a vote": _fault("ST-V03", _office_without_a_vote),
     "header altered": _fault("PR-01", _told("chain_problems")),
     "event left out": _fault("PR-02", _told("log_problems")),
-    "final block replaced": _fault("PR-05", _told("replaced")),
+    "final block replaced": _fault("PR-06", _told("replaced")),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),

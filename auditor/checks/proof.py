@@ -25,7 +25,7 @@ def nothing_left_out(case: Case) -> Iterator[Verdict]:
     )
 
 
-@check("PR-05", Severity.CRITICAL, Need.HEADERS)
+@check("PR-06", Severity.CRITICAL, Need.HEADERS)
 def nothing_replaced(case: Case) -> Iterator[Verdict]:
     """No block is known to have been replaced after an earlier reading had it as final.
 

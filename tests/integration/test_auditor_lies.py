@@ -304,11 +304,11 @@ def test_a_chain_reorganised_below_what_was_read_is_a_critical_finding(network, 
     assert audited(network, network.url, tmp_path, *kept)[0] == 0
     with lying(network.url, swapped_from(network.chain.head().number - 3)) as url:
         code, told, _ = audited(network, url, tmp_path, *kept)
-    found = [each for each in told["findings"] if each["rule"] == "PR-05"]
+    found = [each for each in told["findings"] if each["rule"] == "PR-06"]
     assert code == 1
     assert [each["severity"] for each in found] == ["critical"]
     again = audited(network, network.url, tmp_path, *kept)[1]["findings"]
-    assert "PR-05" in {each["rule"] for each in again}
+    assert "PR-06" in {each["rule"] for each in again}
 
 
 def swapped_from(first):

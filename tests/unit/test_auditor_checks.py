@@ -253,7 +253,7 @@ VIOLATED = {
     "ST-V04": lambda: _then("LedgerClosed", by=CONSORTIUM),
     "PR-01": lambda: lying("chain_problems"),
     "PR-02": lambda: lying("log_problems"),
-    "PR-05": lambda: lying("replaced", Replaced(5, 9, h("this"), h("that"))),
+    "PR-06": lambda: lying("replaced", Replaced(5, 9, h("this"), h("that"))),
     "EV-L02": truncated,
     "EV-L03": never_anchored,
     "EV-A01 no record": lambda: twisted(Kind.TASK_REFUSED, nothing),

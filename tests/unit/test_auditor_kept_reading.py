@@ -114,7 +114,7 @@ def test_a_block_replaced_below_the_last_one_is_a_critical_finding_and_all_is_re
     assert replace(found.proof, replaced=()) == read_all(source(other, end), 0).proof
     case = replace(honest().case(), proof=found.proof)
     told = [(each.rule, each.severity.value, each.object) for each in audit(case).findings]
-    assert told == [("PR-05", "critical", f"block {at}")]
+    assert told == [("PR-06", "critical", f"block {at}")]
 
 
 def test_a_replaced_block_is_not_forgotten_by_later_readings(tmp_path, chain):
