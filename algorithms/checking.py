@@ -1,11 +1,15 @@
-"""Whether an algorithm takes a step's parameters, and reads no other columns than the task names."""
+"""Whether an algorithm takes a step's parameters, and reads no other columns than the task names.
+
+Of one that runs in an enclave no code runs here: its manifest says what it takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sealtrace.algorithms.bundles import Bundle
+from sealtrace.algorithms.bundles import Bundle, Manifest
+from sealtrace.algorithms.params_schema import why_not
 from sealtrace.algorithms.values import TAKEN, takes
 
 
@@ -38,3 +42,21 @@ def check_params(
     for name, column in used:
         if column not in columns[name]:
             raise ParamsRefused(f"input {name} does not name the column {column!r}: add it to its columns")
+
+
+def check_enclave_step(
+    manifest: Manifest, protocol: str, params: Mapping[str, Any], kept: Collection[str]
+) -> None:
+    """Refuse a step that an enclave's algorithm does not take, as far as its manifest tells; ``kept`` are the
+    outputs that stay with the owners.
+
+    Raises:
+        ParamsRefused: in words, led by the place in ``params`` where there is one.
+    """
+    if manifest.engine != "tee" or protocol not in manifest.protocols:
+        raise ParamsRefused(f"{manifest.name} does not run in an enclave under {protocol}")
+    if why := why_not(params, manifest.params):
+        raise ParamsRefused(why)
+    given = manifest.output_policy.outputs if manifest.output_policy else {}
+    if stray := sorted(set(kept) - set(given)):
+        raise ParamsRefused(f"{manifest.name} has no output {stray[0]!r} that could be kept")

@@ -35,6 +35,7 @@ class PartHeader(Holding):
 
     ``source`` is the value in the words of its task, ``public`` what everybody may know of it. ``keepers``
     are all who keep a part, ``holders`` those of them that hold a share, in the order of their ranks.
+    ``computation`` is ``None`` where an enclave made the value (:mod:`sealtrace.algorithms.pads`).
     """
 
     task: Hex32Field
@@ -42,7 +43,7 @@ class PartHeader(Holding):
     party: AddressField
     keepers: list[AddressField] = Field(min_length=1, max_length=16)
     holders: list[AddressField] = Field(min_length=1, max_length=16)
-    computation: Computation
+    computation: Computation | None
     public: dict[str, Any]
 
     @property
@@ -121,6 +122,8 @@ def is_part(path: Path) -> bool:
 
 def why_unusable(header: PartHeader, keepers: Sequence[str], computing: Sequence[str]) -> str | None:
     """Why a part does not fit where ``keepers`` give parts and ``computing`` compute, or ``None``."""
+    if header.computation is None:
+        return "it is a part of what an enclave made: name it in a step of engine tee"
     if list(keepers) != header.keepers:
         return f"its parts are kept by {', '.join(header.keepers)}: name an input of each, and of no other"
     if list(computing) != header.holders:

@@ -9,8 +9,15 @@ from sealtrace.algorithms.alignments import aligned
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.compiling import engine_config
 from sealtrace.algorithms.frames import BadShare, SecretValue
-from sealtrace.algorithms.shares import Header, ResultShare, decode_output, decode_share
+from sealtrace.algorithms.shares import (
+    ENCLAVE_OUTPUTS,
+    Header,
+    ResultShare,
+    decode_output,
+    decode_share,
+)
 from sealtrace.algorithms.values import ValueMismatch, read_values, with_taken
+from sealtrace.protocol.canonical import parse_canonical
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.spec import Step, TaskSpec
 
@@ -39,7 +46,10 @@ def open_outputs(
             raise BadShare(f"the output of {lacking[0]} has no share of step {step.id}")
         parts = read_shares(said[party][step.id] for party in parties)
         _check_as_asked(task, step, len(parties), parts)
-        found[step.id] = opened(parts, find(step.algorithm), step.params)
+        if step.engine == "tee":
+            found[step.id] = enclave_outputs(parts)
+        else:
+            found[step.id] = opened(parts, find(step.algorithm), step.params)
     return found
 
 
@@ -71,6 +81,24 @@ def opened(parts: Sequence[ResultShare], bundle: Bundle, params: Mapping[str, An
     except ValueMismatch as error:
         raise BadShare(f"the shares say that other values were worked on: {error}") from error
     return bundle.program.finish(params, header.rows, values)
+
+
+def enclave_outputs(parts: Sequence[ResultShare]) -> dict[str, Any]:
+    """Return what an enclave gave, from its one share: its outputs, by name.
+
+    Raises:
+        BadShare: there is another number of shares, or it is not of that form.
+    """
+    _check_together(parts)
+    try:
+        (value,) = parts[0].values
+        (text,) = value.chunks
+        found = parse_canonical(text, limit_bytes=len(text), large=True)
+    except ValueError as error:
+        raise BadShare(f"the enclave's share holds no outputs: {error}") from error
+    if value.name != ENCLAVE_OUTPUTS or not isinstance(found, dict):
+        raise BadShare("the enclave's share holds no outputs by name")
+    return found
 
 
 def _check_as_asked(task: Hex32, step: Step, world: int, parts: Sequence[ResultShare]) -> None:

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sealtrace.protocol.attestation.policy import MAX_DECIMALS, Narrowing
 from sealtrace.protocol.canonical import NotCanonical, canonical
 
 MAX_OUTPUT_BYTES = 64 << 20
-MAX_DECIMALS = 12
 TELLING_CELLS = 3
 """Only a row with so many different cells besides 0, 1 and nothing is looked for in outputs."""
 ID_DIGITS = 5
@@ -179,17 +179,6 @@ class OutputPolicy(_Document):
         if self.min_rows < self.min_group:
             raise ValueError("min_rows is below min_group: an input is a group too")
         return self
-
-
-class Narrowing(_Document):
-    """What a grant takes away from an algorithm's policy. ``None`` takes nothing."""
-
-    outputs: list[Name] | None = None
-    max_bytes: Annotated[int, Field(gt=0)] | None = None
-    decimals: Decimals | None = None
-    min_group: Annotated[int, Field(ge=1)] | None = None
-    min_rows: Annotated[int, Field(ge=1)] | None = None
-    metrics: bool = True
 
 
 def narrow(policy: OutputPolicy, by: Narrowing) -> OutputPolicy:

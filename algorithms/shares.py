@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -25,10 +25,13 @@ from sealtrace.algorithms.frames import (
     secret_values,
     unframed,
 )
-from sealtrace.protocol.identifiers import Hex32Field
+from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.identifiers import Hex32, Hex32Field
 
 MAGIC = b"sealtrace.share/1\n"
 OUTPUT_MAGIC = b"sealtrace.output/1\n"
+ENCLAVE_OUTPUTS: Final = "outputs"
+"""The one value in an enclave's share: its outputs in canonical JSON."""
 
 
 class Computation(Document):
@@ -40,13 +43,13 @@ class Computation(Document):
 
 
 class Header(Holding):
-    """What a share says of itself. ``kind`` is ``mpc`` (secret shares) or ``psi`` (plain).
+    """What a share says of itself. ``kind`` is ``mpc`` (secret shares), ``psi`` or ``tee`` (both plain).
 
     ``rank`` and ``world`` are those of the step: among who computed, or whose inputs were aligned. ``taken``
     is what is public about the values of earlier steps that were worked on, by role.
     """
 
-    kind: Literal["mpc", "psi"]
+    kind: Literal["mpc", "psi", "tee"]
     task: Hex32Field
     step: str
     rank: Annotated[int, Field(ge=0, le=15)]
@@ -94,6 +97,15 @@ def decode_value(data: bytes) -> SecretValue:
 def encode_share(header: Header, values: Sequence[SecretValue]) -> bytes:
     """Return a result share as bytes; ``header.values`` is filled in from ``values``."""
     return holding(MAGIC, header, values)
+
+
+def encode_enclave_share(task: Hex32, step: str, rows: int, outputs: Mapping[str, Any]) -> bytes:
+    """Return what an enclave gives of ``step`` as the one share of its result.
+
+    ``rows`` are those of all its tables, ``outputs`` JSON values that its output policy let out.
+    """
+    header = Header(kind="tee", task=task, step=step, rank=0, world=1, rows=rows, values=[])
+    return encode_share(header, [SecretValue(ENCLAVE_OUTPUTS, b"", (canonical(dict(outputs)),))])
 
 
 def decode_share(data: bytes) -> ResultShare:

@@ -108,6 +108,18 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherCode:
+    """A contract that the directory names, by generation and name, whose code is not this version's."""
+
+    generation: int
+    contract: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.contract} of generation {self.generation}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One audit's material. ``first`` and ``last`` bound what is judged; replay always starts at the
     contracts' first block."""
@@ -125,8 +137,8 @@ class Case:
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)
     """The blocks that node logs cite, by number, as the chain has them."""
-    other_code: tuple[str, ...] = ()
-    """The contracts of former generations whose code is not this version's, in words."""
+    other_code: tuple[OtherCode, ...] = ()
+    """The contracts whose code is not this version's."""
     parameters: Parameters = Parameters()
     events: tuple[Event, ...] = ()
     """All that was replayed, from the contracts' first block on, in the order of the chain."""

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
-from sealtrace.auditor.case import Case, Level, Parameters, Proof, ProofProblem, Snapshot
+from sealtrace.auditor.case import Case, Level, OtherCode, Parameters, Proof, ProofProblem, Snapshot
 from sealtrace.auditor.endpoints import Endpoints
 from sealtrace.auditor.evidence import (
     EvidenceTooLarge,
@@ -30,9 +31,9 @@ from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.storage import read_snapshot
 from sealtrace.auditor.world import World
-from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
+from sealtrace.contracts.client import Chain, ChainSettings, named_by, require_chain, why_not_ours
 from sealtrace.contracts.errors import ChainError
-from sealtrace.contracts.link import each_url
+from sealtrace.contracts.link import Link, each_url
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
@@ -48,6 +49,26 @@ class EmptyRange(ValueError):
 class HeadTooOld(ValueError):
     """The newest final block is older than the auditor allows: the endpoint has stopped following the chain,
     or hides its end. Use another endpoint."""
+
+
+class RangeTooLong(ValueError):
+    """More blocks are asked for than one audit may judge here: ask for several shorter ranges."""
+
+
+class Stage(StrEnum):
+    """How far an audit is, in the order in which it goes."""
+
+    CONNECTING = "connecting to the chain"
+    READING = "reading blocks"
+    REPLAYING = "replaying events"
+    LOGS = "reading the nodes' logs"
+    STORAGE = "reading contract storage"
+    JUDGING = "judging"
+    WRITING = "writing reports"
+
+
+def untold(stage: Stage) -> None:
+    """Nobody is told how far the audit is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,7 @@ class Inquiry:
     last: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
+    max_blocks: int | None = None
     trusting: bool = False
     """Take the endpoint's word for the logs: proof level 1, and a third of the work."""
     kept: Path | None = None
@@ -80,39 +102,67 @@ class Inquiry:
     head_age_s: int | None = None
     """How old the last final block may be where ``last`` is not given."""
 
+    def bounds(self, begin: int, end: int) -> int:
+        """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
+
+        Raises:
+            EmptyRange: there is nothing to look at.
+            RangeTooLong: there are more than ``max_blocks``.
+        """
+        first = begin if self.first is None else self.first
+        if first > end or begin > end:
+            raise EmptyRange(f"blocks {first} to {end}: the contracts begin at block {begin}")
+        if self.max_blocks is not None and end - max(first, begin) >= self.max_blocks:
+            raise RangeTooLong(f"blocks {first} to {end}: at most {self.max_blocks} at once")
+        return first
+
 
 def examine(
     inquiry: Inquiry,
     material: Material | None = None,
+    told: Callable[[Stage], None] = untold,
     notice: Notice = unnoticed,
     clock: Callable[[], float] = time.time,
 ) -> Audit:
-    """Carry out one audit, and keep in ``material`` what it was based on; ``notice`` hears how far it is.
+    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage and
+    ``notice`` how far the reading is.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
         EndpointsDisagree: two endpoints show different chains.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
-        EmptyRange: there is nothing to look at.
+        EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
         HeadTooOld: the last final block is older than allowed.
         ReadingDamaged, ReadingOfAnother, ReadingInUse, BehindReading: a kept reading cannot be gone on with.
     """
-    chain = Chain.connect(inquiry.chain)
+    told(Stage.CONNECTING)
+    chain = connected(inquiry.chain)
     last = _last(chain, inquiry, clock)
     with ExitStack() as stack:
         rpcs = [stack.enter_context(Rpc(url, timeout_s=TIMEOUT_S)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
         contracts = _contracts(chain, last)
+        kept = _kept(inquiry, contracts, stack)
+        standing = None if kept is None else kept.standing
+        if standing is None:
+            begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
+        else:
+            begin = standing.first
+        first = inquiry.bounds(begin, last.number)
+        told(Stage.READING)
         source = ChainSource(rpc, contracts, last, material, notice)
-        read = _read_chain(source, chain, inquiry, stack)
-        first = read.proof.first if inquiry.first is None else inquiry.first
-        if first > last.number:
-            raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at {read.proof.first}")
+        if kept is None or standing is None:
+            read = read_all(source, begin, kept, trusting=inquiry.trusting)
+        else:
+            read = go_on(source, kept)
     if material is not None:
         material.contracts = contracts
+    told(Stage.REPLAYING)
     world = replay(read.events)
+    told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
+    told(Stage.STORAGE)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
@@ -130,6 +180,7 @@ def examine(
         parameters=inquiry.parameters,
         events=read.events,
     )
+    told(Stage.JUDGING)
     return audit(case)
 
 
@@ -144,18 +195,12 @@ def _last(chain: Chain, inquiry: Inquiry, clock: Callable[[], float]) -> BlockRe
     return last
 
 
-def _read_chain(source: ChainSource, chain: Chain, inquiry: Inquiry, stack: ExitStack) -> ChainRead:
-    """All that concerns us up to the last block, going on from a kept reading where there is one."""
+def _kept(inquiry: Inquiry, contracts: Mapping[Address, str], stack: ExitStack) -> KeptReading | None:
+    """The kept reading to go on from, where one is wanted; it may be empty."""
+    if inquiry.kept is None:
+        return None
     subject = Subject(inquiry.chain.chain_id, inquiry.chain.directory, inquiry.trusting)
-    kept = None
-    if inquiry.kept is not None:
-        kept = stack.enter_context(KeptReading(inquiry.kept, subject, source.contracts))
-        if kept.standing is not None:
-            return go_on(source, kept)
-    begin = first_log(source.rpc, chain.addresses["Consortium"], chain.deployed_at)
-    if begin > source.last.number:
-        raise EmptyRange(f"no block to {source.last.number}: the contracts begin at block {begin}")
-    return read_all(source, begin, kept, trusting=inquiry.trusting)
+    return stack.enter_context(KeptReading(inquiry.kept, subject, contracts))
 
 
 def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
@@ -165,13 +210,24 @@ def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
     return {where: name for each in known for name, where in each.addresses.items()}
 
 
-def _other_code(chain: Chain, last: BlockRef) -> tuple[str, ...]:
-    """What is at the addresses of former generations and is not our code; that of the present one the client
-    has refused."""
-    known = [each for each in chain.named.generations[:-1] if each.since <= last.number]
+def connected(settings: ChainSettings) -> Chain:
+    """The chain, as its directory names the contracts; what their code is, is for the audit to say.
+
+    Raises:
+        ChainUnreachable, WrongChain: as :meth:`Chain.connect` says.
+        WrongContracts: the directory itself is not ours.
+    """
+    link = Link.http(settings.rpc_url, settings.timeout_s, lambda one: require_chain(one, settings.chain_id))
+    require_chain(link, settings.chain_id)
+    return Chain(link, settings, named_by(link, Address(settings.directory.lower())))
+
+
+def _other_code(chain: Chain, last: BlockRef) -> tuple[OtherCode, ...]:
+    """What is at the addresses of each generation and is not our code."""
+    known = [each for each in chain.named.generations if each.since <= last.number]
     wrong = [why_not_ours(chain.link, each.addresses) for each in known]
     return tuple(
-        f"{name} of generation {number}: {why}"
+        OtherCode(number, name, why)
         for number, found in enumerate(wrong)
         for name, why in sorted(found.items())
     )

@@ -282,7 +282,7 @@ def _not_checked(audit: Audit) -> Iterator[str]:
     if case.parameters.rule or case.parameters.object:
         yield "Everything but the rule and object this audit was narrowed to."
     for each in case.other_code:
-        yield f"That events of a former contract say what this version reads in them. {each}."
+        yield f"That events of a contract with other code say what this version reads in them. {each}."
     for row in audit.rows:
         for what, count in row.missing:
             yield f"{row.check.rule} for {_many(count, 'object')}: {what}."

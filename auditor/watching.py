@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, TextIO
 
 from sealtrace.auditor.audit import Audit
-from sealtrace.auditor.inquiry import Inquiry
+from sealtrace.auditor.inquiry import Inquiry, connected
 from sealtrace.contracts.client import Chain
 from sealtrace.contracts.errors import ChainUnreachable, FinalBlockReplaced
 from sealtrace.protocol.records import BlockRef
@@ -51,7 +51,7 @@ def followed(
     done = once()
     try:
         while True:
-            _wait(Chain.connect(inquiry.chain), done.case.last, sleep)
+            _wait(connected(inquiry.chain), done.case.last, sleep)
             done = once()
     except KeyboardInterrupt:
         return done

@@ -17,6 +17,7 @@ from pathlib import Path
 from sealtrace.node.engines import alignment, computation, party
 from sealtrace.node.engines.job import Job
 from sealtrace.node.engines.link import CHUNK_BYTES, Link, translated
+from sealtrace.node.engines.workplace import live
 
 HOSTS, CONNECTING = "hosts.json", "connecting.json"
 MEET_EVERY_S = 0.002
@@ -59,4 +60,4 @@ def _meet(label: str, me: int, ranks: Sequence[int]) -> None:
 if __name__ == "__main__":
     for module in (party, alignment, computation):
         module.connect = direct  # type: ignore[attr-defined]
-    party.main(sys.argv[1:])
+    live(sys.argv[1:], party.run)

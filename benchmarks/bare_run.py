@@ -21,7 +21,7 @@ from places import HERE, Place
 
 from sealtrace.deploy.ports import free_ports
 from sealtrace.node.engines.job import Job
-from sealtrace.node.engines.party import JOB, PARENT, SCRATCH, TRANSCRIPT
+from sealtrace.node.engines.workplace import JOB, PARENT, SCRATCH, TRANSCRIPT
 from sealtrace.protocol.canonical import canonical
 
 LOG = "engine.log"

@@ -13,16 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cbor2
 import dcap_qvl
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization import Encoding
 from measuring import machine, options, progress, report, table
 
 from sealtrace.protocol.attestation.evidence import (
@@ -43,7 +43,7 @@ from sealtrace.protocol.identifiers import UnixSeconds
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "samples" / "attestation"
 JUNE_2025, NITRO_AT = UnixSeconds(1_750_809_600), UnixSeconds(1_668_034_320)
-NODE = Ed25519PrivateKey.from_private_bytes(bytes(32))
+NODE = ec.derive_private_key(0x5EA1, ec.SECP256R1())
 Act = Callable[[], object]
 
 
@@ -122,8 +122,9 @@ def bare(case: Case) -> Act:
         r, s = int.from_bytes(signature[:48], "big"), int.from_bytes(signature[48:], "big")
         return signatures(chain, r, s, cbor2.dumps(["Signature1", protected, b"", payload]))
     signed, _, _ = raw.rpartition(b".")
-    written = NODE.sign(signed)
-    return lambda: NODE.public_key().verify(written, signed)
+    key, how = NODE.public_key(), ec.ECDSA(SHA256())
+    written = NODE.sign(signed, how)
+    return lambda: key.verify(written, signed, how)
 
 
 def signatures(chain: list[x509.Certificate], r: int, s: int, signed: bytes) -> Act:
@@ -177,8 +178,15 @@ def software() -> Case:
     """A node's own word."""
     at = JUNE_2025
     raw = software_evidence(NODE, bytes(64), {"runtime": "00" * 32}, at)
-    key = NODE.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return Case(Evidence(Kind.SOFTWARE, raw), SoftwareCollateral(key), at, production_roots())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node")])
+    shown = (
+        x509.CertificateBuilder(name, name, NODE.public_key(), 1)
+        .not_valid_before(datetime.fromtimestamp(at, UTC))
+        .not_valid_after(datetime.fromtimestamp(at + 86_400, UTC))
+        .sign(NODE, SHA256())
+        .public_bytes(Encoding.DER)
+    )
+    return Case(Evidence(Kind.SOFTWARE, raw), SoftwareCollateral(shown), at, production_roots())
 
 
 if __name__ == "__main__":

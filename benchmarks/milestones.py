@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sealtrace.node.directory import Layout
-from sealtrace.node.engines.party import JOB
+from sealtrace.node.engines.workplace import JOB
 from sealtrace.protocol.evidence import BadRecord, Kind, read_record
 from sealtrace.protocol.identifiers import Hex32
 

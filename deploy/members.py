@@ -25,6 +25,10 @@ REGULATOR = "regulator"
 # Redis databases: one for each organisation, so that no two share a queue.
 BROKERS = {"scheduler": 0, **{name: number for number, name in enumerate(ORGANISATIONS, start=1)}}
 
+_ENGINE = node_settings.EngineSection(
+    protocols=[*node_settings.EngineSection().protocols, "tee/SIMULATED"]  # for this machine, in words
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -136,5 +140,6 @@ class Members:
                 rpc_url=chain.rpc_url, chain_id=chain.chain_id, directory=chain.directory
             ),
             api=node_settings.ApiSection(port=ports.api),
+            engine=_ENGINE,
             gateway=node_settings.GatewaySection(port=ports.gateway, local_port=ports.local),
         )

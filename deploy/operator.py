@@ -51,7 +51,13 @@ class Operator:
             "expires_at": now + terms["days"] * 86_400,
             "protections": list(terms["protections"]),
         }
+        if "policy" in terms:
+            order["policy"] = terms["policy"]
         return Hex32(self._ask("POST", "/v1/grants", order)["id"])
+
+    def grants(self) -> list[dict[str, Any]]:
+        """The grants this node issued, as they stand."""
+        return list(self._ask("GET", "/v1/grants"))
 
     def revoke(self, grant: Hex32) -> None:
         """End a grant."""

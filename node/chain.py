@@ -137,6 +137,12 @@ class ChainReader:
         with named_errors():
             return self.client.events(first, last, names=names, party=party, task=task)
 
+    def start_of(self, task: Hex32, party: Address, since: int, *, at: BlockRef) -> Hex32 | None:
+        """What ``party`` bound by its start of the task, where that is in blocks ``since`` to ``at``."""
+        found = self.events(since, at.number, names={"TaskStarted"}, task=task)
+        bound = [each.args["inputCommitment"] for each in found if each.args["party"] == party]
+        return Hex32(str(bound[0])) if bound else None
+
     def terms(self, named: Sequence[ChainEvent]) -> dict[Hex32, TaskTerms]:
         """The terms of the tasks that ``named`` (of :data:`NAMING`) speak of, from the events beside them.
 

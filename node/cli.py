@@ -27,17 +27,23 @@ from sealtrace.node import processes
 from sealtrace.node.api.app import serve
 from sealtrace.node.checkpoints import write_checkpoint
 from sealtrace.node.doctor import Finding, examine
+from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.node.operations import GrantOrder, Operations, TokenRole
+from sealtrace.node.policies import policy_of_file
+from sealtrace.node.policy_templates import comments, template
 from sealtrace.node.settings import ApiSection, ChainSection, GatewaySection, Settings
 from sealtrace.node.wiring import Node
 from sealtrace.node.worker import run_worker
+from sealtrace.protocol.attestation.evidence import Kind as Attested
+from sealtrace.protocol.attestation.words import in_words
 from sealtrace.protocol.identifiers import address, hex32
-from sealtrace.protocol.records import DataClass
+from sealtrace.protocol.records import DataClass, Protection
 
 app = typer.Typer(no_args_is_help=True, help="Run a data owner's or compute provider's node.")
 token_app = typer.Typer(no_args_is_help=True, help="Bearer tokens of the API.")
 dataset_app = typer.Typer(no_args_is_help=True, help="Datasets of this node.")
 grant_app = typer.Typer(no_args_is_help=True, help="Who may use them.")
+policy_app = typer.Typer(no_args_is_help=True, help="Which enclaves may open them.")
 task_app = typer.Typer(no_args_is_help=True, help="Tasks that name this node.")
 algorithm_app = typer.Typer(no_args_is_help=True, help="Algorithm bundles held here.")
 evidence_app = typer.Typer(no_args_is_help=True, help="The evidence log.")
@@ -45,6 +51,7 @@ for name, group in {
     "token": token_app,
     "dataset": dataset_app,
     "grant": grant_app,
+    "policy": policy_app,
     "task": task_app,
     "algorithm": algorithm_app,
     "evidence": evidence_app,
@@ -331,6 +338,10 @@ def grant_issue(
     participant: Annotated[
         list[str] | None, typer.Option(help="Who may be a party beside this node; repeated. None: anybody.")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Which enclave may open the dataset, as JSON; TEE protections need it."),
+    ] = None,
     replaces: Annotated[str | None, typer.Option(help="A grant that ends in the same step.")] = None,
     reference: Annotated[str | None, typer.Option(help="The same one again is the same grant.")] = None,
     directory: Dir = HERE,
@@ -351,6 +362,7 @@ def grant_issue(
         approval_required=approval,
         epsilon_millionths=round(epsilon * 1_000_000),
         participants=tuple(address(each) for each in participant or ()),
+        policy=None if policy is None else policy_of_file(policy),
     )
     ended = None if replaces is None else hex32(replaces)
     issued = _operations(directory).issue_grant(order, reference, ended)
@@ -362,7 +374,7 @@ def grant_list(directory: Dir = HERE, as_json: Json = False) -> None:
     """List grants as they stand on the chain."""
     columns = ("id", "status", "uses_left", "requester", "dataset", "algorithm", "expires_at", "protections")
     found = _operations(directory).grants()
-    _show(found, as_json, columns)
+    _show(found, as_json, (*columns, "policy_digest"))
     if not as_json:
         _promises(found)
 
@@ -371,6 +383,38 @@ def grant_list(directory: Dir = HERE, as_json: Json = False) -> None:
 def grant_revoke(grant: GrantId, directory: Dir = HERE, as_json: Json = False) -> None:
     """End a grant at once."""
     _show(_operations(directory).revoke_grant(hex32(grant)), as_json)
+
+
+# --- policies
+
+
+@policy_app.command("template")
+def policy_template(
+    kind: Annotated[Attested, typer.Option(help="What the enclave runs on.")] = Attested.SOFTWARE,
+) -> None:
+    """Print a policy to start from, with the runtime of this installation; what each field is for goes to
+    standard error."""
+    typer.echo(json.dumps(template(kind, runtime_digest()), indent=2))
+    for name, said in comments().items():
+        _say(f"{name}: {said}")
+
+
+@policy_app.command("check")
+def policy_check(
+    file: Annotated[Path, typer.Argument(help="A policy as JSON, in any spelling.")],
+    as_json: Json = False,
+) -> None:
+    """Say in words what a policy accepts, and its digest."""
+    policy = policy_of_file(file)
+    protections = [str(each.name) for each in Protection if each in policy.protections]
+    found = {"digest": policy.digest(), "protections": protections, "accepts": in_words(policy)}
+    if as_json:
+        _show(found, as_json)
+        return
+    _fields({"digest": found["digest"], "grants": "--protection " + " --protection ".join(protections)})
+    typer.echo()
+    for sentence in in_words(policy):
+        typer.echo(f"- {sentence}")
 
 
 # --- tasks

@@ -88,6 +88,11 @@ class Layout:
         """The keys of this node's own rows that an alignment found to be common, where its step says keep."""
         return self.root / "received" / f"{task[2:]}.csv"
 
+    @property
+    def statements(self) -> Path:
+        """Statements of enclaves, each named by its digest."""
+        return self.root / "statements"
+
     def parts(self, task: Hex32) -> Path:
         """This node's parts of the shared values that ``task`` keeps."""
         return self.root / "parts" / task[2:]

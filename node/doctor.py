@@ -23,6 +23,7 @@ from sealtrace.protocol.identifiers import NOTHING, hex32
 from sealtrace.protocol.records import NodeStatus, Role
 
 MAX_SKEW_S = 30
+HARDWARE, SIMULATED = "tee/HARDWARE", "tee/SIMULATED"
 _ANOTHERS_PORT = "Choose another gateway port in node.toml, or stop the program that holds this one."
 
 
@@ -55,8 +56,28 @@ def examine(node: Node) -> Iterator[Finding]:
         found = _looked(name, look, node)
         chain_answers = chain_answers and (found.ok or name != "chain")
         yield found
-    yield sandbox(probe())
-    yield platforms(discover())
+    yield from enclaves(node.settings.engine.protocols, probe(), discover())
+
+
+def enclaves(protocols: Sequence[str], offer: Confinement, found: Sequence[Found]) -> Iterator[Finding]:
+    """What this node does in enclaves and what it could: tasks, sandbox, platforms. None of it is an ill."""
+    yield tasks(protocols, can_confine=not offer.missing(needed()), has_tee=any(f.available for f in found))
+    yield sandbox(offer)
+    yield platforms(found)
+
+
+def tasks(protocols: Sequence[str], *, can_confine: bool, has_tee: bool) -> Finding:
+    """Which enclaves this node takes part in. An owner needs no TEE for that: the enclave is elsewhere."""
+    listed = [each for each in (HARDWARE, SIMULATED) if each in protocols]
+    if not listed:
+        todo = f'To take part in them, add "{HARDWARE}" or "{SIMULATED}" to engine.protocols in node.toml.'
+        return Finding("tee tasks", ok=True, seen="refused: engine.protocols lists none", todo=todo)
+    lacks = [] if can_confine else ["no sandbox here: the enclave of each must be at another node."]
+    if can_confine and HARDWARE in listed and not has_tee:
+        lacks.append(f"no TEE here: the enclave of {HARDWARE} must be at another node.")
+    if SIMULATED in listed:
+        lacks.append(f"{SIMULATED}: whoever runs the enclave's host can read the inputs.")
+    return Finding("tee tasks", ok=True, seen=f"taken under {', '.join(listed)}", todo=" ".join(lacks))
 
 
 def sandbox(offer: Confinement) -> Finding:
@@ -65,7 +86,7 @@ def sandbox(offer: Confinement) -> Finding:
     held = ", ".join(sorted(offer.barriers))
     usable = "TEE jobs can be confined" if not offer.missing(needed()) else "TEE jobs cannot be confined"
     todo = f"without {', '.join(missing)}. {how_to_get(missing)}" if missing else ""
-    return Finding("sandbox", ok=True, seen=f"{usable}; in force: {held}", todo=todo)
+    return Finding("tee sandbox", ok=True, seen=f"{usable}; in force: {held}", todo=todo)
 
 
 def platforms(found: Sequence[Found]) -> Finding:
@@ -77,7 +98,7 @@ def platforms(found: Sequence[Found]) -> Finding:
         else f"no attester finds a TEE: whoever runs this host can read inputs ({UNTRIED})"
     )
     todo = " ".join(f"For {each.name}: {each.how_to_have_it}" for each in found if not each.available)
-    return Finding("tee", ok=True, seen=seen, todo=todo)
+    return Finding("tee platform", ok=True, seen=seen, todo=todo)
 
 
 def _looked(name: str, look: Callable[[Node], str], node: Node) -> Finding:

@@ -7,7 +7,7 @@ again, because every act is idempotent.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -44,13 +44,23 @@ def refuse_judged(view: View, ports: Ports, denial: Denial, detail: str) -> floa
     return settle(done, ports)
 
 
-def judged(view: View, ports: Ports, denial: Denial | None, detail: str, bound: Hex32 | None = None) -> None:
-    """Record the judgement with the block it rests on, unless the last one says the same."""
+def judged(
+    view: View,
+    ports: Ports,
+    denial: Denial | None,
+    detail: str,
+    bound: Hex32 | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Record the judgement with the block it rests on, unless the last one says the same.
+
+    ``more`` is what was judged of an enclave.
+    """
     said = {"denial": int(denial) if denial else None, "input_commitment": bound}
     last = ports.evidence.last(view.task, Kind.TASK_JUDGED)
     if last is not None and {key: last.body.get(key) for key in said} == said:
         return
-    body = {**said, "detail": detail[:500], "spec": view.terms.spec}
+    body = {**said, "detail": detail[:500], "spec": view.terms.spec, **(more or {})}
     ports.evidence.append(Kind.TASK_JUDGED, {**body, **block_words(view.block)}, view.task)
 
 

@@ -7,6 +7,10 @@ twice or begun again after a crash at any line, comes to the same end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from sealtrace.node.attesting import NotShown, judge, show
 from sealtrace.node.ending import close, denied_by_chain, judged, not_taken, refuse, settled
 from sealtrace.node.errors import NodeError
 from sealtrace.node.hold import LONG_S, SOON_S, Circular, Hold, LeaseLost, Ports, View, look, settle, where
@@ -23,8 +27,8 @@ from sealtrace.node.judging import (
     Step,
     next_step,
 )
-from sealtrace.node.ports import Reverted
-from sealtrace.node.preparing import Unfit, prepare
+from sealtrace.node.ports import Release, Reverted
+from sealtrace.node.preparing import Prepared, Unfit, prepare
 from sealtrace.node.running import go_on, record_start
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Hex32
@@ -59,6 +63,8 @@ def run_task(task: Hex32, ports: Ports) -> None:
         ports.store.note(task, "waiting", f"{type(cause).__name__}: {cause}")
         raise
     finally:
+        if hold.enclave is not None:
+            hold.enclave.end()
         ports.store.release(task, token, next_in_s)
 
 
@@ -117,6 +123,20 @@ def _take(step: Step, view: View, hold: Hold) -> float | None:
             return go_on(view, hold)
 
 
+def _attested(view: View, hold: Hold, prepared: Prepared) -> tuple[Prepared, Mapping[str, Any]]:
+    """What the start binds and the judgement says more, where the task runs in an enclave."""
+    enclave = view.known().spec.enclave
+    if enclave is None:
+        return prepared, {}
+    if enclave == hold.ports.me:
+        shown = show(view, hold, prepared)
+        assert hold.enclave is not None  # noqa: S101 - it is what was shown
+        return shown, {"attested": hold.enclave.statement.digest}
+    bound, found = judge(view, hold.ports, prepared)
+    hold.release = Release(found.statement, found.policies)
+    return bound, found.words
+
+
 def _approve(view: View, ports: Ports) -> float | None:
     try:
         done = ports.acts.approve(view.task, view.terms)
@@ -130,11 +150,15 @@ def _start(view: View, hold: Hold) -> float | None:
     ports = hold.ports
     ports.store.note(view.task, "checking")
     try:
-        hold.prepared = prepare(view.task, ports.me, view.known(), view.facts, ports.holdings)
+        prepared = prepare(view.task, ports.me, view.known(), view.facts, ports.holdings)
+        hold.prepared, more = _attested(view, hold, prepared)
     except Unfit as unfit:
         return refuse(view, ports, unfit.denial, unfit.detail)
+    except NotShown as cause:
+        ports.store.note(view.task, "waiting", str(cause))
+        return SOON_S
     hold.require()
-    judged(view, ports, None, "", hold.prepared.commitment)
+    judged(view, ports, None, "", hold.prepared.commitment, more)
     try:
         done = ports.acts.start(view.task, view.terms, hold.prepared.commitment)
     except Reverted as reverted:

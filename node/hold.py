@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,22 @@ from sealtrace.node.errors import NodeError, Unavailable
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.introduction import from_stored
-from sealtrace.node.ports import Acts, Chain, Done, Introduction, Scheduler, Sessions, Standing
+from sealtrace.node.ports import (
+    Acts,
+    Chain,
+    Done,
+    Hosted,
+    Introduction,
+    Release,
+    Scheduler,
+    Sessions,
+    Standing,
+)
 from sealtrace.node.preparing import Holdings, Prepared
 from sealtrace.node.settings import Limits
 from sealtrace.node.store import Store, TaskRow
+from sealtrace.node.telling import Carrier
+from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.lifecycle import OPEN_STATES
@@ -55,6 +67,14 @@ class Ports:
     pulse: Pulse
     aside: Callable[[Callable[[], None]], None]
     """Runs a function once, on another thread, and does not wait for it."""
+    statements: Path
+    """Where enclaves' statements are kept."""
+    policy_of: Callable[[Hex32], AttestationPolicy | None]
+    """The attestation policy of a grant of this node."""
+    sign_result: Callable[[Mapping[str, Any]], str]
+    """Signs an attestation result."""
+    build: str
+    """What verifies here: the name and version of this program."""
 
 
 class TaskVanished(NodeError):
@@ -86,6 +106,9 @@ class Hold:
     running: bool = False
     prepared: Prepared | None = None
     heartbeat: Heartbeat | None = None
+    carrier: Carrier | None = None
+    enclave: Hosted | None = None
+    release: Release | None = None
 
     def beat(self) -> None:
         """Renew the lease; tell the engine to stop when lease, operator or chain say so.
@@ -103,6 +126,8 @@ class Hold:
         self.renewed_at = self.ports.clock()
         if self.running and self.heartbeat is not None:
             self.heartbeat.beat()
+        if self.running and self.carrier is not None:
+            self.carrier.beat()
         if self.running and (store.task(self.task).stop_wanted or self._over()):
             self.stop.set()
 

@@ -117,6 +117,17 @@ def why_mismatched(introduction: Introduction, terms: TaskTerms, facts: Facts) -
     return None
 
 
+def _start(case: Case) -> Step:
+    """Who releases data to an enclave starts after the party that runs it: that start names what to judge."""
+    assert case.introduction is not None  # noqa: S101 - looked at before
+    enclave = case.introduction.spec.enclave
+    if enclave is None or enclave == case.me:
+        return Start()
+    if case.standing.has_started(case.terms.parties.index(enclave)):
+        return Start()
+    return Later("the party of the enclave has not shown it yet")
+
+
 def own_algorithms(introduction: Introduction) -> tuple[Hex32, ...]:
     """The bundles a party needs: every step's, because every party takes part in every step."""
     return tuple(sorted({step.algorithm for step in introduction.spec.steps}, key=raw))
@@ -130,7 +141,7 @@ def _without_introduction(case: Case) -> Step:
 
 def _by_approval(case: Case, index: int) -> Step:
     if case.standing.state is TaskState.AUTHORIZED:
-        return Start()
+        return _start(case)
     if case.standing.has_approved(index):
         return Later("another party has not approved yet")
     return Approve() if case.approval == "given" else AskOperator()

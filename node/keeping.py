@@ -9,7 +9,7 @@ import os
 
 from sealtrace.algorithms.kept import SUFFIX, read_header
 from sealtrace.node.directory import wipe
-from sealtrace.node.engines.keeping import KEPT
+from sealtrace.node.engines.workplace import KEPT
 from sealtrace.node.hold import Ports, View
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import DataClass

@@ -20,11 +20,13 @@ from sealtrace.node.bundles import Held
 from sealtrace.node.checkpoints import signed_checkpoint
 from sealtrace.node.datasets import shown
 from sealtrace.node.errors import ChainRefused, GrantNotFound, Misuse, NotAuthenticated, TaskOver, Unavailable
+from sealtrace.node.policies import PolicyDiffers, require_fit
 from sealtrace.node.ports import Reverted
 from sealtrace.node.sessions import GatewaySessions
 from sealtrace.node.store import GrantRow, TaskRow
 from sealtrace.node.wiring import Node
 from sealtrace.node.worker import ping
+from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
@@ -58,7 +60,10 @@ class UnknownProtection(Misuse):
 
 @dataclass(frozen=True, slots=True)
 class GrantOrder:
-    """A grant to issue. ``purpose`` is in words, the chain gets its hash; times are Unix seconds."""
+    """A grant to issue. ``purpose`` is in words, the chain gets its hash; times are Unix seconds.
+
+    ``policy`` is which enclave is taken for one, where ``protections`` allow any: it stays with the owner.
+    """
 
     dataset: Hex32
     algorithm: Hex32
@@ -71,17 +76,20 @@ class GrantOrder:
     approval_required: bool = False
     epsilon_millionths: int = 0
     participants: tuple[Address, ...] = ()
+    policy: AttestationPolicy | None = None
 
     def terms(self) -> GrantTerms:
         """What the chain is told.
 
         Raises:
             UnknownProtection: a name is none.
+            PolicyMissing, PolicyNotNeeded, PolicyMismatch: the policy is not for these protections.
         """
         try:
             protections = protections_of(self.protections)
         except NoSuchProtection as cause:
             raise UnknownProtection(str(cause)) from cause
+        require_fit(self.policy, protections)
         return GrantTerms(
             dataset=self.dataset,
             algorithm=self.algorithm,
@@ -143,6 +151,8 @@ class Operations:
 
         Raises:
             GrantNotFound: this node issued no grant to replace.
+            UnknownProtection, PolicyMissing, PolicyNotNeeded, PolicyMismatch: see :meth:`GrantOrder.terms`.
+            PolicyDiffers: the grant of this reference was issued under another policy.
             ChainRefused: for instance not our dataset, an unknown algorithm, a window that is over.
             ChainUnavailable: not now; ask again with the same reference.
         """
@@ -157,10 +167,12 @@ class Operations:
             self._record_once(f"revoked:{replaces[2:34]}", Kind.GRANT_REVOKED, body)
         (issued,) = (event for event in mined.events if event.name == "GrantIssued")
         grant = Hex32(str(issued.args["grant"]))
-        body = {"grant": grant, "transaction": mined.transaction, **_plain(order)}
-        self.node.store.keep_grant(GrantRow(grant, _plain(order), time.time()))
+        row = GrantRow(grant, _plain(order), time.time())
+        self.node.store.keep_grant(row, order.policy)
+        self._require_policy(grant, order.policy)
+        body = {"grant": grant, "transaction": mined.transaction, **row.terms, **_named(order.policy)}
         self._record_once(f"granted:{grant[2:34]}", Kind.GRANT_ISSUED, body)
-        return self._grant(GrantRow(grant, _plain(order), time.time()))
+        return self._grant(row)
 
     def grants(self) -> list[dict[str, Any]]:
         """All grants this node issued, as they stand on the chain now."""
@@ -178,6 +190,12 @@ class Operations:
         body = {"grant": grant, "transaction": mined.transaction}
         self._record_once(f"revoked:{grant[2:34]}", Kind.GRANT_REVOKED, body)
         return self._grant(row)
+
+    def _require_policy(self, grant: Hex32, policy: AttestationPolicy | None) -> None:
+        kept = self.node.store.policy_of(grant)
+        if kept != policy:
+            was, now = ("none" if each is None else each.digest() for each in (kept, policy))
+            raise PolicyDiffers(f"grant {grant} was issued under the policy {was}, not {now}")
 
     def _own_grant(self, grant: Hex32) -> GrantRow:
         row = next((row for row in self.node.store.grants() if row.id == grant), None)
@@ -355,7 +373,10 @@ class Operations:
     def _grant(self, row: GrantRow) -> dict[str, Any]:
         at = self.node.chain.finalized()
         found = self.node.chain.grant(row.id, at=at)
+        policy = self.node.store.policy_of(row.id)
         standing = {
+            "policy": None if policy is None else policy.model_dump(mode="json"),
+            "policy_digest": None if policy is None else policy.digest(),
             "uses_left": found.uses_left,
             "epsilon_left": found.epsilon_left,
             "status": found.status(at.timestamp).name.lower(),
@@ -416,8 +437,17 @@ def _task(row: TaskRow) -> dict[str, Any]:
 
 
 def _plain(order: GrantOrder) -> dict[str, Any]:
-    lists = {"protections": list(order.protections), "participants": list(order.participants)}
-    return {**asdict(order), **lists}
+    plain = asdict(order)
+    del plain["policy"]
+    return plain | {"protections": list(order.protections), "participants": list(order.participants)}
+
+
+def _named(policy: AttestationPolicy | None) -> dict[str, str]:
+    """A policy in the record of its grant: by its digest, and whole, so that an auditor can judge by it.
+
+    The text has at most 64 KiB and a record 256 KiB: quoted inside it, the text fits.
+    """
+    return {} if policy is None else {"policy": policy.digest(), "policy_text": policy.text().decode()}
 
 
 def _token_hash(token: str) -> Hex32:

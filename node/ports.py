@@ -8,6 +8,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.policy import AttestationPolicy
+from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.authorization import Facts
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
@@ -60,6 +63,14 @@ class Chain(Protocol):
 
     def node(self, node: Address, *, at: BlockRef) -> Node:
         """The organisation's record."""
+        ...
+
+    def block(self, number: int) -> BlockRef:
+        """The block with this number."""
+        ...
+
+    def start_of(self, task: Hex32, party: Address, since: int, *, at: BlockRef) -> Hex32 | None:
+        """What ``party`` bound by its start of the task, where that is in blocks ``since`` to ``at``."""
         ...
 
     def task_id(self, terms: TaskTerms) -> Hex32:
@@ -158,9 +169,31 @@ class Scheduler(Protocol):
         """
         ...
 
+    def put_statement(self, task: Hex32, document: bytes) -> None:
+        """Hand over what the enclave that runs here shows, as its statement's document. Idempotent.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
+    def statement(self, task: Hex32, stage: Stage) -> bytes | None:
+        """What the task's enclave shows at ``stage``, unjudged; ``None`` while there is none."""
+        ...
+
+    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
+        """Hand over message ``number`` of metrics, sealed to the requester. Idempotent.
+
+        Numbers ascend from 0 without gaps.
+
+        Raises:
+            Undeliverable: the scheduler will never take it.
+        """
+        ...
+
 
 class Undeliverable(Exception):
-    """The scheduler refuses the sealed share for good; the message has its reason."""
+    """The scheduler refuses for good what it is handed; the message has its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +239,36 @@ class OwnInput:
     part_of: str | None = None
 
 
+class Hosted(Protocol):
+    """An enclave at this node that has stated what it is, and waits for its task to run."""
+
+    @property
+    def statement(self) -> Statement:
+        """What it states."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process, and with it its key, is still there."""
+        ...
+
+    def end(self) -> None:
+        """Kill it, where it still lives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Upon what an owner releases its inputs: the statement it has judged, and its policies by input."""
+
+    statement: Statement
+    policies: Mapping[str, AttestationPolicy]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that an engine is told."""
+    """All that an engine is told. ``enclave`` and ``release`` are for tasks that run in an enclave: the one
+    at the party that hosts it, the other at the owners."""
 
     task: Hex32
     party: Address
@@ -218,6 +278,8 @@ class Plan:
     gateway: LocalGateway
     folder: Path
     deadline_s: float
+    enclave: Hosted | None = None
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +320,22 @@ class Engine(Protocol):
 
     def check_steps(self, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> tuple[Denial, str] | None:
         """Why an algorithm does not take its step as it is written, or ``None``. Runs code of the bundles."""
+        ...
+
+    def host(
+        self,
+        spec: TaskSpec,
+        task: Hex32,
+        bundles: Mapping[Hex32, Path],
+        block: BlockRef,
+        folder: Path,
+        stop: Event,
+    ) -> Hosted:
+        """Begin the enclave of ``spec``, its evidence bound to ``block``, and wait for its statement.
+
+        Raises:
+            RunFailed: it cannot be begun here.
+        """
         ...
 
     def run(self, plan: Plan, stop: Event, on_step: Callable[[int], None]) -> Ran:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -58,8 +58,14 @@ class Prepared:
 
     inputs: tuple[OwnInput, ...]
     bundles: Mapping[Hex32, Path]
+    commitments: Mapping[Hex32, Hex32]
     commitment: Hex32
     files: Mapping[Path, Identity]
+
+    def attesting(self, task: Hex32, statement: Hex32) -> Prepared:
+        """The same, with a start that also binds the enclave's statement."""
+        bound = input_commitment(task, dict(self.commitments), tuple(self.bundles), statement)
+        return replace(self, commitment=bound)
 
     def changed(self) -> Path | None:
         """An input file that is no longer the one that was checked, or ``None``."""
@@ -125,7 +131,7 @@ def prepare(
         if problem := holdings.engine.check(own, introduction.spec):
             raise Unfit(Denial.INPUT_INVALID, f"input {own.name}: {problem}")
     bound = input_commitment(task, commitments, algorithms)
-    return Prepared(tuple(inputs), bundles, bound, files)
+    return Prepared(tuple(inputs), bundles, commitments, bound, files)
 
 
 def _row(dataset: Hex32, holdings: Holdings) -> DatasetRow:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,15 +15,22 @@ from sealtrace.node.engines import errors as engine
 from sealtrace.node.engines.job import Job, JobInput, JobKeep, JobStep, Timeouts
 from sealtrace.node.engines.keeping import check_part, givers
 from sealtrace.node.engines.keys import check_table, rules_of
-from sealtrace.node.engines.party import OUTPUT, TRANSCRIPT
-from sealtrace.node.engines.process import SessionView, run_job
+from sealtrace.node.engines.process import AnyJob, Begun, SessionView, begin_process, run_job
+from sealtrace.node.engines.tee.hosting import Hosted, host
+from sealtrace.node.engines.tee.job import Platform
+from sealtrace.node.engines.tee.tasks import check_enclave_step, check_pad, enclave_job, owner_job
 from sealtrace.node.engines.vetting import vet
+from sealtrace.node.engines.workplace import OUTPUT, TRANSCRIPT
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, RunStopped
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, address
 from sealtrace.protocol.outcome import Blame, Denial, Failure
+from sealtrace.protocol.records import BlockRef
 from sealtrace.protocol.spec import Input, Step, TaskSpec, source_of
 
+STATE_S = 60.0
+"""How long an enclave may take to state what it is."""
+OWNER = "sealtrace.node.engines.tee.owner"
 CHECK_S = 60.0
 """How long the bundles of a task may take, all together, to judge its parameters."""
 
@@ -34,6 +43,11 @@ _FAILURES: dict[type[engine.EngineError], tuple[Failure, Blame]] = {
     engine.EngineCrashed: (Failure.ENGINE_CRASHED, Blame.REPORTER),
     engine.EngineTimeout: (Failure.TIMED_OUT, Blame.NOBODY),
     engine.SandboxFailed: (Failure.ENGINE_CRASHED, Blame.NOBODY),
+    engine.OutputForbidden: (Failure.OUTPUT_FORBIDDEN, Blame.NOBODY),
+    engine.SandboxUnavailable: (Failure.ENGINE_CRASHED, Blame.REPORTER),
+    engine.AttesterUnavailable: (Failure.ENGINE_CRASHED, Blame.REPORTER),
+    engine.AttesterFailed: (Failure.ENGINE_CRASHED, Blame.REPORTER),
+    engine.RuntimeMismatch: (Failure.ENGINE_CRASHED, Blame.REPORTER),
     engine.OutputFlood: (Failure.ENGINE_CRASHED, Blame.NOBODY),
     engine.MemoryExceeded: (Failure.ENGINE_CRASHED, Blame.NOBODY),
     engine.ProcessesExceeded: (Failure.ENGINE_CRASHED, Blame.NOBODY),
@@ -49,6 +63,17 @@ _FAILURES: dict[type[engine.EngineError], tuple[Failure, Blame]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """What an enclave at this node is given: the node's TLS certificate and key, where Intel's collateral is
+    fetched, and how much memory its algorithm may use, in MiB."""
+
+    certificate: str
+    key: str
+    pccs_url: str = ""
+    memory_mib: int = 2048
+
+
 class EngineProcesses:
     """:class:`sealtrace.node.ports.Engine` over one process for each job."""
 
@@ -59,25 +84,29 @@ class EngineProcesses:
         timeouts: Timeouts,
         jobs: Path,
         free_bytes: int,
+        hosting: Hosting,
     ) -> None:
         self._gateway = gateway
         self._jobs = jobs
         self._protocols = frozenset(protocols)
         self._timeouts = timeouts
         self._free_bytes = free_bytes
+        self._hosting = hosting
 
     def why_unable(self, spec: TaskSpec) -> Denial | None:
         """Why this node cannot run ``spec`` at all, or ``None``."""
-        if importlib.util.find_spec("spu") is None:
+        if spec.enclave is None and importlib.util.find_spec("spu") is None:
             return Denial.ENGINE_UNAVAILABLE
         asked = {f"{step.engine}/{step.protocol}" for step in spec.steps}
-        if not asked <= self._protocols or not _is_a_job(spec):
+        if not asked <= self._protocols or (spec.enclave is None and not _is_a_job(spec)):
             return Denial.PROTOCOL_UNSUPPORTED
         free = shutil.disk_usage(self._jobs).free
         return Denial.OUT_OF_RESOURCES if free < self._free_bytes else None
 
     def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
         """What is wrong with the table, in words without a cell of it, or ``None``."""
+        if own.part_of is not None and spec.enclave is not None:
+            return check_pad(own.path, spec.input(own.name).party, givers(spec.inputs, own.part_of))
         if own.part_of is not None:
             party = spec.input(own.name).party
             return check_part(own.path, party, givers(spec.inputs, own.part_of), spec.computing)
@@ -90,6 +119,9 @@ class EngineProcesses:
     def check_steps(self, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> tuple[Denial, str] | None:
         """Why an algorithm does not take its step as it is written, or ``None``."""
         try:
+            if spec.enclave is not None:
+                check_enclave_step(spec, bundles[spec.steps[0].algorithm])
+                return None
             vet(_nowhere(spec, {digest: str(path) for digest, path in bundles.items()}), limit_s=CHECK_S)
         except engine.BadJob as bad:
             return Denial.SPEC_MISMATCH, str(bad)
@@ -110,20 +142,68 @@ class EngineProcesses:
             if step is not None:
                 on_step(steps.index(step))
 
+        job, begin = self._begun(plan)
         try:
             done = run_job(
-                self.job(plan),
+                job,
                 plan.folder,
                 deadline_s=plan.deadline_s,
                 gateway=self._gateway,
                 stop=stop,
                 on_progress=on_progress,
+                begin=begin,
             )
         except engine.Stopped as cause:
             raise RunStopped from cause
         except engine.EngineError as cause:
             raise failure_of(cause) from cause
         return Ran(done.output, done.output_digest, done.result_digest, done.transcript)
+
+    def host(
+        self,
+        spec: TaskSpec,
+        task: Hex32,
+        bundles: Mapping[Hex32, Path],
+        block: BlockRef,
+        folder: Path,
+        stop: Event,
+    ) -> Hosted:
+        """Begin the enclave of ``spec``, its evidence bound to ``block``, and wait for its statement.
+
+        Raises:
+            RunFailed: it cannot be begun here.
+        """
+        how = self._hosting
+        job = enclave_job(
+            spec,
+            task,
+            bundles[spec.steps[0].algorithm],
+            block,
+            Platform(
+                simulated=spec.steps[0].protocol == "SIMULATED",
+                certificate=how.certificate,
+                key=how.key,
+                pccs_url=how.pccs_url,
+            ),
+            memory_mib=how.memory_mib,
+            timeouts=self._timeouts,
+        )
+        try:
+            return host(job, folder, limit_s=STATE_S, stop=stop)
+        except engine.EngineError as cause:
+            raise failure_of(cause) from cause
+
+    def _begun(self, plan: Plan) -> tuple[AnyJob, Callable[[], Begun] | None]:
+        """The job of ``plan``, and how its process begins where that is not an MPC or PSI party's."""
+        url, token = plan.gateway.url, plan.gateway.token
+        if isinstance(plan.enclave, Hosted):
+            return plan.enclave.job, partial(plan.enclave.go, url, token)
+        if plan.release is None:
+            return self.job(plan), None
+        paths = {own.name: own.path for own in plan.inputs}
+        text, policies = plan.release.statement.document(), plan.release.policies
+        job = owner_job(plan.spec, plan.task, plan.party, paths, policies, text, (url, token), self._timeouts)
+        return job, partial(begin_process, OWNER, job, plan.folder)
 
     def left_behind(self, folder: Path) -> Ran | None:
         """What a run that ended while nobody watched has left whole, or ``None``."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from sealtrace.node.attesting import judge_final, kept, own_policies, show_final
 from sealtrace.node.ending import fail, not_taken, record_finish, refuse, report_failure, stop
 from sealtrace.node.engines.handover import RECEIVED
+from sealtrace.node.engines.tee.job import METRICS
 from sealtrace.node.errors import DiskFull
 from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.hold import SOON_S, Circular, Hold, Ports, View, settle, where
@@ -17,6 +19,7 @@ from sealtrace.node.ports import (
     Done,
     Plan,
     Ran,
+    Release,
     Reverted,
     RunFailed,
     RunStopped,
@@ -24,6 +27,7 @@ from sealtrace.node.ports import (
     Undeliverable,
 )
 from sealtrace.node.preparing import Prepared, Unfit, prepare
+from sealtrace.node.telling import Carrier
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Hex32
@@ -38,6 +42,8 @@ def go_on(view: View, hold: Hold) -> float | None:
         if view.row.stop_wanted:
             return refuse(view, hold.ports, Denial.OPERATOR_REFUSED, "the operator refused the task")
         _remember_start(view, hold.ports)
+        if view.known().spec.enclave == hold.ports.me:
+            return _await_owners(view, hold)
         return _await_others(view, hold)
     if view.row.stop_wanted:
         return stop(view, hold.ports)
@@ -67,16 +73,33 @@ def _authority(view: View, ports: Ports) -> Mapping[str, Any]:
 
 def _await_others(view: View, hold: Hold) -> float | None:
     """Wait a bounded while for the last start; then give the worker back and look again later."""
+    return SOON_S if _still_waiting(view, hold, hold.ports.limits.wait_for_others_s) else None
+
+
+def _await_owners(view: View, hold: Hold) -> float | None:
+    """Hold the enclave until the last owner has started: its key lives in its process alone."""
     ports = hold.ports
-    give_up = min(ports.clock() + ports.limits.wait_for_others_s, float(view.terms.deadline))
+    if hold.enclave is None or not hold.enclave.alive:
+        why = "the enclave's process ended, and with it the key that owners were shown"
+        return refuse(view, ports, Denial.ENCLAVE_LOST, why)
+    if _still_waiting(view, hold, ports.limits.enclave_wait_s):
+        why = f"not all owners started within {ports.limits.enclave_wait_s:g} s of the enclave"
+        return refuse(view, ports, Denial.OTHERS_ABSENT, why)
+    return None
+
+
+def _still_waiting(view: View, hold: Hold, seconds: float) -> bool:
+    """Wait for the last start; whether ``seconds`` passed without it, or the task's own time."""
+    ports = hold.ports
+    give_up = min(ports.clock() + seconds, float(view.terms.deadline))
     while True:
         standing = ports.chain.task(view.task, at=ports.chain.finalized())
         if standing is None or standing.state is not TaskState.AUTHORIZED or hold.lost:
-            return None
-        if ports.store.task(view.task).stop_wanted:
-            return None
+            return False
+        if ports.store.task(view.task).stop_wanted or (hold.enclave and not hold.enclave.alive):
+            return False
         if ports.clock() >= give_up:
-            return SOON_S
+            return True
         ports.sleep(ports.limits.poll_s)
 
 
@@ -108,7 +131,9 @@ def _run(view: View, hold: Hold) -> None:
     """
     ports, prepared = hold.ports, _checked_again(view, hold)
     folder = ports.jobs(view.task)
-    shutil.rmtree(folder, ignore_errors=True)
+    release = _release(view, hold)
+    if hold.enclave is None:
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         gateway = ports.sessions.open(view.task, view.known().peers_of(ports.me))
     except SessionRefused as refused:
@@ -125,17 +150,44 @@ def _run(view: View, hold: Hold) -> None:
         gateway=gateway,
         folder=folder,
         deadline_s=_seconds_to_run(view, ports),
+        enclave=hold.enclave,
+        release=release,
     )
     ports.store.note(view.task, "running")
     tell = partial(ports.acts.progress, view.task, view.terms)
     hold.heartbeat = Heartbeat(tell, ports.limits.progress_every_s, ports.clock, ports.aside)
+    hold.carrier = Carrier(folder / METRICS, partial(ports.scheduler.put_metrics, view.task), ports.aside)
     hold.running = True
     try:
         ran = ports.holdings.engine.run(plan, hold.stop, hold.heartbeat.begins)
     finally:
         hold.running = False
+    hold.carrier.carry()
     _require_unchanged(prepared)
     _record_run(view, ports, ran)
+
+
+def _release(view: View, hold: Hold) -> Release | None:
+    """Upon what this party releases its inputs to the task's enclave, if it has one elsewhere.
+
+    Raises:
+        RunFailed: this party runs it, and it is gone; or the statement that was judged is.
+    """
+    ports, enclave = hold.ports, view.known().spec.enclave
+    if enclave is None:
+        return None
+    if enclave == ports.me:
+        if hold.enclave is None or not hold.enclave.alive:
+            why = "the enclave's process ended, and with it the key that owners were shown"
+            raise RunFailed(Failure.INTERRUPTED, Blame.REPORTER, None, why)
+        return None
+    if hold.release is None:
+        try:
+            policies = own_policies(view, ports)
+        except Unfit as unfit:
+            raise RunFailed(Failure.INPUT_INVALID, Blame.REPORTER, None, str(unfit)) from unfit
+        hold.release = Release(kept(ports, _authority(view, ports)["attested"]), policies)
+    return hold.release
 
 
 def _checked_again(view: View, hold: Hold) -> Prepared:
@@ -147,6 +199,8 @@ def _checked_again(view: View, hold: Hold) -> Prepared:
         prepared = prepare(view.task, ports.me, view.known(), view.facts, ports.holdings)
     except Unfit as unfit:
         raise RunFailed(Failure.INPUT_INVALID, Blame.REPORTER, None, str(unfit)) from unfit
+    if (attested := _authority(view, ports).get("attested")) is not None:
+        prepared = prepared.attesting(view.task, attested)
     if prepared.commitment != _authority(view, ports)["input_commitment"]:
         raise RunFailed(Failure.INPUT_INVALID, Blame.REPORTER, None, "not the input that the start bound")
     return prepared
@@ -164,7 +218,14 @@ def _seconds_to_run(view: View, ports: Ports) -> float:
 
 
 def _record_run(view: View, ports: Ports, ran: Ran) -> Receipt:
-    """The receipt of the run, as recorded: a second time, the one recorded first."""
+    """The receipt of the run, as recorded: a second time, the one recorded first.
+
+    Raises:
+        RunFailed: an enclave did what this owner does not accept.
+    """
+    if (before := ports.evidence.last(view.task, Kind.TASK_RAN)) is not None:
+        return Receipt.model_validate(before.body["receipt"])
+    attestation = judge_final(view, ports)
     authority = _authority(view, ports)
     receipt = Receipt(
         task=view.task,
@@ -177,6 +238,8 @@ def _record_run(view: View, ports: Ports, ran: Ran) -> Receipt:
         result=ran.result,
     )
     body = {"transcript": dict(ran.transcript), "receipt": receipt.model_dump(mode="json")}
+    if attestation:
+        body["attestation"] = attestation
     record = ports.evidence.append_once(Kind.TASK_RAN, body, view.task)
     return Receipt.model_validate(record.body["receipt"])
 
@@ -184,7 +247,10 @@ def _record_run(view: View, ports: Ports, ran: Ran) -> Receipt:
 def _deliver(view: View, hold: Hold, ran: Ran) -> float | None:
     """Hand the sealed share over, then finish. Done again after a crash, both say what they said before."""
     ports = hold.ports
-    receipt = _record_run(view, ports, ran)
+    try:
+        receipt = _record_run(view, ports, ran)
+    except RunFailed as failed:
+        return fail(view, ports, failed)
     _keep_received(view, ports)
     take_parts(view, ports)
     if receipt.output != ran.output:
@@ -192,10 +258,11 @@ def _deliver(view: View, hold: Hold, ran: Ran) -> float | None:
         return fail(view, ports, RunFailed(Failure.RESULT_UNDELIVERABLE, Blame.REPORTER, None, detail))
     ports.store.note(view.task, "delivering")
     try:
+        show_final(view, ports)
         ports.scheduler.upload(view.task, ran.sealed)
     except Undeliverable as cause:
-        failed = RunFailed(Failure.RESULT_UNDELIVERABLE, Blame.NOBODY, None, str(cause))
-        return fail(view, ports, failed)
+        refused = RunFailed(Failure.RESULT_UNDELIVERABLE, Blame.NOBODY, None, str(cause))
+        return fail(view, ports, refused)
     hold.require()
     try:
         done = ports.acts.finish(view.task, view.terms, receipt.digest(), receipt.result)

@@ -13,21 +13,31 @@ import httpx
 
 from sealtrace.node.errors import SchedulerUnavailable
 from sealtrace.node.ports import Undeliverable
-from sealtrace.protocol.canonical import NotCanonical, canonical, parse
-from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.statement import MAX_STATEMENT_BYTES
+from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
+from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, hex32
 from sealtrace.protocol.spec import MAX_SPEC_BYTES
 from sealtrace.protocol.statements import Signed, Statement, sign
 
 AUDIENCE = "scheduler"
-MAX_ANSWER_BYTES = 2 * MAX_SPEC_BYTES + (1 << 20)
+MAX_ANSWER_BYTES = max(2 * MAX_SPEC_BYTES + (1 << 20), MAX_STATEMENT_BYTES)
 _TIMEOUT = httpx.Timeout(20, connect=5)
 
 
 class SchedulerClient:
     """:class:`sealtrace.node.ports.Scheduler`, and the heartbeat. Signs with the node's key."""
 
-    def __init__(self, url: str, me: Address, key: bytes, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        url: str,
+        me: Address,
+        key: bytes,
+        clock: Callable[[], float],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._url, self._me, self._key, self._clock = url.rstrip("/"), me, key, clock
+        self._transport = transport
         # once: reading the authorities' certificates costs 20 ms of CPU
         self._tls = httpx.create_ssl_context(trust_env=False)
 
@@ -66,17 +76,66 @@ class SchedulerClient:
             SchedulerUnavailable: not now.
             Undeliverable: never.
         """
-        body = {"task": task, "digest": _digest(output)}
-        statement = canonical(self._signed("task.output", body).model_dump(mode="json"))
+        signed = self._signed("task.output", {"task": task, "digest": _digest(output)})
+        path, size = f"/v1/tasks/{task}/outputs/{self._me}", output.stat().st_size
+        self._put("the sealed share", path, signed, size, _chunks(output))
+
+    def put_statement(self, task: Hex32, document: bytes) -> None:
+        """Hand over what the enclave that runs here shows. Idempotent.
+
+        Raises:
+            SchedulerUnavailable: not now.
+            Undeliverable: never.
+        """
+        digest = sha256(document)
+        signed = self._signed("task.statement", {"task": task, "digest": digest})
+        path = f"/v1/tasks/{task}/statements/{digest}"
+        self._put("the enclave's statement", path, signed, len(document), document)
+
+    def statement(self, task: Hex32, stage: Stage) -> bytes | None:
+        """What the task's enclave shows at ``stage``, unjudged; ``None`` while there is none.
+
+        Raises:
+            SchedulerUnavailable: no usable answer.
+        """
+        listed = self._get(f"/v1/tasks/{task}/statements")
+        if listed is None or (digest := _digest_of(stage, listed)) is None:
+            return None
+        document = self._get(f"/v1/tasks/{task}/statements/{digest}")
+        if document is not None and sha256(document) != digest:
+            raise SchedulerUnavailable(f"the enclave's statement {digest} came as {sha256(document)}")
+        return document
+
+    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
+        """Hand over message ``number`` of metrics, from 0 without gaps. Idempotent.
+
+        Raises:
+            SchedulerUnavailable: not now.
+            Undeliverable: never.
+        """
+        body = {"task": task, "number": number, "digest": sha256(sealed)}
+        path = f"/v1/tasks/{task}/metrics/{number}"
+        self._put("the metrics", path, self._signed("task.metrics", body), len(sealed), sealed)
+
+    def _get(self, path: str) -> bytes | None:
+        """What is at ``path``; ``None`` while there is nothing, or once it was deleted."""
+        answer = self._request("GET", path)
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+            return None
+        if answer.status_code != httpx.codes.OK:
+            raise SchedulerUnavailable(f"{path}: {_problem(answer)}")
+        return answer.content
+
+    def _put(self, what: str, path: str, signed: Signed, size: int, content: bytes | Iterator[bytes]) -> None:
+        statement = canonical(signed.model_dump(mode="json"))
         headers = {
             "content-type": "application/octet-stream",
-            "content-length": str(output.stat().st_size),
+            "content-length": str(size),
             "x-sealtrace-statement": base64.urlsafe_b64encode(statement).decode(),
         }
-        path = f"/v1/tasks/{task}/outputs/{self._me}"
-        answer = self._request("PUT", path, headers=headers, content=_chunks(output))
+        answer = self._request("PUT", path, headers=headers, content=content)
         if answer.status_code in (408, 425, 429, 507) or answer.status_code >= 500:
-            raise SchedulerUnavailable(f"the sealed share is not taken now: {_problem(answer)}")
+            raise SchedulerUnavailable(f"{what} is not taken now: {_problem(answer)}")
         if answer.status_code >= httpx.codes.BAD_REQUEST:
             raise Undeliverable(_problem(answer))
 
@@ -89,7 +148,9 @@ class SchedulerClient:
         url = self._url + path
         try:
             with (
-                httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=self._tls) as client,
+                httpx.Client(
+                    timeout=_TIMEOUT, trust_env=False, verify=self._tls, transport=self._transport
+                ) as client,
                 client.stream(method, url, **arguments) as answer,
             ):
                 content = _bounded(answer)
@@ -114,6 +175,15 @@ def _problem(answer: httpx.Response) -> str:
         return f"{answer.status_code} {body['title']}: {body['detail']}"[:500]
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {answer.status_code}"
+
+
+def _digest_of(stage: Stage, listed: bytes) -> Hex32 | None:
+    """The digest of the statement of ``stage`` in the scheduler's list of them."""
+    try:
+        found = parse(listed, limit_bytes=MAX_ANSWER_BYTES)
+        return next((hex32(each["digest"]) for each in found if each["stage"] == stage), None)
+    except (NotCanonical, MalformedIdentifier, KeyError, TypeError) as cause:
+        raise SchedulerUnavailable(f"its list of statements is malformed: {cause}") from cause
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

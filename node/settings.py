@@ -92,7 +92,14 @@ class EngineSection(_Section):
     protocols: list[str] = Field(
         default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
     )
-    """Protocols this node is willing to take part in; a task that needs another is refused."""
+    """Protocols this node is willing to take part in; a task that needs another is refused. `tee/HARDWARE`
+    and `tee/SIMULATED` are never among them by default: list them to run enclaves, or to let one open the
+    data here under the policies of its grants."""
+    enclave_memory_mib: int = Field(default=2048, ge=64, le=1 << 24)
+    """Memory of an algorithm in an enclave at this node, in MiB."""
+    pccs_url: str = Field(default="", pattern=r"^(https?://.*)?$")
+    """Where Intel's collateral is fetched, for an SGX or TDX enclave here: a caching service (PCCS), or
+    Intel's own where it is empty."""
 
 
 class Limits(_Section):
@@ -105,6 +112,8 @@ class Limits(_Section):
     wait_for_others_s: float = Field(default=60, ge=0, le=3600)
     """How long a worker waits for the other parties' starts, or for a block to be final, before it turns
     to other tasks and comes back."""
+    enclave_wait_s: float = Field(default=600, gt=0, le=86_400)
+    """How long an enclave at this node waits for the owners' starts before the task is refused."""
     introduction_wait_s: float = Field(default=300, gt=0, le=86_400)
     """A task that no scheduler introduces is refused after this long."""
     act_timeout_s: float = Field(default=60, gt=0, le=600)

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from sealtrace.contracts.tables import create_tables
 from sealtrace.node.errors import DatasetNotFound, DiskFull, StoreBusy, TaskNotFound
+from sealtrace.protocol.attestation.policy import AttestationPolicy, read_policy
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 
 BUSY_TIMEOUT_S = 30
@@ -87,6 +88,9 @@ _grants = Table(
     Column("id", String(66), primary_key=True),
     Column("terms", Text, nullable=False),
     Column("issued_at", Float, nullable=False),
+)
+_policies = Table(
+    "grant_policies", _meta, Column("id", String(66), primary_key=True), Column("text", Text, nullable=False)
 )
 _tokens = Table(
     "tokens",
@@ -350,10 +354,19 @@ class Store:
         with self._write() as connection:
             connection.execute(update(_datasets).where(_datasets.c.id == dataset).values(withdrawn=True))
 
-    def keep_grant(self, row: GrantRow) -> None:
-        """Remember an issued grant; again changes nothing."""
+    def keep_grant(self, row: GrantRow, policy: AttestationPolicy | None = None) -> None:
+        """Remember an issued grant with the policy it was issued under; again changes nothing."""
         values = {"id": row.id, "terms": json.dumps(row.terms), "issued_at": row.issued_at}
-        self._insert_once(_grants, values)
+        with suppress(IntegrityError), self._write() as connection:
+            connection.execute(insert(_grants).values(**values))
+            if policy is not None:
+                connection.execute(insert(_policies).values(id=row.id, text=policy.text().decode()))
+
+    def policy_of(self, grant: Hex32) -> AttestationPolicy | None:
+        """The policy under which a grant of this node was issued; ``None`` where it has none."""
+        for row in self._rows(select(_policies.c.text).where(_policies.c.id == grant)):
+            return read_policy(row["text"].encode())
+        return None
 
     def grants(self) -> list[GrantRow]:
         """All grants this node issued, in that order."""

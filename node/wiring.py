@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.sender import Sender
@@ -17,17 +18,20 @@ from sealtrace.node.chain import ChainActs, ChainReader, connect
 from sealtrace.node.datasets import DatasetKeeper
 from sealtrace.node.directory import Layout, load_key
 from sealtrace.node.engines.job import Timeouts
+from sealtrace.node.engines.tee.evidencing import load_signing_key
+from sealtrace.node.engines.workplace import version
 from sealtrace.node.errors import BadSettings, ChainUnavailable
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.gateway.control import GatewayControl
 from sealtrace.node.hold import Ports
 from sealtrace.node.preparing import Holdings
-from sealtrace.node.runner import EngineProcesses
+from sealtrace.node.runner import EngineProcesses, Hosting
 from sealtrace.node.scheduling import SchedulerClient
 from sealtrace.node.sessions import GatewaySessions
 from sealtrace.node.settings import Settings, read_settings
 from sealtrace.node.store import Store, open_engine
 from sealtrace.node.vault import Vault
+from sealtrace.protocol.attestation.results import sign_result
 
 BEAT_S = 0.5
 
@@ -128,7 +132,17 @@ class Node:
             wait_ms=limits.longest_run_s * 1000,
         )
         free = self.settings.limits.free_mib << 20
-        return EngineProcesses(self.gateway, limits.protocols, timeouts, self.layout.root, free)
+        hosting = Hosting(
+            str(self.layout.tls_certificate),
+            str(self.layout.tls_key),
+            limits.pccs_url,
+            limits.enclave_memory_mib,
+        )
+        return EngineProcesses(self.gateway, limits.protocols, timeouts, self.layout.root, free, hosting)
+
+    def sign_result(self, claims: Mapping[str, Any]) -> str:
+        """An attestation result as this node signs it, with the key of its certificate on the chain."""
+        return sign_result(claims, load_signing_key(self.layout.tls_key))
 
 
 def wiring(node: Node) -> Ports:
@@ -154,6 +168,10 @@ def wiring(node: Node) -> Ports:
         sleep=time.sleep,
         pulse=pulse,
         aside=aside,
+        statements=node.layout.statements,
+        policy_of=node.store.policy_of,
+        sign_result=node.sign_result,
+        build=f"sealtrace {version('sealtrace')}",
     )
 
 

@@ -47,8 +47,10 @@ def sha256(data: bytes) -> Hex32:
     return Hex32("0x" + hashlib.sha256(data).hexdigest())
 
 
-def parse(text: bytes, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
+def parse(text: bytes, *, limit_bytes: int = MAX_DOCUMENT_BYTES, large: bool = False) -> Any:
     """Read JSON of at most ``limit_bytes``, refusing what readers disagree about.
+
+    ``large`` reads an integer beyond 2^53 as the float that it is: RFC 8785 writes 1e16 with all its digits.
 
     Raises:
         NotCanonical: too long, not UTF-8, nested deeper than 64, a key given twice, NaN or
@@ -63,19 +65,19 @@ def parse(text: bytes, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
             text.decode("utf-8"),
             object_pairs_hook=_distinct,
             parse_constant=_refuse_constant,
-            parse_int=_exact_int,
+            parse_int=_whole_number if large else _exact_int,
         )
     except (json.JSONDecodeError, UnicodeDecodeError) as cause:
         raise NotCanonical(f"not JSON in UTF-8: {cause}") from cause
 
 
-def parse_canonical(text: bytes, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
-    """Read a text that must already be in canonical form, byte for byte.
+def parse_canonical(text: bytes, *, limit_bytes: int = MAX_DOCUMENT_BYTES, large: bool = False) -> Any:
+    """Read a text that must already be in canonical form, byte for byte; ``large`` as for :func:`parse`.
 
     Raises:
         NotCanonical: it is not.
     """
-    value = parse(text, limit_bytes=limit_bytes)
+    value = parse(text, limit_bytes=limit_bytes, large=large)
     if canonical(value) != text:
         raise NotCanonical("JSON, but not in its canonical form (RFC 8785)")
     return value
@@ -111,3 +113,8 @@ def _exact_int(digits: str) -> int:
     if abs(value) > 2**53 - 1:
         raise NotCanonical(f"the integer {digits[:24]} is beyond 2^53: give it as text")
     return value
+
+
+def _whole_number(digits: str) -> int | float:
+    value = float(digits)
+    return int(digits) if abs(value) < 2**53 else value

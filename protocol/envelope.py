@@ -65,6 +65,32 @@ def unseal(envelope: bytes, key: X25519PrivateKey) -> Opened:
     return Opened(header, plaintext)
 
 
+def wrap(secret: bytes, recipient: bytes, info: bytes) -> bytes:
+    """Wrap a short secret, such as a data key, to the X25519 public key ``recipient``: ``enc ‖ ct`` of HPKE.
+
+    It opens under the same ``info`` alone, so that says what the secret is for.
+
+    Raises:
+        BadEnvelope: ``recipient`` is not a usable X25519 key.
+    """
+    try:
+        return _SUITE.encrypt(secret, X25519PublicKey.from_public_bytes(recipient), info)
+    except ValueError as cause:
+        raise BadEnvelope(f"cannot wrap for this key: {cause}") from cause
+
+
+def unwrap(wrapped: bytes, key: X25519PrivateKey, info: bytes) -> bytes:
+    """What :func:`wrap` wrapped.
+
+    Raises:
+        BadEnvelope: it was wrapped to another key or under another ``info``, or was altered.
+    """
+    try:
+        return _SUITE.decrypt(wrapped, key, info)
+    except (InvalidTag, ValueError) as cause:
+        raise BadEnvelope("this key does not open it: another recipient or purpose, or altered") from cause
+
+
 def header_of(envelope: bytes) -> Mapping[str, Any]:
     """The header of ``envelope``, not yet authenticated: only :func:`unseal` vouches for it.
 

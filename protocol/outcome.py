@@ -41,6 +41,9 @@ class Denial(IntEnum):
     OPERATOR_REFUSED = 40
     OUT_OF_RESOURCES = 41
     PROTOCOL_UNSUPPORTED = 42
+    ATTESTATION_REFUSED = 43
+    ENCLAVE_LOST = 44
+    OTHERS_ABSENT = 45
 
     @property
     def seen_on_chain(self) -> bool:
@@ -62,6 +65,8 @@ class Failure(IntEnum):
     PROTOCOL_VIOLATED = 9
     RESULT_UNDELIVERABLE = 10
     SESSION_REVOKED = 11
+    ATTESTATION_FAILED = 12
+    OUTPUT_FORBIDDEN = 13
 
 
 class Blame(IntEnum):

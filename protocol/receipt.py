@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -37,19 +37,31 @@ class Receipt(BaseModel):
         return digest(self.model_dump(mode="json"))
 
 
-def input_commitment(task: Hex32, commitments: dict[Hex32, Hex32], algorithms: Sequence[Hex32]) -> Hex32:
-    """What a start binds: the commitments of the datasets (by id) and the bundles as just re-hashed."""
+def input_commitment(
+    task: Hex32,
+    commitments: dict[Hex32, Hex32],
+    algorithms: Sequence[Hex32],
+    attested: Hex32 | None = None,
+) -> Hex32:
+    """What a start binds: the commitments of the datasets (by id) and the bundles as just re-hashed.
+
+    ``attested`` is the digest of an enclave's statement: its party binds the start to it, and so do the
+    owners who were shown it and release their data upon it.
+    """
     body: dict[str, Any] = {
         "task": task,
         "datasets": dict(commitments),
         "algorithms": sorted(set(algorithms)),
+        **({} if attested is None else {"attested": attested}),
     }
     return digest(body)
 
 
-def result_digest(outputs: dict[Address, Hex32]) -> Hex32:
+def result_digest(outputs: Mapping[Address, Hex32], attested: Hex32 | None = None) -> Hex32:
     """The digest all parties report: over each party's sealed output, parties in ascending order.
 
-    Nobody needs to open anything to agree on it.
+    ``attested`` is the digest of an enclave's last statement, over which they agree as well. Nobody needs to
+    open anything to agree on it.
     """
-    return digest([{"digest": outputs[party], "party": party} for party in sorted(outputs)])
+    said = [{"digest": outputs[party], "party": party} for party in sorted(outputs)]
+    return digest(said if attested is None else [*said, {"attested": attested}])

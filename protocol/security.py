@@ -105,6 +105,24 @@ SECURITY: Final[Mapping[Protection, SecurityModel]] = {
             more=_IN_PAIRS,
             source="Kolesnikov, Kumaresan, Rosulek and Trieu, CCS 2016",
         ),
+        SecurityModel(
+            Protection.TEE_HARDWARE,
+            adversary="malicious host: whoever runs the machine may do with it what they like, but not open "
+            "the processor",
+            threshold="the processor's vendor, the attested image and the measured algorithm are trusted; "
+            "no owner, no requester and no operator is",
+            breach="a fault of the processor or of the image, such as a side channel or an unpatched "
+            "firmware, shows every input to whoever runs the machine",
+            source="RFC 9334 for the roles; Intel SGX and TDX, AMD SEV-SNP, AWS Nitro for the platforms",
+        ),
+        SecurityModel(
+            Protection.TEE_SIMULATED,
+            adversary="none: whoever runs the machine can read every input and can sign anything",
+            threshold="the party of the enclave is trusted by all owners; the sandbox holds the algorithm, "
+            "not the host",
+            breach="the host reads every input, and nothing shows it",
+            source="no hardware stands behind it: for development, and where owners trust the host",
+        ),
     )
 }
 """Every protection that a step can name. One that is added to ``spec.PROTECTIONS`` is added here."""

@@ -43,6 +43,8 @@ PROTECTIONS: dict[tuple[str, str], Protection] = {
     ("psi", "RR22"): Protection.PSI_RR22,
     ("psi", "ECDH"): Protection.PSI_ECDH,
     ("psi", "KKRT"): Protection.PSI_KKRT,
+    ("tee", "HARDWARE"): Protection.TEE_HARDWARE,
+    ("tee", "SIMULATED"): Protection.TEE_SIMULATED,
 }
 
 PARTIES: dict[str, tuple[int, int]] = {
@@ -52,9 +54,11 @@ PARTIES: dict[str, tuple[int, int]] = {
     "RR22": (2, 16),
     "KKRT": (2, 16),
     "ECDH": (2, 3),
+    "HARDWARE": (1, 1),
+    "SIMULATED": (1, 1),
 }
-"""Fewest and most parties. ABY3 is three-party by construction and Cheetah two-party; RR22 and KKRT run
-in pairs, one after the other, ECDH among two or three at once."""
+"""Fewest and most parties that a step runs among. ABY3 is three-party by construction and Cheetah two-party;
+RR22 and KKRT run in pairs, one after the other, ECDH among two or three at once; an enclave is at one."""
 
 
 class InvalidSpec(ValueError):
@@ -87,16 +91,18 @@ class StepOutline(_Document):
 
     ``uses`` names the shared value of an earlier step for each role it has here; the inputs whose data is in
     such a value are inputs of this step too. ``grants`` names the grant for each input, ``epsilon`` what is
-    spent of its privacy budget, in millionths.
+    spent of its privacy budget, in millionths. ``policies`` names, in a step in an enclave, the attestation
+    policy under which the owner of each input releases it, by its digest.
     """
 
     id: Name
     algorithm: Hex32Field
-    engine: Literal["psi", "mpc"]
+    engine: Literal["psi", "mpc", "tee"]
     inputs: list[Name] = Field(min_length=1, max_length=16)
     after: list[Name] = Field(default_factory=list, max_length=16)
     uses: dict[Name, Source] = Field(default_factory=dict, max_length=16)
     grants: dict[Name, Hex32Field]
+    policies: dict[Name, Hex32Field] = Field(default_factory=dict, max_length=16)
     epsilon: Epsilon = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
@@ -116,7 +122,8 @@ class TaskOutline(_Document):
     """What a task and a draft of one have in common. ``nonce`` tells two tasks of the same words apart.
 
     ``compute`` are the parties among which MPC steps run, all where it is empty; the others only share their
-    columns into them. ``results`` are the steps that the requester opens, the last one where it is empty.
+    columns into them. A step in an enclave runs at the one party that ``compute`` names. ``results`` are the
+    steps that the requester opens, the last one where it is empty.
     ``keep`` names shared values that stay with the parties after the task: whoever computed keeps its share,
     and whoever's data is in the value a say in its later use.
     """
@@ -141,7 +148,7 @@ class TaskOutline(_Document):
 
     def parties_of(self, step: StepOutline) -> tuple[Address, ...]:
         """The parties among which ``step`` runs, ascending: who computes, or whose inputs are aligned."""
-        if step.engine == "mpc":
+        if step.engine != "psi":
             return self.computing
         return tuple(sorted({each.party for each in self.inputs if each.name in step.inputs}))
 
@@ -180,15 +187,23 @@ class TaskSpec(TaskOutline):
         return tuple(each for each in self.computing if each not in owners)
 
     @property
+    def enclave(self) -> Address | None:
+        """The party at which the task's one step runs in an enclave; ``None`` where it is no such task."""
+        return self.computing[0] if self.steps[0].engine == "tee" else None
+
+    @property
     def opened(self) -> tuple[Step, ...]:
         """The steps whose results the requester opens."""
         return tuple(map(self.step, self.results)) or (self.steps[-1],)
 
     def keepers(self, name: str) -> tuple[Address, ...]:
-        """Those who keep a part of ``keep[name]``, ascending: who computes, and whose data is in it."""
+        """Those who keep a part of ``keep[name]``, ascending: whose data is in it, and who computes.
+
+        An enclave keeps nothing.
+        """
         maker = self.step(source_of(name, self.keep[name])[0])
         owners = {self.input(each).party for each in maker.inputs}
-        return tuple(sorted({*self.computing, *owners}))
+        return tuple(sorted(owners if maker.engine == "tee" else {*self.computing, *owners}))
 
     def terms(self) -> TaskTerms:
         """What the chain is told; the only way from a specification to the chain."""
@@ -246,6 +261,7 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
             yield from _kind_contradictions(spec, step)
         done.add(step.id)
         yield from _use_contradictions(spec, step)
+    yield from _enclave_contradictions(spec)
     yield from _shared_grants(spec)
     yield from _end_contradictions(spec)
 
@@ -312,7 +328,7 @@ def _use_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
         inside = maker.inputs if maker else _parts_of(spec, source)
         if source not in kept and (maker is None or maker.id not in step.after):
             yield f"step {step.id}: uses.{role} is of no step that it comes after: {source}"
-        elif step.engine != "mpc" or (
+        elif step.engine == "psi" or (
             maker and (maker.engine, maker.protocol) != (step.engine, step.protocol)
         ):
             yield f"step {step.id}: uses.{role} is shared under another protocol than {step.protocol}"
@@ -330,8 +346,27 @@ def _end_contradictions(spec: TaskSpec) -> Iterator[str]:
     made = {step.id: step for step in spec.steps}
     for name, source in spec.keep.items():
         maker = made.get(source_of(name, source)[0])
-        if maker is None or maker.engine != "mpc":
+        if maker is None or maker.engine == "psi":
             yield f"keep.{name} is of no step that computes: {source}"
+
+
+def _enclave_contradictions(spec: TaskSpec) -> Iterator[str]:
+    """An enclave runs one measured bundle at one party, which brings no data, under every owner's policy."""
+    for step in spec.steps:
+        if step.engine != "tee" and step.policies:
+            yield f"step {step.id}: policies are for a step in an enclave"
+    within = [step for step in spec.steps if step.engine == "tee"]
+    if not within:
+        return
+    step = within[0]
+    if len(spec.steps) > 1:
+        yield f"step {step.id}: an enclave runs one bundle: it must be the only step of its task"
+    if len(spec.compute) != 1:
+        yield f"step {step.id}: name the one party of its enclave in compute"
+    elif spec.compute[0] in {each.party for each in spec.inputs}:
+        yield f"step {step.id}: the party of the enclave brings no data: name another in compute"
+    if set(step.policies) != set(step.inputs):
+        yield f"step {step.id}: policies must name each of its inputs, and nothing else"
 
 
 def _shared_grants(spec: TaskSpec) -> Iterator[str]:

@@ -24,18 +24,15 @@ from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import NOTHING, Hex32, address, hex32
 from sealtrace.protocol.records import Algorithm
 from sealtrace.protocol.spec import TaskSpec
+from sealtrace.requester import enclave_cli
 from sealtrace.requester.client import Plan, Requester
-from sealtrace.requester.directory import (
-    DIRECTORY_VARIABLE,
-    Directory,
-    Keys,
-    checked,
-    default_directory,
-)
+from sealtrace.requester.directory import Directory, Keys, checked
+from sealtrace.requester.enclaves import SIMULATED_WARNING, Attested
 from sealtrace.requester.errors import RowsUnknown, SettingsInvalid, TaskUnknown
 from sealtrace.requester.expectation_tables import expected_json, expected_lines, expected_table
 from sealtrace.requester.expectations import ROWS, SAMPLING_S, Assumed, Expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
+from sealtrace.requester.options import AsJson, Dir, TaskId, print_json, say
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.rehearsing import Rehearse, asked
 from sealtrace.requester.rehearsing import save as save_outputs
@@ -50,15 +47,8 @@ algorithm_app = typer.Typer(no_args_is_help=True, help="Register algorithm bundl
 SHOWN_BYTES = 4096
 """What is larger is not printed by a rehearsal, but saved where asked."""
 
-Dir = Annotated[
-    Path,
-    typer.Option("--dir", envvar=DIRECTORY_VARIABLE, default_factory=default_directory,
-                 help="The requester's directory.", show_default="~/.local/state/sealtrace/requester"),
-]  # fmt: skip
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OnlyId = Annotated[bool, typer.Option("--id", help="Print the id alone, for scripts.")]
 TaskFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The task in YAML or JSON.")]
-TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 Timeout = Annotated[float | None, typer.Option(help="Give up waiting after so many seconds.")]
 
 
@@ -86,18 +76,18 @@ def init(
     settings = checked(values, "the command line")
     made = {"directory": str(directory), **_card(Directory(directory).create(settings))}
     if as_json:
-        _print_json(made)
+        print_json(made)
     else:
         for name, value in made.items():
-            _say(f"{name:<16}{value}")
-        _say("Give all but the directory to the registrar, who admits requesters.")
+            say(f"{name:<16}{value}")
+        say("Give all but the directory to the registrar, who admits requesters.")
 
 
 @task_app.command()
 def whoami(directory: Dir, as_json: AsJson = False) -> None:
     """Print the requester's address; with --json the card that the registrar admits it by."""
     keys = Directory(directory).keys()
-    _print_json(_card(keys)) if as_json else _say(keys.address)
+    print_json(_card(keys)) if as_json else say(keys.address)
 
 
 @task_app.command()
@@ -126,7 +116,7 @@ def plan(
     assumed = Assumed(_row_counts(rows or []), common, Line(rtt_ms, mbit), sample_s)
     found = requester.expect(planned.spec, assumed)
     if as_json:
-        _print_json({**_plan_json(planned), "expected": expected_json(found, requester.names)})
+        print_json({**_plan_json(planned), "expected": expected_json(found, requester.names)})
     else:
         _print_plan(requester, planned, found)
 
@@ -149,12 +139,12 @@ def submit(
     accepted = requester.submit(planned.spec)
     warnings = list(dict.fromkeys((*planned.warnings, *accepted.warnings)))
     if as_json:
-        _print_json({"task": accepted.task, "warnings": warnings, "learns": _learns_json(planned.learns)})
+        print_json({"task": accepted.task, "warnings": warnings, "learns": _learns_json(planned.learns)})
     elif only_id:
-        _say(accepted.task)
+        say(accepted.task)
     else:
         _print_warnings(requester, warnings)
-        _say(f"task {accepted.task}")
+        say(f"task {accepted.task}")
     if watch:
         _watch(requester, accepted.task, timeout, as_json=as_json)
 
@@ -181,10 +171,12 @@ def result(
     found = requester.result(hex32(task), timeout)
     if out is not None:
         write_whole(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
+    if found.attested is not None and found.attested.simulated and not as_json:
+        say(f"[yellow]warning[/] {SIMULATED_WARNING}")
     if as_json:
-        _print_json(_result_json(found))
+        print_json(_result_json(found))
     elif out is not None:
-        _say(f"wrote {out}; the chain vouches for it by {found.digest}")
+        say(f"wrote {out}; the chain vouches for it by {found.digest}")
     else:
         _print_result(found)
     if acknowledge:
@@ -196,9 +188,9 @@ def cancel(task: TaskId, directory: Dir, as_json: AsJson = False) -> None:
     """Give a task up on the chain."""
     Requester.open(directory).cancel(hex32(task))
     if as_json:
-        _print_json({"task": task, "state": "cancelled"})
+        print_json({"task": task, "state": "cancelled"})
     else:
-        _say(f"task {task} is cancelled")
+        say(f"task {task} is cancelled")
 
 
 @task_app.command(name="list")
@@ -207,10 +199,14 @@ def list_tasks(directory: Dir, as_json: AsJson = False) -> None:
     requester = Requester.open(directory)
     rows = [_row(requester, task, spec) for task, spec in requester.files.tasks()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
-        _say(f"{row['task']}  {row['state']:<13}  {escape(row['purpose'])} ({', '.join(row['parties'])})")
+        say(f"{row['task']}  {row['state']:<13}  {escape(row['purpose'])} ({', '.join(row['parties'])})")
+
+
+task_app.command(name="metrics")(enclave_cli.metrics)
+task_app.command(name="statements")(enclave_cli.statements)
 
 
 @algorithm_app.command()
@@ -230,11 +226,11 @@ def add(
     Directory(directory).add_bundle(bundle.digest, folder)
     status = "local" if local else _register(Requester.open(directory), bundle.digest)
     if only_id:
-        _say(bundle.digest)
+        say(bundle.digest)
     elif as_json:
-        _print_json({**_bundle_json(bundle), "status": status})
+        print_json({**_bundle_json(bundle), "status": status})
     else:
-        _say(f"{bundle.manifest.name} {bundle.manifest.version}  {bundle.digest}  {status}")
+        say(f"{bundle.manifest.name} {bundle.manifest.version}  {bundle.digest}  {status}")
 
 
 @algorithm_app.command()
@@ -252,11 +248,11 @@ def new(
     folder = create(name, into, engine)
     trial = folder.with_name(f"{name}-trial")
     if as_json:
-        _print_json({"bundle": str(folder), "trial": str(trial)})
+        print_json({"bundle": str(folder), "trial": str(trial)})
         return
-    _say(f"made {folder} and {trial}; try it:")
+    say(f"made {folder} and {trial}; try it:")
     tables = " ".join(f"--table {each}={trial}/{each}.csv" for each in ("bank", "employer"))
-    _say(f"  sealtrace algorithm test {folder} --params {trial}/params.yaml {tables} --id id")
+    say(f"  sealtrace algorithm test {folder} --params {trial}/params.yaml {tables} --id id")
 
 
 @algorithm_app.command(name="test")
@@ -288,7 +284,7 @@ def try_out(
         return
     tables = read_tables(bundle.program, words, _tables(table), id_column)
     tried = attempt(bundle, words, tables, protocol or bundle.manifest.protocols[0])
-    _print_json(_trial_json(tried)) if as_json else _print_trial(tried)
+    print_json(_trial_json(tried)) if as_json else _print_trial(tried)
 
 
 @algorithm_app.command()
@@ -301,14 +297,14 @@ def show(
     bundle = load(Path(which)) if Path(which).is_dir() else _known(directory, which)
     shown = {**_bundle_json(bundle), "chain": _standing(directory, bundle.digest)}
     if as_json:
-        _print_json(shown)
+        print_json(shown)
         return
     manifest = bundle.manifest
-    _say(f"[bold]{manifest.name} {manifest.version}[/]  {escape(manifest.title)}")
-    _say(f"digest     {bundle.digest}\noci        {bundle.packed.oci_digest}\nchain      {shown['chain']}")
-    _say(f"engine     {manifest.engine} ({', '.join(manifest.protocols)})")
+    say(f"[bold]{manifest.name} {manifest.version}[/]  {escape(manifest.title)}")
+    say(f"digest     {bundle.digest}\noci        {bundle.packed.oci_digest}\nchain      {shown['chain']}")
+    say(f"engine     {manifest.engine} ({', '.join(manifest.protocols)})")
     for role, what in manifest.learns.items():
-        _say(f"[bold]{escape(role)}[/]: {escape(what)}")
+        say(f"[bold]{escape(role)}[/]: {escape(what)}")
 
 
 @algorithm_app.command(name="list")
@@ -317,11 +313,11 @@ def list_algorithms(directory: Dir, as_json: AsJson = False) -> None:
     files = Directory(directory)
     bundles = KnownAlgorithms(files.bundles()).bundles.values()
     if as_json:
-        _print_json([_bundle_json(each) for each in bundles])
+        print_json([_bundle_json(each) for each in bundles])
         return
     for each in bundles:
         manifest = each.manifest
-        _say(f"{each.digest}  {manifest.engine:<5}  {manifest.name} {manifest.version}")
+        say(f"{each.digest}  {manifest.engine:<5}  {manifest.name} {manifest.version}")
 
 
 @algorithm_app.command()
@@ -412,7 +408,7 @@ def _trial_json(tried: Trial) -> dict[str, Any]:
 
 def _print_trial(tried: Trial) -> None:
     how = tried.simulated.computation
-    _say(f"{how.protocol}, {how.field} with {how.fraction_bits} fraction bits; {tried.simulated.rows} rows")
+    say(f"{how.protocol}, {how.field} with {how.fraction_bits} fraction bits; {tried.simulated.rows} rows")
     if tried.plain is None:
         for name, value in tried.simulated.result.items():
             for shown in _shown(name, value):
@@ -425,7 +421,7 @@ def _print_trial(tried: Trial) -> None:
     Console().print(_rows_table("simulated", rows))
     if (room := tried.room) is not None:
         left = f"{room.largest:.3g} ({room.operation}); up to {room.limit:.3g} fits"
-        _say(f"largest number inside, here and at the declared bounds: {left}")
+        say(f"largest number inside, here and at the declared bounds: {left}")
 
 
 def _rehearse(
@@ -451,9 +447,9 @@ def _rehearse(
     if folder is not None:
         save_outputs(done.outputs, folder)
     if as_json:
-        _print_json({"outputs": done.outputs, "seconds": done.seconds})
+        print_json({"outputs": done.outputs, "seconds": done.seconds})
         return
-    _say(f"{done.seconds:.2f} s in the sandbox; {len(done.outputs)} outputs passed the output policy")
+    say(f"{done.seconds:.2f} s in the sandbox; {len(done.outputs)} outputs passed the output policy")
     for name, value in done.outputs.items():
         size = len(canonical(value))
         for shown in _shown(name, value) if size <= SHOWN_BYTES else (f"{name}: {size} bytes",):
@@ -471,9 +467,9 @@ def _digest(directory: Path, which: str) -> Hex32:
 def _tell(requester: Requester, digest: Hex32, *, as_json: bool) -> None:
     status = _status(requester.algorithm(digest))
     if as_json:
-        _print_json({"digest": digest, "status": status})
+        print_json({"digest": digest, "status": status})
     else:
-        _say(f"{digest}  {status}")
+        say(f"{digest}  {status}")
 
 
 def _register(requester: Requester, digest: Hex32) -> str:
@@ -519,7 +515,7 @@ def _watch(requester: Requester, task: Hex32, timeout: float | None, *, as_json:
     seen: Progress | None = None
     if as_json:
         for seen in requester.watch(task, timeout):
-            _print_json(_progress_json(seen))
+            print_json(_progress_json(seen))
     else:
         with Live(auto_refresh=False) as live:
             for seen in requester.watch(task, timeout):
@@ -613,11 +609,11 @@ def _print_plan(requester: Requester, planned: Plan, found: Expected) -> None:
     Console().print(table)
     Console().print(expected_table(found, requester.names))
     for each in expected_lines(found):
-        _say(escape(each))
+        say(escape(each))
     Console().print(security_table(planned.spec))
     _print_learns(planned.learns)
     _print_warnings(requester, list(planned.warnings))
-    _say(f"would be task {planned.task}")
+    say(f"would be task {planned.task}")
 
 
 def _print_learns(learns: tuple[Learns, ...]) -> None:
@@ -631,7 +627,7 @@ def _print_warnings(requester: Requester, warnings: list[str]) -> None:
     for each in warnings:
         for party, name in requester.names.items():
             each = each.replace(party, name)
-        _say(f"[yellow]warning[/] {escape(each)}")
+        say(f"[yellow]warning[/] {escape(each)}")
 
 
 def _result_json(found: Result) -> dict[str, Any]:
@@ -640,6 +636,15 @@ def _result_json(found: Result) -> dict[str, Any]:
         "result": dict(found.value),
         "outputs": dict(found.outputs),
         "digest": found.digest,
+        "enclave": found.attested and _attested_json(found.attested),
+    }
+
+
+def _attested_json(attested: Attested) -> dict[str, Any]:
+    return {
+        "statement": attested.statement,
+        "evidence": attested.kind,
+        "simulated": attested.simulated,
     }
 
 
@@ -647,7 +652,9 @@ def _print_result(found: Result) -> None:
     for name, value in found.value.items():
         for shown in _shown(name, value):
             Console().print(shown)
-    _say(f"every output matches the chain: {found.digest}")
+    say(f"every output matches the chain: {found.digest}")
+    if found.attested is not None:
+        say(f"the enclave's last statement is {found.attested.statement} ({found.attested.kind})")
 
 
 def _shown(name: str, value: Any) -> Iterator[Table | str]:
@@ -692,11 +699,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
-
-
-def _print_json(value: object) -> None:
-    print(canonical(value).decode(), flush=True)
-
-
-def _say(text: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(text)

@@ -28,14 +28,19 @@ from sealtrace.contracts.client import Chain as ContractsChain
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import MalformedAnswer, Reverted
 from sealtrace.contracts.sender import Sender as ContractsSender
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import Algorithm, Grant, GrantStatus
 from sealtrace.protocol.spec import TaskSpec, purpose_hash
 from sealtrace.protocol.statements import Signed, Statement, sign
-from sealtrace.requester import drafts, results, task_files
+from sealtrace.requester import drafts, enclaves, results, task_files
 from sealtrace.requester.directory import Directory, Keys, Settings
+from sealtrace.requester.enclaves import Round
 from sealtrace.requester.errors import (
+    EnclaveStatementMissing,
+    NotInEnclave,
     ResultMissing,
     ResultTampered,
     SchedulerMisbehaved,
@@ -251,6 +256,8 @@ class Requester:
         Raises:
             TaskRefused, TaskFailed, TaskExpired, TaskCancelled, ResultDisputed: there is no result.
             ResultMissing: outputs are not at the scheduler.
+            EnclaveStatementMissing: the enclave's last statement is not at the scheduler.
+            EnclaveStatementWrong: it does not vouch for the result.
             ResultTampered: an output is not what the parties recorded.
             WrongKey: the key here does not open them.
             EngineMissing: opening shares needs the ``mpc`` extra.
@@ -268,9 +275,51 @@ class Requester:
             raise error
         delivered = self._fetch(task, spec)
         recorded = hex32(str(seen.result))
-        digests = results.checked(task, delivered, recorded, self.names)
+        last = self._last_statement(task) if spec.enclave else None
+        agreed = sha256(last) if last else None
+        digests = results.checked(task, delivered, recorded, self.names, agreed)
+        attested = enclaves.vouching(last, task, spec, digests[spec.computing[0]]) if last else None
         shares = results.opened(task, delivered, self.keys.hpke, self.names)
-        return Result(task, self._reconstruct(task, spec, shares), digests, recorded)
+        return Result(task, self._reconstruct(task, spec, shares), digests, recorded, attested)
+
+    def statements(self, task: Hex32) -> list[bytes]:
+        """What the task's enclave has shown so far, each by the digest that the scheduler lists.
+
+        Raises:
+            NotInEnclave: there is none.
+            EnclaveStatementWrong: one is not of this task, or says otherwise than its specification.
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
+        """
+        spec, found = self.spec(task), []
+        if spec.enclave is None:
+            raise NotInEnclave(task)
+        for digest, stage in self.scheduler.statements(task):
+            text = self.scheduler.statement(task, digest)
+            enclaves.stated(text, task, spec, stage)
+            found.append(text)
+        return found
+
+    def metrics(self, task: Hex32, *, follow: bool = False) -> Iterator[Round]:
+        """What the enclave told of its training so far; with ``follow`` until the task is over.
+
+        Raises:
+            NotInEnclave: there is none.
+            MetricsUnreadable: a message is not the enclave's, or not for the key here.
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
+            TaskUnknown: see :meth:`look`.
+        """
+        spec, last = self.spec(task), -1
+        if spec.enclave is None:
+            raise NotInEnclave(task)
+        while True:
+            over = not follow or self._look(task, spec).over  # asked first: what comes last is then there
+            while told := self.scheduler.metrics(task, last, self._says("task.fetch", {"task": task})):
+                for message in told:
+                    yield from enclaves.rounds_in(message, task, spec.enclave, self.keys.hpke)
+                last = told[-1].number
+            if over:
+                return
+            self._waiting.sleep(self._waiting.poll_s)
 
     def acknowledge(self, result: Result) -> None:
         """Say on the chain, once, that this result was opened; the parties have it in writing then.
@@ -309,6 +358,17 @@ class Requester:
         except BadShare as cause:
             raise ResultTampered(None, f"they are as recorded, but do not make a result: {cause}") from cause
         return found if spec.results else found[spec.steps[-1].id]
+
+    def _last_statement(self, task: Hex32) -> bytes:
+        """The enclave's last statement; a party may have finished on chain a moment before it arrived."""
+        until = self._waiting.clock() + self._waiting.outputs_s
+        while True:
+            found = [digest for digest, stage in self.scheduler.statements(task) if stage is Stage.FINAL]
+            if found:
+                return self.scheduler.statement(task, found[0])
+            if self._waiting.clock() >= until:
+                raise EnclaveStatementMissing(task)
+            self._waiting.sleep(self._waiting.poll_s)
 
     def _fetch(self, task: Hex32, spec: TaskSpec) -> dict[Address, Delivered]:
         """All outputs; a party may have finished on chain a moment before its output arrived."""

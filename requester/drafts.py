@@ -14,13 +14,22 @@
     compute: [bank, registry, lab]    # who computes, if not all; of more than three, the first three
     results: [stats, train]           # what the requester opens, if not the last step
     keep: {credit: train.model}       # what stays shared among its owners, for tasks to come
+
+A step in an enclave is the only one of its task. It names the digest of the attestation policy under which
+each input is released, and ``compute`` the party that runs the enclave, which brings no data:
+
+.. code-block:: yaml
+
+    steps:
+      train: {algorithm: tee-xgboost, policies: {bank: 0x..., registry: 0x...}, params: {mode: train, ...}}
+    compute: [host]
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -58,12 +67,13 @@ class StepWords(_Document):
     """A step. ``algorithm`` is the name of a bundle known here, or a digest."""
 
     algorithm: str
-    engine: Literal["psi", "mpc"] | None = None
+    engine: Literal["psi", "mpc", "tee"] | None = None
     protocol: str | None = None
     inputs: list[Name] | None = None
     after: list[Name] | None = None
     uses: dict[Name, Source] = Field(default_factory=dict)
     grants: dict[Name, Hex32Field] = Field(default_factory=dict)
+    policies: dict[Name, Hex32Field] = Field(default_factory=dict)
     epsilon: dict[Name, float] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
 
@@ -122,7 +132,8 @@ def read_task(located: Located, asker: Asker) -> dict[str, Any]:
         raise located.invalid(cause) from cause
     book = {**asker.book, **words.parties}
     owners = _owners(words, located, book)
-    compute = _compute(words, located, book, owners)
+    steps = _steps(words, located, asker, owners)
+    compute = _compute(words, located, book, owners, steps)
     return {
         "version": VERSION,
         "nonce": words.nonce or asker.nonce,
@@ -144,7 +155,7 @@ def read_task(located: Located, asker: Asker) -> dict[str, Any]:
             }
             for name, each in words.inputs.items()
         ],
-        "steps": _steps(words, located, asker, owners),
+        "steps": steps,
         "results": words.results,
         "keep": words.keep,
     }
@@ -191,17 +202,24 @@ def _owners(words: TaskWords, located: Located, book: Mapping[str, Address]) -> 
 
 
 def _compute(
-    words: TaskWords, located: Located, book: Mapping[str, Address], owners: Mapping[str, Address]
+    words: TaskWords,
+    located: Located,
+    book: Mapping[str, Address],
+    owners: Mapping[str, Address],
+    steps: Sequence[Mapping[str, Any]],
 ) -> list[Address]:
     """Those named; where nobody is, and more than three bring data, the first three of them by address.
 
-    ABY3, the protocol for more than two, computes among exactly three: the others share their columns in.
+    ABY3, the protocol for more than two, computes among exactly three: the others share their columns in. An
+    enclave is at one party, which is named.
     """
     for at, name in enumerate(words.compute):
         if name not in book:
             why = f"no party {name!r} in the address book: add it under parties"
             raise located.wrong(("compute", at), why)
     named = sorted({book[name] for name in words.compute})
+    if within := [each["id"] for each in steps if each["engine"] == "tee"]:
+        return _enclave(words, located, owners, named, within[0])
     if named or len(set(owners.values())) <= MOST_TOGETHER:
         return named
     return sorted(set(owners.values()))[:MOST_TOGETHER]
@@ -217,15 +235,18 @@ def _steps(
         for name in inputs:
             if name not in words.inputs:
                 raise located.wrong(("steps", id, "inputs"), f"there is no input {name!r}")
+        engine = step.engine or known.engine
+        _check_policies(located, id, step, engine, inputs)
         after = step.after if step.after is not None else [each["id"] for each in made]
         entry = {
             "id": id,
             "algorithm": known.digest,
-            "engine": step.engine or known.engine,
+            "engine": engine,
             "inputs": inputs,
             "after": after,
             "uses": step.uses,
             "grants": {name: _grant(words, id, step, name, known, asker, owners) for name in inputs},
+            "policies": step.policies,
             "epsilon": {name: round(spent * 1_000_000) for name, spent in step.epsilon.items()},
             "params": step.params,
         }
@@ -233,18 +254,40 @@ def _steps(
     return made
 
 
+def _check_policies(located: Located, id: str, step: StepWords, engine: str, inputs: Sequence[str]) -> None:
+    """A step in an enclave names the policy of each of its inputs; no other step names any."""
+    place = ("steps", id, "policies")
+    for name in step.policies:
+        if engine != "tee":
+            raise located.wrong((*place, name), "policies are for a step in an enclave")
+        if name not in inputs:
+            raise located.wrong((*place, name), f"{name!r} is no input of this step")
+    if lacking := [name for name in inputs if engine == "tee" and name not in step.policies]:
+        why = f"give the digest of the attestation policy for {', '.join(lacking)}: its owner tells it"
+        raise located.wrong(place, why)
+
+
+def _enclave(
+    words: TaskWords, located: Located, owners: Mapping[str, Address], named: list[Address], id: str
+) -> list[Address]:
+    """The one party of the enclave in which the step ``id`` runs."""
+    if len(words.steps) > 1:
+        raise located.wrong(("steps", id), "an enclave runs one bundle: it must be the only step of its task")
+    if len(named) != 1:
+        raise located.wrong(("compute",), f"name the one party of the enclave in which {id} runs")
+    if named[0] in owners.values():
+        raise located.wrong(("compute", 0), "it brings data: name another party for the enclave")
+    return named
+
+
 def _algorithm(id: str, step: StepWords, located: Located, asker: Asker) -> KnownAlgorithm:
     """The bundle known here by this name or digest; a digest with its engine needs no bundle here."""
     try:
-        found = asker.find_algorithm(step.algorithm)
+        return asker.find_algorithm(step.algorithm)
     except AlgorithmUnknownHere as cause:
         if step.engine is not None and is_hex32(step.algorithm):
             return KnownAlgorithm(Hex32(step.algorithm), step.engine)
         raise located.wrong(("steps", id, "algorithm"), str(cause)) from cause
-    if found.engine == "tee":
-        why = f"{step.algorithm} runs in a TEE, which no task asks for yet: sealtrace algorithm test runs it"
-        raise located.wrong(("steps", id, "algorithm"), why)
-    return found
 
 
 def is_hex32(text: str) -> bool:

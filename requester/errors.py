@@ -77,6 +77,13 @@ class TaskUnknown(RequesterError):
         super().__init__(f"there is no task {task} on the chain: check the id, or submit its specification")
 
 
+class NotInEnclave(RequesterError):
+    """The task runs in no enclave, which could state or tell anything."""
+
+    def __init__(self, task: Hex32) -> None:
+        super().__init__(f"task {task} runs in no enclave: there are no statements and no metrics of it")
+
+
 class TaskNotOver(RequesterError):
     """The wait for a task ended before the task did."""
 
@@ -156,6 +163,37 @@ class ResultMissing(RequesterError):
     def __init__(self, parties: Sequence[str]) -> None:
         super().__init__(f"no output of {', '.join(parties)} at the scheduler: try again, or ask them")
         self.parties = tuple(parties)
+
+
+class EnclaveStatementMissing(RequesterError):
+    """The task completed, but its enclave's last statement is not at the scheduler."""
+
+    def __init__(self, task: Hex32) -> None:
+        super().__init__(
+            f"the last statement of the enclave of task {task} is not at the scheduler: try again, or have "
+            "the party of the enclave or an owner hand it over"
+        )
+
+
+class EnclaveStatementWrong(RequesterError):
+    """What the enclave states does not vouch for the result; the message says what differs."""
+
+    def __init__(self, task: Hex32, why: str) -> None:
+        super().__init__(
+            f"the enclave's statement does not vouch for the result of task {task}: {why}; do not use the "
+            "result, keep the files and tell the regulator"
+        )
+
+
+class MetricsUnreadable(RequesterError):
+    """A message of metrics is not one that this task's enclave sealed for the key here."""
+
+    def __init__(self, task: Hex32, number: int, why: str) -> None:
+        super().__init__(
+            f"message {number} of the metrics of task {task} cannot be read ({why}): use the directory the "
+            "task was submitted from; if it is that one, do not rely on this scheduler. The result is not "
+            "concerned"
+        )
 
 
 # The world's problem: the scheduler.

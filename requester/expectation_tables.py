@@ -55,9 +55,13 @@ def expected_lines(found: Expected) -> list[str]:
     if set(found.rows) - set(given):
         rows.append(f"{ROWS:,} assumed for each {'other ' if rows else ''}input (say --rows INPUT=N)")
     said = "" if found.assumed.common is not None else ", those of the smallest input (say --common N)"
-    lines = [f"rows: {', '.join(rows)}; {found.common:,} remain after an alignment{said}"]
+    aligned = f"; {found.common:,} remain after an alignment{said}"
+    within = any(each.step.engine == "tee" for each in found.steps)
+    lines = [f"rows: {', '.join(rows)}{'' if within else aligned}"]
     lines += [f"{each.step.id}: {each.cost.basis}" for each in found.steps if each.cost]
-    lines += [f"{each.step.id}: unknown: {each.why}" for each in found.steps if each.why]
+    lines += [
+        f"{each.step.id}: {'' if each.sent else 'unknown: '}{each.why}" for each in found.steps if each.why
+    ]
     lines.append(
         f"an estimate, no promise: {line.mbit:g} Mbit/s a party, a round trip of {line.rtt_ms:g} ms, "
         "parties as fast as this machine"
@@ -83,7 +87,7 @@ def duration(seconds: float) -> str:
 
 def _step_json(found: StepExpected, names: Names, line: Line) -> dict[str, Any]:
     cost = found.cost
-    sent = cost.sent if cost else (None,) * len(found.parties)
+    sent = found.sent or (None,) * len(found.parties)
     parties = [
         {"address": party, "name": names.get(party), "sends_bytes": each}
         for party, each in zip(found.parties, sent, strict=True)
@@ -106,7 +110,9 @@ def _cost_json(cost: Cost, line: Line) -> dict[str, Any]:
 def _cells(found: StepExpected, names: Names, line: Line) -> tuple[str, ...]:
     who = [escape(names.get(party, party)) for party in found.parties]
     first = f"{found.step.id}\n{found.step.protocol}"
-    if (cost := found.cost) is None:
+    if (sent := found.sent) is None:
         return first, "\n".join(who), "unknown", "unknown", "unknown"
-    parties = [f"{name} {amount(each)}" for name, each in zip(who, cost.sent, strict=True)]
-    return first, "\n".join(parties), amount(cost.total), f"{cost.turns:,}", duration(cost.seconds(line))
+    parties = "\n".join(f"{name} {amount(each)}" for name, each in zip(who, sent, strict=True))
+    if (cost := found.cost) is None:
+        return first, parties, amount(sum(sent)), "unknown", "not estimated"
+    return first, parties, amount(cost.total), f"{cost.turns:,}", duration(cost.seconds(line))

@@ -20,6 +20,9 @@ from sealtrace.requester.known_algorithms import KnownAlgorithms
 
 ROWS = 10_000
 SAMPLING_S = 60.0
+CELL_BYTES = 8
+"""Taken for a cell of an input to an enclave, which is sent as it lies in its file."""
+NO_TIME = "how long an enclave computes is not estimated: try it with `sealtrace algorithm test`"
 
 Sampler = Callable[[Sequence[SampledStep], float], Sampled]
 
@@ -37,12 +40,21 @@ class Assumed:
 
 @dataclass(frozen=True, slots=True)
 class StepExpected:
-    """A step: its parties in the order of ``cost.sent``, and its cost or why that is unknown."""
+    """A step: its parties in the order of ``cost.sent``, and its cost or why that is unknown.
+
+    ``inputs`` is what each party sends of a step in an enclave, of which no time is known.
+    """
 
     step: Step
     parties: tuple[Address, ...]
     cost: Cost | None
     why: str | None
+    inputs: tuple[int, ...] | None = None
+
+    @property
+    def sent(self) -> tuple[int, ...] | None:
+        """Bytes that each party sends, as far as they are known."""
+        return self.cost.sent if self.cost else self.inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ class Expected:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The steps of which nothing is known; totals leave them out."""
+        """The steps of which no cost is known: totals leave them out, but for the inputs of enclaves."""
         return tuple(each.step.id for each in self.steps if each.cost is None)
 
     @property
@@ -68,7 +80,7 @@ class Expected:
     @property
     def total(self) -> int:
         """Bytes that all parties send in all known steps."""
-        return sum(each.total for each in self.costs)
+        return self.meeting.total + sum(sum(each.sent or ()) for each in self.steps)
 
     @property
     def turns(self) -> int:
@@ -94,12 +106,12 @@ def expected(
     known, why = samplable(spec, algorithms, rows, common)
     found = sampler(known, assumed.sampling_s)
     sampled_steps = {each.id: each for each in known}
-    steps = tuple(
-        _psi(spec, step, rows, common)
-        if step.engine == "psi"
-        else _mpc(spec, step, sampled_steps, found, why)
-        for step in spec.steps
-    )
+    makers: Mapping[str, Callable[[Step], StepExpected]] = {
+        "psi": lambda step: _psi(spec, step, rows, common),
+        "mpc": lambda step: _mpc(spec, step, sampled_steps, found, why),
+        "tee": lambda step: _tee(spec, step, rows),
+    }
+    steps = tuple(makers[step.engine](step) for step in spec.steps)
     return Expected(assumed, rows, common, steps, meeting(len(spec.parties)))
 
 
@@ -184,3 +196,17 @@ def _psi(spec: TaskSpec, step: Step, rows: Mapping[str, int], common: int) -> St
         only = parties.index(spec.input(receivers[0]).party)
     cost = psi_cost(step.protocol, [by_party[party] for party in parties], common, only)
     return StepExpected(step, parties, cost, None)
+
+
+def _tee(spec: TaskSpec, step: Step, rows: Mapping[str, int]) -> StepExpected:
+    """What owners send is their inputs, whole and sealed; what the enclave then does is not estimated."""
+    owners = sorted({spec.input(name).party for name in step.inputs})
+    parties = (*spec.parties_of(step), *owners)
+    if len(rows) < len(step.inputs):
+        return StepExpected(step, parties, None, f"it takes a kept value, whose size is not known; {NO_TIME}")
+    sent = dict.fromkeys(parties, 0)
+    for name in step.inputs:
+        given = spec.input(name)
+        sent[given.party] += rows[name] * (1 + len(given.columns)) * CELL_BYTES
+    why = f"bytes are the inputs at {CELL_BYTES} a cell, an assumption; {NO_TIME}"
+    return StepExpected(step, parties, None, why, tuple(sent.values()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sealtrace.contracts.calls import Call
+from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.records import Algorithm, BlockRef, Grant, Node, TaskTerms
@@ -113,6 +114,14 @@ class Delivered:
     statement: Signed | None
 
 
+@dataclass(frozen=True, slots=True)
+class SealedMetrics:
+    """A sealed message of metrics as the scheduler handed it over."""
+
+    number: int
+    sealed: bytes
+
+
 class Scheduler(Protocol):
     """The scheduler, which is not trusted: everything it says is checked."""
 
@@ -126,6 +135,15 @@ class Scheduler(Protocol):
 
     def spec(self, task: Hex32) -> TaskSpec:
         """The specification the scheduler introduces ``task`` with."""
+
+    def statements(self, task: Hex32) -> tuple[tuple[Hex32, Stage], ...]:
+        """What the task's enclave has shown so far: digests and stages."""
+
+    def statement(self, task: Hex32, digest: Hex32) -> bytes:
+        """The statement of the task's enclave with this digest; that it is not another was checked."""
+
+    def metrics(self, task: Hex32, after: int, signed: Signed) -> tuple[SealedMetrics, ...]:
+        """The next sealed messages of metrics whose number is above ``after``, ascending; none is no more."""
 
     def output(self, task: Hex32, party: Address, signed: Signed) -> Delivered | None:
         """A party's sealed output, or nothing when it is not there."""

@@ -13,41 +13,52 @@ from sealtrace.protocol.envelope import BadEnvelope, unseal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32
 from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.statements import BadStatement, Signed, signer_of
+from sealtrace.requester.enclaves import Attested
 from sealtrace.requester.errors import ResultTampered, WrongKey
 from sealtrace.requester.ports import Delivered
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a task came to: JSON values, and the digests by which the chain vouches for them."""
+    """What a task came to: JSON values, and the digests by which the chain vouches for them.
+
+    ``attested`` is what the enclave stated of its run, where the task ran in one.
+    """
 
     task: Hex32
     value: Mapping[str, Any]
     outputs: Mapping[Address, Hex32]
     digest: Hex32
+    attested: Attested | None = None
 
 
 def checked(
-    task: Hex32, delivered: Mapping[Address, Delivered], recorded: Hex32, names: Mapping[Address, str]
+    task: Hex32,
+    delivered: Mapping[Address, Delivered],
+    recorded: Hex32,
+    names: Mapping[Address, str],
+    attested: Hex32 | None = None,
 ) -> dict[Address, Hex32]:
     """The digest of each output, after all of them match the result digest on chain.
 
     Each output is first held against its party's own signed word, so that an output changed on the way
-    is told from a party that delivered other bytes than it agreed on.
+    is told from a party that delivered other bytes than it agreed on. ``attested`` is the digest of what was
+    handed over as the last statement of the task's enclave: the parties agreed on that as well.
 
     Raises:
         ResultTampered: naming the party where one output can be told from the others.
     """
     digests = {party: sha256(each.content) for party, each in delivered.items()}
-    if result_digest(digests) == recorded:
+    if (observed := result_digest(digests, attested)) == recorded:
         return digests
     for party, each in delivered.items():
         if why := _why_not_the_partys(task, party, digests[party], each.statement):
             raise ResultTampered(names.get(party, party), why)
+    also = "" if attested is None else f", or the enclave's last statement is not {attested}"
     raise ResultTampered(
         None,
-        f"each is what its party signed, but together they are {result_digest(digests)} and the chain "
-        f"has {recorded}: a party delivered other bytes than it agreed on",
+        f"each is what its party signed, but together they are {observed} and the chain "
+        f"has {recorded}: a party delivered other bytes than it agreed on{also}",
     )
 
 

@@ -10,16 +10,20 @@ from typing import Any, Final
 import httpx
 from pydantic import ValidationError
 
-from sealtrace.protocol.canonical import NotCanonical, canonical, parse
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.statement import MAX_STATEMENT_BYTES
+from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
 from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, hex32
 from sealtrace.protocol.spec import InvalidSpec, TaskSpec, read_spec
 from sealtrace.protocol.statements import Signed
 from sealtrace.requester.errors import SchedulerMisbehaved, SchedulerRefused, SchedulerUnreachable
-from sealtrace.requester.ports import Accepted, Delivered
+from sealtrace.requester.ports import Accepted, Delivered, SealedMetrics
 
 STATEMENT_HEADER: Final = "X-Sealtrace-Statement"
 MAX_JSON_BYTES = 2 << 20
 MAX_OUTPUT_BYTES = 1 << 30
+MAX_METRICS_ANSWER_BYTES = 8 << 20
+"""A scheduler tells 64 messages of at most 64 KiB at once, in base64 and with a statement each."""
 _NOT_THERE = frozenset({"OutputNotFound"})
 
 
@@ -76,12 +80,11 @@ class HttpScheduler:
         Raises:
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: it cannot be had.
         """
-        header = base64.urlsafe_b64encode(canonical(signed.model_dump(mode="json"))).decode()
         try:
             content, headers = self._request(
                 "GET",
                 f"/v1/tasks/{task}/outputs/{party}",
-                headers={STATEMENT_HEADER: header},
+                headers=_says(signed),
                 limit_bytes=MAX_OUTPUT_BYTES,
             )
         except SchedulerRefused as refused:
@@ -90,10 +93,65 @@ class HttpScheduler:
             raise
         return Delivered(content, _statement(headers.get(STATEMENT_HEADER, "")))
 
-    def _json(self, method: str, path: str, body: bytes | None = None) -> Any:
-        content, _ = self._request(method, path, content=body, limit_bytes=MAX_JSON_BYTES)
+    def statements(self, task: Hex32) -> tuple[tuple[Hex32, Stage], ...]:
+        """What the task's enclave has shown so far: digests and stages.
+
+        Raises:
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: it cannot be had.
+        """
+        listed = self._json("GET", f"/v1/tasks/{task}/statements")
         try:
-            return parse(content, limit_bytes=MAX_JSON_BYTES)
+            return tuple((hex32(each["digest"]), Stage(each["stage"])) for each in listed)
+        except (KeyError, TypeError, ValueError) as cause:
+            raise self._misbehaved(f"its list of statements is malformed: {cause}") from cause
+
+    def statement(self, task: Hex32, digest: Hex32) -> bytes:
+        """The statement ``digest`` of the task's enclave, whose bytes have that digest.
+
+        Raises:
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: it cannot be had.
+        """
+        path = f"/v1/tasks/{task}/statements/{digest}"
+        content, _ = self._request("GET", path, limit_bytes=MAX_STATEMENT_BYTES)
+        if (observed := sha256(content)) != digest:
+            raise self._misbehaved(f"for the enclave's statement {digest} it gave bytes of {observed}")
+        return content
+
+    def metrics(self, task: Hex32, after: int, signed: Signed) -> tuple[SealedMetrics, ...]:
+        """The next sealed messages of metrics whose number is above ``after``.
+
+        Raises:
+            SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
+        """
+        told = self._json(
+            "GET",
+            f"/v1/tasks/{task}/metrics?after={after}",
+            headers=_says(signed),
+            limit_bytes=MAX_METRICS_ANSWER_BYTES,
+        )
+        try:
+            found = [
+                SealedMetrics(int(each["number"]), base64.b64decode(each["sealed"], validate=True))
+                for each in told
+            ]
+        except (KeyError, TypeError, ValueError) as cause:
+            raise self._misbehaved(f"its metrics are malformed: {cause}") from cause
+        if [each.number for each in found] != list(range(after + 1, after + 1 + len(found))):
+            raise self._misbehaved(f"its metrics do not follow number {after} one by one")
+        return tuple(found)
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        limit_bytes: int = MAX_JSON_BYTES,
+    ) -> Any:
+        content, _ = self._request(method, path, content=body, headers=headers, limit_bytes=limit_bytes)
+        try:
+            return parse(content, limit_bytes=limit_bytes)
         except NotCanonical as cause:
             raise self._misbehaved(f"its answer is {cause}") from cause
 
@@ -134,6 +192,11 @@ class HttpScheduler:
 
     def _misbehaved(self, why: str) -> SchedulerMisbehaved:
         return SchedulerMisbehaved(self.url, why[:300])
+
+
+def _says(signed: Signed) -> dict[str, str]:
+    text = canonical(signed.model_dump(mode="json"))
+    return {STATEMENT_HEADER: base64.urlsafe_b64encode(text).decode()}
 
 
 def _statement(header: str) -> Signed | None:

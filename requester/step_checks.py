@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sealtrace.algorithms.checking import ParamsRefused, check_params
+from sealtrace.algorithms.checking import ParamsRefused, check_enclave_step, check_params
 from sealtrace.protocol.bundle import BadBundle
-from sealtrace.protocol.spec import TaskSpec
+from sealtrace.protocol.spec import TaskSpec, source_of
 from sealtrace.requester.errors import AlgorithmUnknownHere, SpecInvalid
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 from sealtrace.requester.task_files import Located, Place
@@ -27,12 +27,16 @@ def check_steps(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -
 def _checked(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> Iterator[str]:
     columns = {each.name: each.columns for each in spec.inputs if each.part_of is None}
     for step in spec.steps:
-        if step.engine != "mpc":
+        if step.engine == "psi":
             continue
         try:
             bundle = algorithms.bundle(step.algorithm)
             named = {name: columns[name] for name in step.inputs if name in columns}
-            check_params(bundle, step.params, named, step.uses)
+            if step.engine == "tee":
+                kept = [source_of(name, source)[1] for name, source in spec.keep.items()]
+                check_enclave_step(bundle.manifest, step.protocol, step.params, kept)
+            else:
+                check_params(bundle, step.params, named, step.uses)
         except ParamsRefused as refused:
             raise _pointing(located, step.id, str(refused)) from refused
         except (AlgorithmUnknownHere, BadBundle) as error:
@@ -43,5 +47,6 @@ def _pointing(located: Located, step: str, why: str) -> SpecInvalid:
     """Where an algorithm's words begin with a place in its parameters, the error points there."""
     place: Place = ("steps", step, "params")
     if led := _LED_BY_PLACE.fullmatch(why):
-        return located.wrong((*place, *led[1].split(".")), led[2])
+        parts = (int(part) if part.isdecimal() else part for part in led[1].split("."))
+        return located.wrong((*place, *parts), led[2])
     return located.wrong(place, why)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,11 +19,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from sealtrace.contracts.errors import ChainError
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.statement import MAX_STATEMENT_BYTES
 from sealtrace.protocol.canonical import NotCanonical, parse
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField, Hex32Field
 from sealtrace.protocol.statements import Signed
-from sealtrace.scheduler import chase, delivery, intake, planning
+from sealtrace.scheduler import chase, delivery, enclaves, intake, planning
 from sealtrace.scheduler.errors import (
     ChainUnavailable,
     MalformedRequest,
@@ -32,7 +35,7 @@ from sealtrace.scheduler.errors import (
     TooManyRequests,
 )
 from sealtrace.scheduler.limits import Buckets, pieces, whole
-from sealtrace.scheduler.tasks import Output
+from sealtrace.scheduler.tasks import MAX_METRICS_BYTES, Metrics, Output
 from sealtrace.scheduler.wiring import Scheduler
 
 STATEMENT_HEADER = "X-Sealtrace-Statement"
@@ -153,6 +156,29 @@ class OutputKept(BaseModel):
     digest: str
 
 
+class StatementShown(BaseModel):
+    """A statement of a task's enclave is here, under the SHA-256 of its bytes."""
+
+    digest: str
+    stage: Stage
+
+
+class MetricsKept(BaseModel):
+    """A sealed message of metrics is here."""
+
+    task: str
+    number: int
+    digest: str
+
+
+class MetricsShown(BaseModel):
+    """A message of metrics, sealed to the requester (base64), and the statement that its party signed."""
+
+    number: int
+    sealed: str
+    statement: dict[str, Any]
+
+
 class NodeShown(BaseModel):
     """A node's last heartbeat."""
 
@@ -178,6 +204,14 @@ def _statement_body(description: str) -> dict[str, Any]:
     """How OpenAPI shows a body that is read by our own strict decoder."""
     schema = {"type": "object", "required": ["statement", "signature"], "description": description}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+_BYTES_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
 
 @router.post("/nodes", openapi_extra=_statement_body("A signed statement of kind node.hello"))
@@ -252,15 +286,7 @@ def show_task(task: Hex32Field, scheduler: SchedulerDep) -> TaskShown:
     return TaskShown(**shown, fresh=fresh)
 
 
-@router.put(
-    "/tasks/{task}/outputs/{party}",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
-)
+@router.put("/tasks/{task}/outputs/{party}", openapi_extra=_BYTES_BODY)
 async def put_output(
     task: Hex32Field, party: AddressField, request: Request, signed: SignedHeader, scheduler: SchedulerDep
 ) -> OutputKept:
@@ -307,6 +333,70 @@ def get_output(
 
 def _output_headers(output: Output) -> dict[str, str]:
     return {STATEMENT_HEADER: base64.urlsafe_b64encode(output.statement).decode()}
+
+
+@router.put("/tasks/{task}/statements/{digest}", openapi_extra=_BYTES_BODY)
+async def put_statement(
+    task: Hex32Field, digest: Hex32Field, request: Request, signed: SignedHeader, scheduler: SchedulerDep
+) -> StatementShown:
+    """Take a statement of the task's enclave from its party: one of each stage. It may come again."""
+    content = await whole(request, MAX_STATEMENT_BYTES, scheduler.settings.limits.body_timeout_s)
+    kept = await run_in_threadpool(
+        enclaves.take_statement, task, digest, content, signed, scheduler.store, scheduler.now()
+    )
+    return StatementShown(digest=kept.digest, stage=kept.stage)
+
+
+@router.get("/tasks/{task}/statements")
+def list_statements(task: Hex32Field, scheduler: SchedulerDep) -> list[StatementShown]:
+    """List what the task's enclave has shown so far: the stage and the digest of each statement."""
+    kept = enclaves.statements(task, scheduler.store)
+    return [StatementShown(digest=each.digest, stage=each.stage) for each in kept]
+
+
+@router.get("/tasks/{task}/statements/{digest}", response_class=Response)
+def get_statement(task: Hex32Field, digest: Hex32Field, scheduler: SchedulerDep) -> Response:
+    """Hand out a statement of the task's enclave, in the bytes that its digest is of."""
+    kept = enclaves.statement(task, digest, scheduler.store)
+    return Response(kept.document, media_type="application/json")
+
+
+MessageNumber = Annotated[int, Path(ge=0, lt=enclaves.MAX_MESSAGES)]
+
+
+@router.put("/tasks/{task}/metrics/{number}", openapi_extra=_BYTES_BODY)
+async def put_metrics(
+    task: Hex32Field, number: MessageNumber, request: Request, signed: SignedHeader, scheduler: SchedulerDep
+) -> MetricsKept:
+    """Take the next sealed message of metrics from the task's enclave. The same bytes may come again."""
+    limits = scheduler.settings.limits
+    sealed = await whole(request, MAX_METRICS_BYTES, limits.body_timeout_s)
+    kept = await run_in_threadpool(
+        enclaves.take_metrics,
+        *(task, number, sealed, signed, scheduler.store),
+        *(limits.metrics_bytes, scheduler.now()),
+    )
+    return MetricsKept(task=task, number=number, digest=kept.digest)
+
+
+@router.get("/tasks/{task}/metrics")
+def list_metrics(
+    task: Hex32Field,
+    signed: SignedHeader,
+    scheduler: SchedulerDep,
+    after: Annotated[int, Query(ge=-1, lt=enclaves.MAX_MESSAGES)] = -1,
+) -> list[MetricsShown]:
+    """Hand the requester the next messages of metrics, at most 64, whose number is above `after`."""
+    kept = enclaves.metrics(task, after, signed, scheduler.store, scheduler.now())
+    return [_shown(each) for each in kept]
+
+
+def _shown(message: Metrics) -> MetricsShown:
+    return MetricsShown(
+        number=message.number,
+        sealed=base64.b64encode(message.sealed).decode(),
+        statement=json.loads(message.statement),
+    )
 
 
 @router.get("/health")

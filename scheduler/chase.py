@@ -84,14 +84,14 @@ def late(task: Task, late_after_s: float, now: UnixSeconds) -> Iterator[str]:
 
 
 def purge(store: Store, files: SealedFiles, times: Times, now: UnixSeconds) -> list[Task]:
-    """Delete the outputs of tasks that are over and were kept long enough; return those tasks."""
+    """Delete what was carried for tasks that are over, once it was kept long enough; return those tasks."""
     done = []
     for task in store.tasks_to_purge():
         if not may_purge(task, store.outputs(task.id), times, now):
             continue
         purged = replace(task, purged_at=now)
         store.update_task(purged)  # first, so that no output is taken while files go
-        store.forget_outputs(task.id)
+        store.forget_carried(task.id)
         files.discard(task.id)
         done.append(purged)
     files.sweep()

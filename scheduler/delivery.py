@@ -84,8 +84,7 @@ def offered(task: Hex32, party: Address, signed: Signed, store: Store, now: Unix
         raise NotTheSpeaker(f"{speaker} is not the party {party} of task {task}")
     if set(body) != {"task", "digest"} or body["task"] != task or not _is_digest(body["digest"]):
         raise MalformedRequest("the body of a task.output names this task and the digest of the bytes")
-    if found.purged_at is not None:
-        raise TaskOver(f"task {task} ended and its outputs were deleted at {found.purged_at}")
+    require_kept(found)
     digest = Hex32(body["digest"])
     kept = store.output(task, party)
     if kept is not None and kept.digest != digest:
@@ -121,20 +120,40 @@ def fetch(
         TaskNotFound, OutputNotFound, TaskOver: it is not here.
         OutputDamaged: it is, but altered.
     """
+    found = requested(task, signed, store, now)
+    output = store.output(task, party)
+    if output is None:
+        require_kept(found)
+        raise OutputNotFound(task, party)
+    content = files.read(task, party, output.digest)
+    store.mark_fetched(task, party, now)
+    return output, content
+
+
+def requested(task: Hex32, signed: Signed, store: Store, now: UnixSeconds) -> Task:
+    """The task whose requester asks, by ``signed``, for what was left here for it.
+
+    Raises:
+        StatementRefused, MalformedRequest, NotTheSpeaker: the statement is not the requester's wish.
+        TaskNotFound: it was never submitted here.
+    """
     speaker, body = trusted(signed, "task.fetch", now)
     found = known(task, store)
     if speaker != found.requester:
         raise NotTheSpeaker(f"{speaker} is not the requester of task {task}")
     if body.get("task") != task:
         raise MalformedRequest("the body of a task.fetch names this task")
-    output = store.output(task, party)
-    if output is None and found.purged_at is not None:
-        raise TaskOver(f"the outputs of task {task} were deleted at {found.purged_at}")
-    if output is None:
-        raise OutputNotFound(task, party)
-    content = files.read(task, party, output.digest)
-    store.mark_fetched(task, party, now)
-    return output, content
+    return found
+
+
+def require_kept(task: Task) -> None:
+    """Refuse what is asked of, or brought for, a task whose outputs were deleted.
+
+    Raises:
+        TaskOver: they were.
+    """
+    if task.purged_at is not None:
+        raise TaskOver(f"task {task.id} ended and its outputs were deleted at {task.purged_at}")
 
 
 def summary(task: Task, outputs: Iterable[Output]) -> dict[str, Any]:

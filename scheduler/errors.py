@@ -158,6 +158,50 @@ class OutputChanged(SchedulerError):
         super().__init__(f"{party} delivered {kept} for task {task} before")
 
 
+class EnclaveStatementRefused(SchedulerError):
+    """The document is no statement of this task's enclave."""
+
+    status = 422
+    next = "Hand over the statement of this task as its enclave wrote it, byte by byte."
+
+
+class EnclaveStatementNotFound(SchedulerError):
+    """No such statement of this task's enclave is here."""
+
+    status = 404
+    next = "See /v1/tasks/{task}/statements for those that are; they are kept as long as the task's outputs."
+
+    def __init__(self, task: Hex32, digest: Hex32) -> None:
+        super().__init__(f"no statement {digest} for task {task}")
+
+
+class MetricsOutOfOrder(SchedulerError):
+    """A message of metrics is not the next one."""
+
+    status = 409
+    next = "Send the message with the number named first: numbers ascend from 0 without gaps."
+
+    def __init__(self, number: int, expected: int) -> None:
+        super().__init__(f"number {number} came where {expected} is expected")
+
+
+class MetricsChanged(SchedulerError):
+    """Other bytes came under this number before."""
+
+    status = 409
+    next = "The first message stands; an enclave seals each once. Look for a run that happened twice."
+
+    def __init__(self, task: Hex32, number: int, kept: Hex32) -> None:
+        super().__init__(f"message {number} of task {task} is {kept}")
+
+
+class TooManyMetrics(SchedulerError):
+    """A task has as many messages of metrics as are kept, or as many bytes of them."""
+
+    status = 413
+    next = "Report fewer rounds; the result is not concerned. The operator sets limits.metrics_bytes."
+
+
 class TaskOver(SchedulerError):
     """The task is over and its outputs are no longer kept."""
 

@@ -22,14 +22,16 @@ from sealtrace.protocol.spec import (
 from sealtrace.scheduler.errors import MalformedRequest, ProtocolUnsuitable, SpecRefused
 
 # What is tried first. With three parties ECDH comes before RR22, whose pairwise runs tell the first two
-# parties more than the final set. SEMI2K trusts its first party and KKRT is the older design: last.
+# parties more than the final set. SEMI2K trusts its first party and KKRT is the older design: last. An
+# enclave is simulated only where not all grants allow hardware: no plan is weaker than it could be.
 PREFERENCE: Mapping[str, Mapping[bool, tuple[str, ...]]] = {
     "mpc": {True: ("CHEETAH", "SEMI2K"), False: ("ABY3", "SEMI2K")},
     "psi": {True: ("RR22", "ECDH", "KKRT"), False: ("ECDH", "RR22", "KKRT")},
+    "tee": {True: ("HARDWARE", "SIMULATED"), False: ()},
 }
 
 # Weak enough that every grant must name it in words.
-ONLY_IF_NAMED = frozenset({"SEMI2K"})
+ONLY_IF_NAMED = frozenset({"SEMI2K", "SIMULATED"})
 
 
 class DraftStep(StepOutline):
@@ -100,9 +102,9 @@ def choose(step: DraftStep, parties: int, grants: Mapping[Hex32, Grant]) -> str:
     for protocol in candidates:
         if PROTECTIONS[step.engine, protocol] in allowed:
             return protocol
+    among = f"for {parties} parties" if step.engine != "tee" or parties > 1 else "for its enclave"
     raise ProtocolUnsuitable(
-        step.id,
-        f"the grants allow none of {', '.join(candidates) or 'the protocols'} for {parties} parties",
+        step.id, f"the grants allow none of {', '.join(candidates) or 'the protocols'} {among}"
     )
 
 

@@ -47,6 +47,8 @@ class Limits(_Section):
     """Largest JSON document taken."""
     output_bytes: int = Field(default=64 << 20, ge=1 << 10, le=1 << 30)
     """Largest sealed output taken."""
+    metrics_bytes: int = Field(default=16 << 20, ge=64 << 10, le=1 << 30)
+    """How many bytes of sealed metrics are kept for one task."""
     body_timeout_s: Seconds = 60
     """How long a caller may take to send a body."""
     requests_per_second: float = Field(default=100, gt=0)

@@ -1,10 +1,11 @@
-"""The scheduler's database: presence, tasks and outputs, in any SQL database SQLAlchemy speaks to."""
+"""The scheduler's database: presence, tasks and what they carry, in any SQL database SQLAlchemy speaks to."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import (
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Integer,
     LargeBinary,
     MetaData,
     RowMapping,
@@ -22,17 +24,27 @@ from sqlalchemy import (
     delete,
     event,
     func,
+    insert,
     select,
     update,
 )
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from sealtrace.contracts.tables import create_tables
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.statement import MAX_STATEMENT_BYTES
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.scheduler.errors import StorageFull
 from sealtrace.scheduler.presence import Presence
-from sealtrace.scheduler.tasks import Observation, Output, Task
+from sealtrace.scheduler.tasks import (
+    MAX_METRICS_BYTES,
+    EnclaveStatement,
+    Metrics,
+    Observation,
+    Output,
+    Task,
+)
 
 _metadata = MetaData()  # times are BigInteger: a deadline may lie beyond 2038
 
@@ -77,6 +89,28 @@ _outputs = Table(
     Column("statement", LargeBinary, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("fetched_at", BigInteger),
+)
+
+_statements = Table(
+    "enclave_statements",
+    _metadata,
+    Column("task", String(66), primary_key=True),
+    Column("stage", String(16), primary_key=True),
+    Column("digest", String(66), nullable=False),
+    Column("document", LargeBinary(MAX_STATEMENT_BYTES), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+)
+
+_metrics = Table(
+    "metrics",
+    _metadata,
+    Column("task", String(66), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(66), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sealed", LargeBinary(MAX_METRICS_BYTES), nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
 )
 
 
@@ -178,10 +212,47 @@ class Store:
         with self._write() as connection:
             connection.execute(update(_outputs).where(first).values(fetched_at=at))
 
-    def forget_outputs(self, task: Hex32) -> None:
-        """Drop the rows of a task's outputs."""
+    def add_statement(self, statement: EnclaveStatement) -> None:
+        """Keep an enclave's statement, in place of an earlier one of its stage."""
+        same = (_statements.c.task == statement.task) & (_statements.c.stage == statement.stage)
         with self._write() as connection:
-            connection.execute(delete(_outputs).where(_outputs.c.task == task))
+            connection.execute(delete(_statements).where(same))
+            connection.execute(insert(_statements).values(**asdict(statement)))
+
+    def statements(self, task: Hex32) -> list[EnclaveStatement]:
+        """The statements of a task's enclave, in the order of their stages."""
+        query = select(_statements).where(_statements.c.task == task)
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        found = [EnclaveStatement(**{**row, "stage": Stage(row["stage"])}) for row in rows]
+        return sorted(found, key=lambda each: list(Stage).index(each.stage))
+
+    def add_metrics(self, metrics: Metrics) -> bool:
+        """Keep a message of metrics; false when there is one of its number, which is left as it is."""
+        values = {**asdict(metrics), "size": len(metrics.sealed)}
+        with self._write() as connection:
+            return _insert_unless_there(connection, _metrics, values)
+
+    def metrics_extent(self, task: Hex32) -> tuple[int, int]:
+        """How many messages of metrics are kept for ``task``, and how many bytes they have."""
+        query = select(func.count(), func.coalesce(func.sum(_metrics.c.size), 0))
+        with self._read() as connection:
+            count, size = connection.execute(query.where(_metrics.c.task == task)).one()
+        return int(count), int(size)
+
+    def metrics(self, task: Hex32, after: int, limit: int) -> list[Metrics]:
+        """At most ``limit`` messages of metrics of ``task`` whose number is above ``after``, ascending."""
+        wanted = (_metrics.c.task == task) & (_metrics.c.number > after)
+        columns = [_metrics.c[each.name] for each in fields(Metrics)]
+        query = select(*columns).where(wanted).order_by(_metrics.c.number).limit(limit)
+        with self._read() as connection:
+            return [Metrics(**row) for row in connection.execute(query).mappings().all()]
+
+    def forget_carried(self, task: Hex32) -> None:
+        """Drop the rows of a task's outputs, and what its enclave said."""
+        with self._write() as connection:
+            for table in (_outputs, _statements, _metrics):
+                connection.execute(delete(table).where(table.c.task == task))
 
     def _tasks_where(self, condition: Any) -> list[Task]:
         query = select(_tasks).where(condition).order_by(_tasks.c.accepted_at, _tasks.c.id)

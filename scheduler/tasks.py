@@ -1,11 +1,16 @@
-"""What the scheduler remembers of a task and of the sealed outputs it carries."""
+"""What the scheduler remembers of a task and of what it carries: sealed outputs, an enclave's words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
+
+MAX_METRICS_BYTES: Final = 64 << 10
+"""Largest sealed message of metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +58,26 @@ class Output:
     statement: bytes
     received_at: UnixSeconds
     fetched_at: UnixSeconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveStatement:
+    """What a task's enclave showed at one stage, kept by the SHA-256 of its canonical text."""
+
+    task: Hex32
+    stage: Stage
+    digest: Hex32
+    document: bytes
+    received_at: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A sealed message of metrics: the ``number``-th of its task, with its party's signed statement."""
+
+    task: Hex32
+    number: int
+    digest: Hex32
+    sealed: bytes
+    statement: bytes
+    received_at: UnixSeconds

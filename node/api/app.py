@@ -40,6 +40,14 @@ from sealtrace.node.errors import (
     TaskOver,
 )
 from sealtrace.node.operations import GrantOrder, Operations, TokenRole, UnknownProtection
+from sealtrace.node.policies import (
+    PolicyDiffers,
+    PolicyInvalid,
+    PolicyMismatch,
+    PolicyMissing,
+    PolicyNotNeeded,
+    policy_of_body,
+)
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32Field
 from sealtrace.protocol.records import DataClass
@@ -84,6 +92,7 @@ RecordIndex = Annotated[int, Field(ge=0, lt=2**53)]
 """A place in the log; the log is canonical JSON, whose integers end there (RFC 8785 §3.2.2.3)."""
 _READ = (NotAuthenticated, ChainUnavailable)
 _ACT = (NotAuthenticated, NotAllowed, InvalidRequest, ChainUnavailable, ChainRefused, DiskFull)
+_POLICIES = (PolicyInvalid, PolicyMissing, PolicyNotNeeded, PolicyMismatch, PolicyDiffers)
 
 router = APIRouter(prefix="/v1")
 
@@ -142,15 +151,16 @@ def list_grants(operations: OperationsDep, _: ReaderDep) -> list[models.Grant]:
     "/grants",
     status_code=201,
     tags=["grants"],
-    responses=problems(*_ACT, DatasetNotFound, GrantNotFound, UnknownProtection),
+    responses=problems(*_ACT, DatasetNotFound, GrantNotFound, UnknownProtection, *_POLICIES),
 )
 def issue_grant(body: models.IssueGrant, operations: OperationsDep, _: OperatorDep) -> models.Grant:
     """Issue a grant and wait until the chain has it. The same ``reference`` again is the same grant.
 
     ``participants`` are the only ones who may be parties beside this node; ``replaces`` ends another grant in
-    the same step.
+    the same step. ``policy`` says which enclave is taken for one, where the protections allow any.
     """
-    words = body.model_dump(exclude={"reference", "replaces", "protections", "participants"})
+    words = body.model_dump(exclude={"reference", "replaces", "protections", "participants", "policy"})
+    words["policy"] = None if body.policy is None else policy_of_body(body.policy)
     words |= {"protections": tuple(body.protections), "participants": tuple(body.participants)}
     order = GrantOrder(**words)
     return models.Grant(**operations.issue_grant(order, body.reference, body.replaces))

@@ -80,12 +80,16 @@ class IssueGrant(_Body):
     approval_required: bool = False
     epsilon_millionths: Annotated[int, Field(ge=0, lt=2**48)] = 0
     participants: Annotated[list[AddressField], Field(max_length=16)] = Field(default_factory=list)
+    policy: dict[str, Any] | None = None
     replaces: Hex32Field | None = None
     reference: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
 
 
 class Grant(BaseModel):
-    """A grant as given, and as it stands on the chain; ``security`` says what each protection promises."""
+    """A grant as given, and as it stands on the chain; ``security`` says what each protection promises.
+
+    ``policy`` is the owner's attestation policy, where the grant allows an enclave: it is not on the chain.
+    """
 
     id: str
     issued_at: int
@@ -102,6 +106,8 @@ class Grant(BaseModel):
     epsilon_millionths: int
     epsilon_left: int
     participants: list[str] = Field(default_factory=list)
+    policy: dict[str, Any] | None = None
+    policy_digest: str | None = None
     status: str
     security: dict[str, str]
 

@@ -27,9 +27,6 @@ from sealtrace.node.engines.link import Link
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.spec import Input
 
-KEPT = "kept"
-"""The folder of a job in which it leaves the parts that the party keeps."""
-
 
 @dataclass(frozen=True, slots=True)
 class Written:

@@ -6,20 +6,11 @@ No result and no share touches the disk unsealed; what PSI writes lies in ``scra
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import json
-import os
-import shutil
-import signal
 import sys
-import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
 from sealtrace.algorithms.shares import Header, encode_output, encode_share
@@ -29,19 +20,27 @@ from sealtrace.node.engines.computation import Computed, Held, check_params, com
 from sealtrace.node.engines.errors import (
     BadJob,
     BundleRefused,
-    DiskFull,
-    EmptyIntersection,
-    EngineError,
     ProgramMismatch,
     ProtocolViolated,
-    to_report,
 )
 from sealtrace.node.engines.job import Job, JobInput, JobStep, own_inputs, read_job
-from sealtrace.node.engines.keeping import KEPT, meet_parts, parts_to_keep, read_parts
+from sealtrace.node.engines.keeping import meet_parts, parts_to_keep, read_parts
 from sealtrace.node.engines.keys import Keys, check_table, read_keys, rule_for, rules_of
 from sealtrace.node.engines.link import Link, connect
 from sealtrace.node.engines.loading import load_engine
 from sealtrace.node.engines.tables import Table, load_table
+from sealtrace.node.engines.workplace import (
+    CONNECTING,
+    JOB,
+    KEPT,
+    OUTPUT,
+    SCRATCH,
+    TRANSCRIPT,
+    live,
+    tell,
+    version,
+    write,
+)
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
@@ -49,15 +48,6 @@ from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
 from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.security import of_step
 from sealtrace.protocol.spec import source_of
-
-JOB, OUTPUT, TRANSCRIPT, ERROR = "job.json", "output.sealed", "transcript.json", "error.json"
-PROGRESS, SCRATCH = "progress.jsonl", "scratch"
-CONNECTING = "connecting"
-FAILED = 70  # EX_SOFTWARE: error.json says what happened
-PARENT = "SEALTRACE_PARENT"
-SHARED = (EmptyIntersection, ProgramMismatch)
-"""Outcomes that every party sees for itself, from the same exchange."""
-LAST_WORD_S = 1.0  # so that our part of that exchange leaves the process before it ends
 
 
 @dataclass(slots=True)
@@ -80,40 +70,6 @@ class Run:
     """This party's shares of the steps that are opened, by step."""
 
 
-def main(arguments: list[str]) -> Never:
-    """Run the job in the given directory and end the process without unwinding the engine.
-
-    The engine's threads have no clean way to stop while a peer is silent, so nothing waits for them.
-    """
-    folder = Path(arguments[0])
-    try:
-        status = _attempt(folder)
-    except BaseException:  # whatever it was: the log gets it, and nothing waits for the engine
-        traceback.print_exc()
-        status = 1
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def _attempt(folder: Path) -> int:
-    try:
-        die_with_parent()
-        run(folder)
-    except EngineError as error:
-        _write(folder / ERROR, canonical(to_report(error)))
-        if isinstance(error, SHARED):
-            time.sleep(LAST_WORD_S)
-        return FAILED
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _report_full_disk(folder)
-        return FAILED
-    return 0
-
-
 def run(folder: Path) -> None:
     """Carry one job to its end.
 
@@ -134,20 +90,20 @@ def run(folder: Path) -> None:
     own = [each for each in own_inputs(job) if each.part_of is None]
     tables = {each.name: _table(job, each, bundles, keys) for each in own}
     parts = read_parts(job)
-    _tell(folder, CONNECTING)
+    tell(folder, CONNECTING)
     state = Run(job, folder, bundles, tables, keys, _meet(job))
     state.kept = meet_parts(job, state.control, parts)
     for step in job.steps:
-        _tell(folder, "running", step.id)
+        tell(folder, "running", step.id)
         _step(state, step)
     kept = _keep(state)
-    _tell(folder, "sealing")
+    tell(folder, "sealing")
     output = _seal(job, encode_output({id: state.shares[id] for id in job.results if id in state.shares}))
-    _write(folder / OUTPUT, output)
+    write(folder / OUTPUT, output)
     outputs = _exchange(state, sha256(output))
     state.control.finish()
-    _write(folder / TRANSCRIPT, canonical(_transcript(state, outputs, kept)))
-    _tell(folder, "done")
+    write(folder / TRANSCRIPT, canonical(_transcript(state, outputs, kept)))
+    tell(folder, "done")
 
 
 def checked_bundles(job: Job) -> dict[str, Bundle]:
@@ -275,7 +231,7 @@ def _keep(state: Run) -> dict[str, Any]:
     if written:
         folder.mkdir(mode=0o700)
     for each in written:
-        _write(each.path, each.content)
+        write(each.path, each.content)
     return {each.path.stem: each.words for each in written}
 
 
@@ -286,14 +242,14 @@ def _align(state: Run, step: JobStep) -> None:
     if table.rows < rows:
         keys = keys.only(table.numbers)
 
-    def tell(ranks: Sequence[int]) -> None:
-        _tell(state.folder, "aligning", step.id, [state.job.parties[rank] for rank in ranks])
+    def with_whom(ranks: Sequence[int]) -> None:
+        tell(state.folder, "aligning", step.id, [state.job.parties[rank] for rank in ranks])
 
     ranks = state.job.ranks_of(step)
     among = state.control
     if len(ranks) < len(state.job.parties):
         among = connect(state.job, f"{step.id}.control", ranks, receive_ms=state.job.timeouts.wait_ms)
-    chosen = align(state.job, step, among, keys, state.folder / SCRATCH, tell)
+    chosen = align(state.job, step, among, keys, state.folder / SCRATCH, with_whom)
     if among is not state.control:
         among.finish()
     found = handover.Found(
@@ -372,7 +328,7 @@ def _exchange(state: Run, mine: Hex32) -> dict[Address, Hex32]:
 
 def _transcript(state: Run, outputs: dict[Address, Hex32], kept: dict[str, Any]) -> dict[str, Any]:
     return {
-        "engine": f"spu {_version('spu')}",
+        "engine": f"spu {version('spu')}",
         "task": state.job.task,
         "party": state.job.party,
         "parties": list(state.job.parties),
@@ -383,49 +339,5 @@ def _transcript(state: Run, outputs: dict[Address, Hex32], kept: dict[str, Any])
     }
 
 
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _tell(
-    folder: Path, phase: str, step: str | None = None, parties: Sequence[Address] | None = None
-) -> None:
-    """Add a line for the parent: the phase, and with whom alone it is where that is not with all."""
-    with (folder / PROGRESS).open("a", encoding="ascii") as file:
-        file.write(json.dumps({"phase": phase, "step": step, "parties": parties}) + "\n")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-
-
-def _report_full_disk(folder: Path) -> None:
-    """Say it where there may be no room to say it: scratch goes first."""
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    (folder / (OUTPUT + ".part")).unlink(missing_ok=True)
-    print("sealtrace: no space left on device", file=sys.stderr, flush=True)
-    _write(folder / ERROR, canonical(to_report(DiskFull("no space left for the job's files"))))
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the worker that started it is gone (Linux)."""
-    if (parent := os.environ.get(PARENT)) is None:
-        return
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        os._exit(FAILED)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    live(sys.argv[1:], run)

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -39,9 +40,9 @@ from sealtrace.node.engines.errors import (
     Stopped,
     from_report,
 )
-from sealtrace.node.engines.job import Job
+from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.link import explain
-from sealtrace.node.engines.party import (
+from sealtrace.node.engines.workplace import (
     CONNECTING,
     ERROR,
     JOB,
@@ -53,7 +54,7 @@ from sealtrace.node.engines.party import (
     TRANSCRIPT,
 )
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse, sha256
-from sealtrace.protocol.identifiers import Hex32
+from sealtrace.protocol.identifiers import Address, Hex32
 
 LOG, MAX_LOG_BYTES = "engine.log", 1 << 20
 MAX_REPORT_BYTES = 1 << 20
@@ -94,20 +95,58 @@ class JobResult:
 Progress = Callable[[str, str | None], None]
 
 
+class AnyJob(Protocol):
+    """What is asked of a job while its process runs."""
+
+    @property
+    def task(self) -> Hex32:
+        """The task."""
+        ...
+
+    @property
+    def party(self) -> Address:
+        """This party."""
+        ...
+
+    @property
+    def parties(self) -> tuple[Address, ...]:
+        """All parties, in the order of their ranks."""
+        ...
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long peers may be silent."""
+        ...
+
+    def model_dump_json(self) -> str:
+        """The job as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A job's process, and the thread that keeps what it prints."""
+
+    process: subprocess.Popen[bytes]
+    log: threading.Thread
+
+
 def run_job(
-    job: Job,
+    job: AnyJob,
     folder: Path,
     *,
     deadline_s: float,
     gateway: SessionView | None = None,
     stop: threading.Event | None = None,
     on_progress: Progress | None = None,
+    begin: Callable[[], Begun] | None = None,
 ) -> JobResult:
     """Run this party's part of ``job`` in ``folder`` and return what it left.
 
     ``deadline_s`` is seconds from now. ``gateway`` must have the session open; it is closed here, and
     the peers are told when we end early. ``stop`` ends the job at once. ``on_progress`` is called with
-    a phase and a step, from this thread.
+    a phase and a step, from this thread. ``begin`` gives the process where it is not that of an MPC or PSI
+    job.
 
     Raises:
         EngineError: one of its kinds; the process group is gone and scratch is wiped by then.
@@ -115,7 +154,7 @@ def run_job(
     watch = _Watch(job, folder, time.monotonic() + deadline_s, gateway, stop, on_progress)
     left: str | None = "its node failed"
     try:
-        transcript = _supervised(watch)
+        transcript = _supervised(watch, begin or partial(_begin_party, job, folder))
         left = None
     except EngineError as error:
         left = error.code
@@ -130,22 +169,29 @@ def run_job(
     return JobResult(output, digest, Hex32(transcript["result"]), result)
 
 
-def _supervised(watch: _Watch) -> dict[str, Any]:
-    if importlib.util.find_spec("spu") is None:
-        raise EngineMissing("the engine is not installed: pip install 'sealtrace[mpc]'")
-    process = _start(watch.job, watch.folder)
-    log = threading.Thread(target=_keep_log, args=(process.stdout, watch.folder / LOG), daemon=True)
-    log.start()
+def _supervised(watch: _Watch, begin: Callable[[], Begun]) -> dict[str, Any]:
+    begun = begin()
     try:
-        failure = watch.until_over(process)
+        failure = watch.until_over(begun.process)
     finally:
-        _kill(process)
-        log.join(timeout=5)
+        bury(begun)
         _wipe(watch.folder)
     watch.progress()
     if failure is not None:
         raise failure
-    return _outcome(watch, process.returncode)
+    return _outcome(watch, begun.process.returncode)
+
+
+def _begin_party(job: AnyJob, folder: Path) -> Begun:
+    if importlib.util.find_spec("spu") is None:
+        raise EngineMissing("the engine is not installed: pip install 'sealtrace[mpc]'")
+    return begin_process("sealtrace.node.engines.party", job, folder)
+
+
+def bury(begun: Begun) -> None:
+    """Kill a job's process with all that it started, and wait until it is gone."""
+    _kill(begun.process)
+    begun.log.join(timeout=5)
 
 
 class _Watch:
@@ -153,7 +199,7 @@ class _Watch:
 
     def __init__(
         self,
-        job: Job,
+        job: AnyJob,
         folder: Path,
         deadline: float,
         gateway: SessionView | None,
@@ -313,12 +359,18 @@ def _broken(peers: Sequence[Mapping[str, Any]]) -> EngineError | None:
     return None
 
 
-def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
+def begin_process(module: str, job: AnyJob, folder: Path, *, stdin: int = subprocess.DEVNULL) -> Begun:
+    """Write the job into ``folder`` and start the process that does it.
+
+    Raises:
+        BadJob: the folder held a job before.
+        DiskFull, EngineCrashed: it cannot be started.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(folder / JOB, canonical(job.model_dump(mode="json")))
+        _write_private(folder / JOB, canonical(parse(job.model_dump_json().encode())))
         (folder / SCRATCH).mkdir(mode=0o700)
-        process = _spawn(folder)
+        process = _spawn(module, folder, stdin)
     except FileExistsError as error:
         raise BadJob(f"{folder} held a job before; give every run a directory of its own") from error
     except OSError as error:
@@ -327,15 +379,17 @@ def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
         raise EngineCrashed(f"cannot start the engine: {error}") from error
     with contextlib.suppress(OSError):  # it may be over already
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))  # a core would hold shares
-    return process
+    log = threading.Thread(target=_keep_log, args=(process.stdout, folder / LOG), daemon=True)
+    log.start()
+    return Begun(process, log)
 
 
-def _spawn(folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(module: str, folder: Path, stdin: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sealtrace.node.engines.party", str(folder)],
+        [sys.executable, "-m", module, str(folder)],
         cwd=folder,
         env=environment(folder, SCRATCH),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -394,15 +448,16 @@ def _outcome(watch: _Watch, status: int) -> dict[str, Any]:
     """
     if status == 0:
         return _read(watch.folder / TRANSCRIPT)
-    reported = _reported(watch.folder)
-    if reported is not None and not isinstance(reported, PeerUnreachable):
-        raise reported
+    said = reported(watch.folder)
+    if said is not None and not isinstance(said, PeerUnreachable):
+        raise said
     if (cause := watch.after_death()) is not None:
         raise cause
-    raise reported or _crash(watch, status)
+    raise said or _crash(watch, status)
 
 
-def _reported(folder: Path) -> EngineError | None:
+def reported(folder: Path) -> EngineError | None:
+    """What the process in ``folder`` said that it failed by, or ``None``."""
     if not (folder / ERROR).exists():
         return None
     return from_report(_read(folder / ERROR))

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from sealtrace.node.engines.errors import BadJob, BundleRefused, EngineError, from_report, to_report
 from sealtrace.node.engines.job import Job, read_job
-from sealtrace.node.engines.party import ERROR, JOB, checked_bundles, die_with_parent
+from sealtrace.node.engines.party import checked_bundles
 from sealtrace.node.engines.process import environment
+from sealtrace.node.engines.workplace import ERROR, JOB, die_with_parent
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse
 
 MAX_REPORT_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For plain HTTP on loopback, twice a second: without it each call reads all authorities' certificates, which
 is 20 ms of CPU. It trusts nobody, so an ``https`` address would fail rather than be believed."""
 
@@ -86,7 +86,7 @@ class GatewayControl:
                 headers={"authorization": f"Bearer {self.token}"},
                 timeout=self.timeout_s,
                 trust_env=False,
-                verify=_NO_TLS,
+                verify=NO_TLS,
                 **arguments,
             )
             answer: dict[str, Any] = response.json()

@@ -133,7 +133,7 @@ def _why_refused(
     yield from _why_image(verified, evidence, policy)
     if not compare_digest(verified.report_data, report_data(challenge, evidence.events)):
         yield Reason(Refusal.NOT_BOUND, f"it is bound to {verified.report_data.hex()[:16] or 'nothing'}...")
-    yield from _why_age(challenge.issued, policy, at)
+    yield from _why_age(challenge.issued, policy, at, stage)
     yield from _why_log(evidence, policy, challenge, stage)
 
 
@@ -197,11 +197,12 @@ def _versions_behind(verified: Verified, image: Image) -> str:
     return ", ".join(behind)
 
 
-def _why_age(issued: Moment, policy: AttestationPolicy, at: Moment) -> Iterator[Reason]:
+def _why_age(issued: Moment, policy: AttestationPolicy, at: Moment, stage: Stage) -> Iterator[Reason]:
+    """The last evidence may be as late as its run was long: it is the same enclave's, by its key."""
     seconds, blocks = at.time - issued.time, at.number - issued.number
     if seconds < 0 or blocks < 0:
         yield Reason(Refusal.FROM_THE_FUTURE, f"bound to block {issued.number}, judged at {at.number}")
-    elif seconds > policy.max_age_s or blocks > policy.max_age_blocks:
+    elif stage is Stage.RELEASE and (seconds > policy.max_age_s or blocks > policy.max_age_blocks):
         yield Reason(Refusal.TOO_OLD, f"bound to a block {seconds} s and {blocks} blocks ago")
 
 

@@ -89,6 +89,8 @@ def read_evidence(text: bytes) -> Evidence:
         body = parse_canonical(text, limit_bytes=MAX_DOCUMENT_BYTES)
         if set(body) != {"version", "kind", "raw", "events"} or body["version"] != _VERSION:
             raise ValueError("not an evidence document of this version")
+        if not isinstance(body["events"], list):
+            raise TypeError("events is no array")
         events = tuple(map(event_of, body["events"]))
         return Evidence(Kind(body["kind"]), _strict_base64(body["raw"]), events)
     except (ValueError, TypeError, KeyError, AttributeError) as cause:
@@ -149,13 +151,21 @@ class NitroCollateral:
 
 @dataclass(frozen=True, slots=True)
 class SoftwareCollateral:
-    """The raw Ed25519 key of the node that software evidence must be signed by, as the chain holds it."""
+    """The certificate (DER) whose key signed software evidence.
 
-    node_key: bytes
+    Whoever relies on it compares its fingerprint with the one that the chain holds for the node.
+    """
+
+    certificate: bytes
+
+    @property
+    def fingerprint(self) -> Hex32:
+        """SHA-256 of the certificate, as the chain holds it."""
+        return sha256(self.certificate)
 
     def document(self) -> dict[str, str]:
-        """The key as lower-case hexadecimal."""
-        return {"node_key": self.node_key.hex()}
+        """The certificate as lower-case hexadecimal."""
+        return {"certificate": self.certificate.hex()}
 
 
 Collateral: TypeAlias = DcapCollateral | SnpCollateral | NitroCollateral | SoftwareCollateral

@@ -101,6 +101,7 @@ def _algorithm(key: VerifyingKey) -> str:
 
 
 def _jwk(key: VerifyingKey) -> dict[str, str]:
+    _algorithm(key)  # refuses a curve whose numbers are of another length
     if isinstance(key, ed25519.Ed25519PublicKey):
         raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
         return {"crv": "Ed25519", "kty": "OKP", "x": b64url(raw)}

@@ -1,7 +1,12 @@
-"""A data owner's policy: which evidence its keys are released to. Off chain; the grant holds the digest."""
+"""A data owner's policy: which evidence its keys are released to, and what may come out.
+
+It is off chain. The owner's evidence log has its digest from the grant on, the task's specification names it,
+and so does the event log of every enclave that works under it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
@@ -18,6 +23,7 @@ VERSION: Final = "sealtrace.attestation-policy/1"
 EVENT_LOG: Final = "event-log"
 """In place of ``rt_mr3``: the register holds the head of the event log, so nothing else extended it."""
 MAX_POLICY_BYTES: Final = 64 << 10
+MAX_DECIMALS: Final = 12
 
 
 class BadPolicy(ValueError):
@@ -35,6 +41,9 @@ class Platform(StrEnum):
         """What a grant must allow for evidence of this platform, beside the policy."""
         return Protection.TEE_HARDWARE if self is Platform.HARDWARE else Protection.TEE_SIMULATED
 
+
+ENCLAVES: Final = Platform.HARDWARE.protection | Platform.SIMULATED.protection
+"""The protections of a grant that an owner's policy stands behind."""
 
 REQUIRED: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.SGX: ("mr_enclave",),
@@ -55,8 +64,11 @@ IMPLIED: Final[Mapping[Kind, Mapping[str, str]]] = {
 """What holds unless the image says otherwise: a report is from VMPL 0, the most privileged software."""
 
 
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+
+
 def _lower_hex(text: str) -> str:
-    if text != EVENT_LOG and (not text or bytes.fromhex(text).hex() != text):
+    if text != EVENT_LOG and not _HEX.fullmatch(text):
         raise ValueError("give lower-case hexadecimal")
     return text
 
@@ -91,6 +103,25 @@ class Image(BaseModel):
         return {**IMPLIED[self.kind], **self.measurements}
 
 
+class Narrowing(BaseModel):
+    """What an owner takes away from an algorithm's output policy. ``None`` takes nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    outputs: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]] | None = None
+    """The only outputs that may leave."""
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    """The most bytes of each output."""
+    decimals: Annotated[int, Field(ge=0, le=MAX_DECIMALS)] | None = None
+    """The most places of every number."""
+    min_group: Annotated[int, Field(ge=1)] | None = None
+    """The fewest rows that a count may be about."""
+    min_rows: Annotated[int, Field(ge=1)] | None = None
+    """The fewest rows of each input table."""
+    metrics: bool = True
+    """Whether measures may be told while an algorithm trains."""
+
+
 class AttestationPolicy(BaseModel):
     """What evidence must say before an owner releases a key, and before it believes that its data is gone.
 
@@ -122,6 +153,8 @@ class AttestationPolicy(BaseModel):
     """Runtime digests that the event log may name; any where there is none."""
     configs: tuple[Hex32Field, ...] = ()
     """Configuration digests that the event log may name; any where there is none."""
+    narrowing: Narrowing = Narrowing()
+    """What may leave the enclave, less than the algorithm's own policy lets out. The enclave obeys it."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -131,6 +164,14 @@ class AttestationPolicy(BaseModel):
                     f"an image of {image.kind} is {platform_of(image.kind)}, which is not accepted"
                 )
         return self
+
+    @property
+    def protections(self) -> Protection:
+        """What a grant under this policy allows, of the protections in :data:`ENCLAVES`."""
+        allowed = Protection(0)
+        for platform in self.platforms:
+            allowed |= platform.protection
+        return allowed
 
     def text(self) -> bytes:
         """The canonical JSON of this policy."""

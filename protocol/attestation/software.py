@@ -10,26 +10,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from sealtrace.protocol.attestation.certificates import Window, check_window
 from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral, TcbStatus, Verified
-from sealtrace.protocol.attestation.jws import TokenRefused, read, sign, thumbprint
+from sealtrace.protocol.attestation.jws import SigningKey, TokenRefused, read, sign, thumbprint
 from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
 from sealtrace.protocol.attestation.roots import Roots
 from sealtrace.protocol.identifiers import UnixSeconds
 
 TYPE: Final = "sealtrace-software-evidence+jwt"
-LIFETIME_S: Final = 3600
-"""How long a node's word holds after it was given."""
+LIFETIME_S: Final = 86_400
+"""How long a node's word holds after it was given: the longest run of an engine."""
 
 
 def software_evidence(
-    key: Ed25519PrivateKey, report_data: bytes, measurements: Mapping[str, str], at: UnixSeconds
+    key: SigningKey, report_data: bytes, measurements: Mapping[str, str], at: UnixSeconds
 ) -> bytes:
-    """The raw bytes of software evidence, as a node's simulated platform signs them.
+    """The raw bytes of software evidence, as a node's simulated platform signs them with its TLS key.
 
-    ``measurements`` are lower-case hexadecimal by name; ``runtime`` is the one that policies name.
+    ``measurements`` are lower-case hexadecimal by name; ``runtime`` is the one that policies name. ``at`` is
+    the time of the block that it is bound to.
     """
     claims = {
         "simulated": True,
@@ -43,18 +46,20 @@ def software_evidence(
 def verify_software(
     evidence: Evidence, collateral: SoftwareCollateral, roots: Roots, at: UnixSeconds
 ) -> Verified:
-    """Verify that a node said this, within the hour before ``at``.
+    """Verify that a node said this, within the day before ``at``.
 
     Raises:
         EvidenceRefused: it did not, or not then; see the reason.
     """
     try:
-        key = Ed25519PublicKey.from_public_bytes(collateral.node_key)
+        key = x509.load_der_x509_certificate(collateral.certificate).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+            raise TokenRefused("the node's certificate is of a key that signs no such text")
         claims = read(evidence.raw.decode("ascii"), [key], TYPE)
-    except TokenRefused as cause:
+    except (TokenRefused, UnsupportedAlgorithm) as cause:
         raise EvidenceRefused(Refusal.SIGNATURE_INVALID, str(cause)) from cause
     except ValueError as cause:
-        raise EvidenceRefused(Refusal.MALFORMED, "not a signed text, or no Ed25519 key") from cause
+        raise EvidenceRefused(Refusal.MALFORMED, "not a signed text, or no certificate") from cause
     made, report_data, measurements = _fields(claims)
     until = UnixSeconds(made + LIFETIME_S)
     check_window("the node's word", Window(made, until), at)
@@ -64,7 +69,7 @@ def verify_software(
         report_data=report_data,
         measurements=measurements,
         versions={},
-        platform={"node_key": collateral.node_key.hex(), "kid": thumbprint(key)},
+        platform={"certificate": collateral.fingerprint[2:], "kid": thumbprint(key)},
         status=TcbStatus.UP_TO_DATE,
         debug=False,
         valid_from=made,

@@ -36,6 +36,7 @@ GROUPS = {
     "node": Group("sealtrace.node.cli", "app", "Run a data owner's or compute provider's node."),
     "task": Group("sealtrace.requester.cli", "task_app", "Ask for computations and open their results."),
     "algorithm": Group("sealtrace.requester.cli", "algorithm_app", "Register algorithm bundles by digest."),
+    "attestation": Group("sealtrace.requester.enclave_cli", "attestation_app", "Judge enclaves' statements."),
     "audit": Group("sealtrace.auditor.cli", "app", "Replay the chain, compare evidence, write reports."),
     "scheduler": Group("sealtrace.scheduler.cli", "app", "Introduce parties and carry ciphertext."),
     "registrar": Group("sealtrace.contracts.registrar_cli", "app", "Admit, suspend and retire nodes."),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,7 +21,7 @@ from sealtrace.auditor.following import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
 from sealtrace.contracts import calls, deployment, signing
-from sealtrace.contracts.abi import GENERATION
+from sealtrace.contracts.abi import GENERATION, Artifact
 from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import Founding, constructor_arguments, created, deploy
 from sealtrace.contracts.events import NAMES
@@ -88,7 +87,8 @@ class Network:
     def record(self, key, kind, body, task=None):
         lines = self.lines[address(key.address)]
         node = address(key.address)
-        line = Record(index=len(lines), at=1, node=node, kind=kind.value, task=task, body=body).line()
+        now = self.chain.head().timestamp
+        line = Record(index=len(lines), at=now, node=node, kind=kind.value, task=task, body=body).line()
         lines.append(line)
 
     def anchor(self, *keys):
@@ -438,6 +438,18 @@ def audit_of(network, tmp_path, *, chain_id=CHAIN_ID, contracts=None):
     return json.loads(result.output)["error"]
 
 
+def test_a_contract_with_other_code_is_a_finding(network, tmp_path, monkeypatch):
+    known = Artifact.is_code
+    monkeypatch.setattr(
+        Artifact, "is_code", lambda self, code: self.name != "GrantRegistry" and known(self, code)
+    )
+    code, told = run(network, tmp_path)
+    assert code == 1
+    (found,) = told["findings"]
+    assert (found["rule"], found["object"]) == ("ST-V05", "GrantRegistry of generation 0")
+    assert network.chain.addresses["GrantRegistry"] in found["observed"]
+
+
 def test_another_chain_or_another_contract_is_not_audited(network, tmp_path):
     assert audit_of(network, tmp_path, chain_id=78) == "WrongChain"
     ledger = network.chain.addresses["TaskLedger"]
@@ -469,51 +481,6 @@ def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
             assert hex32(raw(header.computed)) == header.claimed
             encoded = receipts_rlp(read_receipts(receipts))
             assert receipts_root(encoded) == header.receipts_root
-
-
-def test_a_settings_folder_makes_a_service(network, tmp_path):
-    options = ["--rpc", network.url, "--chain-id", str(CHAIN_ID), "--json"]
-    chosen = ["--dir", str(tmp_path / "auditor"), "--contracts", network.deployed.directory]
-    made = CliRunner().invoke(app, ["init", *options, *chosen])
-    token = json.loads(made.output)["token"]
-    assert token not in Path(tmp_path / "auditor/auditor.toml").read_text()
-    command = [
-        sys.executable,
-        "-m",
-        "sealtrace",
-        "audit",
-        "serve",
-        "--dir",
-        str(tmp_path / "auditor"),
-        "--json",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        url = json.loads(process.stdout.readline())["url"]
-        use(url, token)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def use(url, token):
-    with httpx.Client(base_url=url, timeout=30) as client:
-        refused = client.post("/v1/audits", json={})
-        assert refused.status_code == 401
-        assert refused.headers["content-type"] == "application/problem+json"
-        client.headers["Authorization"] = f"Bearer {token}"
-        identity = client.post("/v1/audits", json={}).json()["id"]
-        for _ in range(200):
-            state = client.get(f"/v1/audits/{identity}").json()
-            if state["state"] in ("done", "broken"):
-                break
-            threading.Event().wait(0.1)
-        assert state["result"] == "cannot_tell", state
-        page = client.get(f"/v1/audits/{identity}/report.html")
-        assert page.headers["content-type"].startswith("text/html")
-        assert "cannot be told" in page.text
-        assert client.get(f"/v1/audits/{identity}/..%2Faudit.json").status_code == 404
-        assert client.get("/v1/audits/none").json()["title"] == "AuditNotFound"
 
 
 # the whole of the contracts, on two generations

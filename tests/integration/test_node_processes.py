@@ -34,11 +34,12 @@ from sealtrace.node.settings import (
 )
 from sealtrace.node.store import open_engine
 from sealtrace.node.wiring import Node
+from sealtrace.protocol.attestation.policy import read_policy
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import hex32
 from sealtrace.protocol.lifecycle import OPEN_STATES, TaskState
 from sealtrace.protocol.outcome import Denial
-from sealtrace.protocol.records import Role
+from sealtrace.protocol.records import Protection, Role
 from sealtrace.protocol.spec import Input, Step, TaskSpec
 from sealtrace.protocol.statements import Statement, sign
 from sealtrace.scheduler import settings as scheduler_settings
@@ -409,6 +410,30 @@ def test_the_doctor_finds_nothing_wrong(net):
     from sealtrace.node.doctor import examine
 
     assert [each for each in examine(net.nodes["a"]) if not each.ok] == []
+
+
+def test_a_grant_for_enclaves_is_on_the_chain_and_its_policy_in_the_owners_log(net):
+    measured = {"kind": "software", "measurements": {"runtime": "41" * 32}}
+    policy = {"platforms": ["tee-simulated"], "images": [measured], "max_age_s": 60, "max_age_blocks": 60}
+    order = {
+        "dataset": net.datasets["a"],
+        "algorithm": net.algorithm,
+        "requester": net.lab.address,
+        "purpose": PURPOSE,
+        "uses": 1,
+        "expires_at": int(net.chain.head().timestamp) + 86_400,
+        "protections": ["TEE_SIMULATED"],
+    }
+    assert net.answer("a", "POST", "/v1/grants", json=order).json()["type"].endswith(":PolicyMissing")
+    issued = net.ask("a", "POST", "/v1/grants", json=order | {"policy": policy})
+    on_chain = net.chain.grant(hex32(issued["id"]), at=net.chain.head())
+    assert on_chain.protections == Protection.TEE_SIMULATED
+    kept = net.nodes["a"].store.policy_of(hex32(issued["id"]))
+    assert kept.digest() == issued["policy_digest"]
+    log = Node.open(net.root / "a").evidence
+    told = [record for record in map(log.record, range(len(log))) if record.body.get("grant") == issued["id"]]
+    assert [record.body["policy"] for record in told] == [kept.digest()]
+    assert read_policy(told[0].body["policy_text"].encode()) == kept
 
 
 def pid(net: Net, name: str) -> int:

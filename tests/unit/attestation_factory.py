@@ -147,6 +147,10 @@ def p384():
     return ec.generate_private_key(ec.SECP384R1())
 
 
+NODE = ec.derive_private_key(0x5EA1, ec.SECP256R1())
+"""A node's TLS key, with which it signs software evidence."""
+
+
 def raw_signature(key, data, algorithm, size, order="big"):
     r, s = decode_dss_signature(key.sign(data, ec.ECDSA(algorithm)))
     return r.to_bytes(size, order) + s.to_bytes(size, order)
@@ -172,6 +176,9 @@ def der_oid(dotted):
 
 def der_integer(value):
     return der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+NODE_CERTIFICATE = issue("node", NODE, authority=False, serial=1).der()
 
 
 # --- DCAP: SGX and TDX ------------------------------------------------------------------------------------

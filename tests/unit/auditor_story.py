@@ -105,6 +105,7 @@ class Story:
         self.events, self.lines = [], {owner: [] for owner in OWNERS}
         self.number, self.log_index, self.waits = 0, 0, []
         self.generation, self.electorate = 0, 0
+        self.clock = 0  # how far the recording node's is ahead of the chain's
         self.members, self.serials, self.meters, self.terms = [], {}, {}, {}
 
     # chain
@@ -141,9 +142,8 @@ class Story:
         body = self.twist(node, kind.value, body)
         if body is not None:
             index = len(self.lines[node])
-            record = Record(
-                index=index, at=self.block().timestamp, node=node, kind=kind.value, task=task, body=body
-            )
+            at = self.block().timestamp + self.clock
+            record = Record(index=index, at=at, node=node, kind=kind.value, task=task, body=body)
             self.lines[node].append(record.line())
 
     def anchor(self, node):

@@ -29,11 +29,14 @@ from sealtrace.node.ports import (
     RunStopped,
     SessionRefused,
     Standing,
+    Undeliverable,
 )
 from sealtrace.node.preparing import BundleDiffers, BundleGone, Holdings
 from sealtrace.node.settings import Limits
 from sealtrace.node.store import DatasetRow, Sighting, Store, open_engine
 from sealtrace.node.vault import Vault
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.statement import read_statement
 from sealtrace.protocol.authorization import Facts, why_denied
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.evidence import Kind
@@ -308,6 +311,8 @@ class FakeSessions:
 class FakeScheduler:
     def __init__(self) -> None:
         self.outputs: dict[Hex32, bytes] = {}
+        self.statements: dict[tuple[Hex32, Stage], bytes] = {}
+        self.metrics: dict[Hex32, list[bytes]] = {}
         self.error: Exception | None = None
 
     def introduction(self, task: Hex32) -> None:
@@ -317,6 +322,25 @@ class FakeScheduler:
         if self.error is not None:
             raise self.error
         self.outputs[task] = output.read_bytes()
+
+    def put_statement(self, task: Hex32, document: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.statements[task, read_statement(document).stage] = document
+
+    def statement(self, task: Hex32, stage: Stage) -> bytes | None:
+        if self.error is not None:
+            raise self.error
+        return self.statements.get((task, stage))
+
+    def put_metrics(self, task: Hex32, number: int, sealed: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        kept = self.metrics.setdefault(task, [])
+        if number == len(kept):
+            kept.append(sealed)
+        elif number > len(kept) or kept[number] != sealed:
+            raise Undeliverable(f"message {number} is not the next, or another than before")
 
 
 class FakeBundles:
@@ -348,6 +372,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.now, self.runs = folder, float(NOW), []
+        self.policies: dict[Hex32, Any] = {}
         self.full_at: str | None = None  # the kind of record for which there is no room
         self.mine = 0b01
         self.limits = Limits(wait_for_others_s=5, poll_s=1)
@@ -445,6 +470,10 @@ class World:
             sleep=self._sleep,
             pulse=self._pulse,
             aside=lambda act: act(),
+            statements=self.folder / "statements",
+            policy_of=lambda grant: self.policies.get(grant),
+            sign_result=lambda claims: json.dumps(claims, sort_keys=True),
+            build="sealtrace test",
         )
 
     def spend(self) -> None:

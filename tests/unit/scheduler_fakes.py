@@ -39,7 +39,7 @@ from sealtrace.protocol.statements import Signed, Statement, sign
 NOW = UnixSeconds(1_800_000_000)
 LATEST = UnixSeconds(2**32 - 1)
 PURPOSE = "credit risk statistics"
-ALL = Protection(127)
+ALL = Protection(255)
 
 
 def h(number: int) -> Hex32:
@@ -55,6 +55,7 @@ class Person:
     certificate: str
     fingerprint: Hex32
     hpke: X25519PrivateKey
+    tls: ec.EllipticCurvePrivateKey
 
     @property
     def encryption_key(self) -> Hex32:
@@ -77,15 +78,15 @@ class Person:
 @cache
 def person(name: str) -> Person:
     key = hashlib.sha256(name.encode()).digest()
-    certificate = _certificate(name)
+    tls = ec.generate_private_key(ec.SECP256R1())
+    certificate = _certificate(name, tls)
     der = certificate.public_bytes(serialization.Encoding.DER)
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
     hpke = X25519PrivateKey.from_private_bytes(hashlib.sha256(b"hpke" + name.encode()).digest())
-    return Person(key, address(Account.from_key(key).address), pem, sha256(der), hpke)
+    return Person(key, address(Account.from_key(key).address), pem, sha256(der), hpke, tls)
 
 
-def _certificate(name: str) -> x509.Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _certificate(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     return (
@@ -235,6 +236,7 @@ def document(count: int = 3, psi: str | None = "RR22", mpc: str | None = "ABY3",
     for number, step in enumerate(steps, 1):
         step["inputs"] = names
         step["grants"] = {name: h(1000 * number + index) for index, name in enumerate(names)}
+        step["policies"] = {}
         step["epsilon"] = {}
         step["params"] = {}
         if step["protocol"] is None:

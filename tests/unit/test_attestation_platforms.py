@@ -9,6 +9,8 @@ import cbor2
 import pytest
 from attestation_factory import (
     DAY,
+    NODE,
+    NODE_CERTIFICATE,
     NOW,
     POLICY,
     SEPT_VE_DISABLE,
@@ -21,8 +23,7 @@ from attestation_factory import (
     p384,
     revocations,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sealtrace.protocol.attestation import jws
 from sealtrace.protocol.attestation.evidence import (
@@ -39,11 +40,9 @@ from sealtrace.protocol.attestation.refusals import NEXT_STEPS, EvidenceRefused,
 from sealtrace.protocol.attestation.roots import Product, Roots, production_roots
 from sealtrace.protocol.attestation.software import LIFETIME_S, TYPE, software_evidence
 from sealtrace.protocol.attestation.verification import VerifierMissing, verify
-from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.canonical import canonical, sha256
 
 DCAP, NITRO, SNP = DcapFactory(), NitroFactory(), SnpFactory()
-NODE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-NODE_KEY = NODE.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 BOTH = (Kind.SGX, Kind.TDX)
 
 
@@ -496,9 +495,9 @@ def test_what_is_no_signed_structure_in_its_one_encoding_is_malformed(raw):
 # --- software ---------------------------------------------------------------------------------------------
 
 
-def software(key=NODE, node_key=NODE_KEY, at=NOW, raw=None):
+def software(key=NODE, certificate=NODE_CERTIFICATE, at=NOW, raw=None):
     raw = raw or software_evidence(key, b"\1" * 64, {"runtime": "02" * 32}, NOW)
-    return verify(Evidence(Kind.SOFTWARE, raw), SoftwareCollateral(node_key), at)
+    return verify(Evidence(Kind.SOFTWARE, raw), SoftwareCollateral(certificate), at)
 
 
 def test_a_nodes_own_word_is_read_as_what_it_is():
@@ -507,11 +506,29 @@ def test_a_nodes_own_word_is_read_as_what_it_is():
     assert (seen.report_data, seen.measurements) == (b"\1" * 64, {"runtime": "02" * 32})
 
 
+def test_a_nodes_word_tells_by_which_certificate_it_was_given():
+    assert software().platform["certificate"] == sha256(NODE_CERTIFICATE)[2:]
+    assert SoftwareCollateral(NODE_CERTIFICATE).fingerprint == sha256(NODE_CERTIFICATE)
+
+
 def test_the_word_of_another_node_is_refused():
-    assert refusal(software, key=Ed25519PrivateKey.generate()) is Refusal.SIGNATURE_INVALID
+    assert refusal(software, key=p256()) is Refusal.SIGNATURE_INVALID
 
 
-def test_a_nodes_word_holds_for_an_hour():
+def test_a_certificate_whose_key_signs_no_such_text_is_refused():
+    elsewhere = issue("node", p384(), authority=False).der()
+    assert refusal(software, certificate=elsewhere) is Refusal.SIGNATURE_INVALID
+    rsa_key = rsa.generate_private_key(65537, 2048)
+    of_rsa = issue("node", rsa_key, authority=False).der()
+    assert refusal(software, certificate=of_rsa) is Refusal.SIGNATURE_INVALID
+    unheard_of = NODE_CERTIFICATE.replace(
+        bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")
+    )
+    assert refusal(software, certificate=unheard_of) is Refusal.SIGNATURE_INVALID
+
+
+def test_a_nodes_word_holds_for_a_day():
+    assert LIFETIME_S == DAY
     assert software(at=NOW + LIFETIME_S).valid_until == NOW + LIFETIME_S
     assert refusal(software, at=NOW + LIFETIME_S + 1) is Refusal.EXPIRED
     assert refusal(software, at=NOW - 1) is Refusal.NOT_YET_VALID
@@ -542,8 +559,8 @@ def test_a_signed_text_that_is_no_software_evidence_is_malformed(claims):
     assert refusal(software, raw=jws.sign(claims, NODE, TYPE).encode()) is Refusal.MALFORMED
 
 
-def test_a_key_that_is_none_is_refused():
-    assert refusal(software, node_key=b"short") is Refusal.MALFORMED
+def test_a_certificate_that_is_none_is_refused():
+    assert refusal(software, certificate=b"short") is Refusal.MALFORMED
 
 
 def test_who_lacks_a_library_is_told_what_to_install(monkeypatch):

@@ -8,9 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attestation_factory import NOW, POLICY, SEPT_VE_DISABLE, DcapFactory, NitroFactory, SnpFactory
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from attestation_factory import (
+    NODE,
+    NODE_CERTIFICATE,
+    NOW,
+    POLICY,
+    SEPT_VE_DISABLE,
+    DcapFactory,
+    NitroFactory,
+    SnpFactory,
+)
 from pydantic import ValidationError
 
 from sealtrace.protocol.attestation import eventlog as log
@@ -21,6 +28,7 @@ from sealtrace.protocol.attestation.policy import (
     AttestationPolicy,
     BadPolicy,
     Image,
+    Narrowing,
     Platform,
     read_policy,
 )
@@ -30,8 +38,6 @@ from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.records import protections_of
 
 DCAP, SNP, NITRO = DcapFactory(), SnpFactory(), NitroFactory()
-NODE = Ed25519PrivateKey.from_private_bytes(bytes(32))
-NODE_KEY = NODE.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def digest(number):
@@ -88,7 +94,7 @@ def bound(kind, events, challenge=CHALLENGE, factories=(DCAP, SNP, NITRO), **pat
         return nitro.evidence(events, user_data=about, **patch), None, nitro.roots
     if kind is Kind.SOFTWARE:
         word = software_evidence(NODE, about, MEASURED[kind], NOW)
-        return Evidence(kind, word, tuple(events)), SoftwareCollateral(NODE_KEY), None
+        return Evidence(kind, word, tuple(events)), SoftwareCollateral(NODE_CERTIFICATE), None
     return dcap.evidence(kind, events, report_data=about, **raw | patch), dcap.collateral(kind), dcap.roots
 
 
@@ -326,6 +332,16 @@ def test_evidence_is_too_old_a_second_or_a_block_after_its_time():
         assert judge(Kind.TDX, at=at).codes == codes
 
 
+def test_the_last_evidence_may_be_as_late_as_its_run_was_long():
+    issued = CHALLENGE.issued
+    late = Moment(issued.time + 86_000, issued.number + 9_000)
+    assert judge(Kind.TDX, at=late).codes == (Refusal.TOO_OLD,)
+    assert judge(Kind.TDX, events=whole(), at=late, stage=Stage.FINAL).accepted
+    early = Moment(issued.time - 1, issued.number)
+    seen = judge(Kind.TDX, events=whole(), at=early, stage=Stage.FINAL)
+    assert seen.codes == (Refusal.FROM_THE_FUTURE,)
+
+
 # --- the event log ----------------------------------------------------------------------------------------
 
 
@@ -439,6 +455,10 @@ SGX_IMAGE = {"kind": "sgx", "measurements": {"mr_enclave": "11" * 32}}
         {"allow_debug": True},
         {"runtimes": ["0xAB"]},
         {"version": "sealtrace.attestation-policy/2"},
+        {"narrowing": {"decimals": 13}},
+        {"narrowing": {"outputs": ["not a name"]}},
+        {"narrowing": {"min_group": 0}},
+        {"narrowing": {"widen": True}},
     ],
 )
 def test_what_is_no_policy_is_refused(changes):
@@ -485,3 +505,5 @@ def test_the_document_lists_every_reason_and_what_to_do_about_it():
 def test_the_document_names_every_field_of_a_policy():
     for name in AttestationPolicy.model_fields:
         assert name == "version" or f"`{name}`" in DOCUMENT
+    for name in Narrowing.model_fields:
+        assert f"`narrowing.{name}`" in DOCUMENT

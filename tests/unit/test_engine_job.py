@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from sealtrace.node.engines import party, process
+from sealtrace.node.engines import party, process, workplace
 from sealtrace.node.engines.alignment import _kept, _mask, _positions, _read, _write
 from sealtrace.node.engines.errors import (
     BadJob,
@@ -346,7 +346,7 @@ def test_a_full_disk_leaves_a_report_and_no_half_output(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(party, "run", full)
-    assert party._attempt(tmp_path) == party.FAILED
+    assert workplace._attempt(tmp_path, party.run) == workplace.FAILED
     assert {path.name for path in tmp_path.iterdir()} == {"error.json"}
     assert json.loads((tmp_path / "error.json").read_text())["code"] == "disk_full"
 

@@ -24,7 +24,7 @@ from sealtrace.requester.expectation_tables import (
     expected_lines,
     expected_table,
 )
-from sealtrace.requester.expectations import ROWS, Assumed, expected
+from sealtrace.requester.expectations import CELL_BYTES, ROWS, Assumed, expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
 
 OWNERS = {name: Address("0x" + f"{at + 1:02x}" * 20) for at, name in enumerate(("bank", "shop", "town"))}
@@ -248,3 +248,51 @@ def test_bytes_are_said_in_the_unit_that_fits(octets, said):
 )
 def test_times_are_said_in_the_unit_that_fits(seconds, said):
     assert duration(seconds) == said
+
+
+# Enclaves
+
+HOST = Address("0x" + "77" * 20)
+TRAIN = step(
+    "train",
+    "tee-xgboost",
+    engine="tee",
+    protocol="SIMULATED",
+    policies=dict.fromkeys(OWNERS, SOME),
+    params={"mode": "train"},
+)
+
+
+def enclave_task(**part: Any) -> TaskSpec:
+    """The step over the owners' tables, in an enclave at a fourth party; the bank's input is changed."""
+    made = task(step("stats", "statistics")).model_dump(mode="json")
+    made["inputs"][0] |= part
+    parties = [*OWNERS.values(), HOST]
+    steps = [TRAIN.model_dump(mode="json")]
+    return TaskSpec.model_validate({**made, "steps": steps, "parties": parties, "compute": [HOST]})
+
+
+def test_of_a_step_in_an_enclave_the_inputs_are_counted_and_no_time_is_told():
+    found = expected(enclave_task(), HERE, Assumed({"bank": 1000, "shop": 10}), FakeSampler())
+    (train,) = found.steps
+    assert train.parties == (HOST, *OWNERS.values())
+    assert train.sent == (0, 1000 * 2 * CELL_BYTES, 10 * 2 * CELL_BYTES, ROWS * 2 * CELL_BYTES)
+    assert train.cost is None
+    assert found.total == found.meeting.total + sum(train.sent)
+    assert found.unknown == ("train",)
+    lines = "\n".join(expected_lines(found))
+    assert "how long an enclave computes is not estimated" in lines
+    assert "remain after an alignment" not in lines
+    told = expected_json(found, NAMES)["steps"][0]
+    assert [each["sends_bytes"] for each in told["parties"]] == list(train.sent)
+    assert (told["cost"], "not estimated" in told["unknown"]) == (None, True)
+    console = Console(width=200, record=True)
+    console.print(expected_table(found, NAMES))
+    assert "not estimated" in console.export_text()
+
+
+def test_the_size_of_a_kept_value_that_an_enclave_takes_is_unknown():
+    spec = enclave_task(id_column="", columns=[], part_of="model")
+    (train,) = expected(spec, HERE, Assumed(), FakeSampler()).steps
+    assert (train.sent, train.cost) == (None, None)
+    assert "kept value" in str(train.why)

@@ -21,9 +21,11 @@ from sealtrace.node.errors import ChainUnavailable, NodeError
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.gateway.control import GatewayUnavailable
 from sealtrace.node.operations import Operations, TokenRole
+from sealtrace.node.policies import policy_of_body
 from sealtrace.node.ports import Done, Reverted
 from sealtrace.node.settings import ChainSection, Settings
 from sealtrace.node.wiring import Node
+from sealtrace.protocol.attestation.policy import MAX_POLICY_BYTES, read_policy
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import Address, UnixSeconds
 from sealtrace.protocol.lifecycle import TaskState
@@ -280,6 +282,98 @@ def test_a_grant_takes_the_place_of_another_in_one_step(client, operator, world,
 )
 def test_bad_grants_are_named(client, operator, world, change, status, name):
     is_problem(client.post("/v1/grants", json=order(world, **change), headers=operator), status, name)
+
+
+POLICY = {
+    "platforms": ["tee-simulated"],
+    "images": [{"kind": "software", "measurements": {"runtime": "41" * 32}}],
+    "max_age_s": 600,
+    "max_age_blocks": 50,
+}
+ENCLAVE = {"protections": ["PSI_RR22", "TEE_SIMULATED"], "policy": POLICY}
+
+
+def test_a_grant_for_enclaves_carries_the_owners_policy(client, operator, reader, world, node):
+    issued = client.post("/v1/grants", json=order(world, **ENCLAVE), headers=operator)
+    assert issued.status_code == 201, issued.text
+    kept = node.store.policy_of(GRANT)
+    assert kept == policy_of_body(POLICY)
+    (listed,) = client.get("/v1/grants", headers=reader).json()
+    for shown in (issued.json(), listed):
+        assert shown["policy_digest"] == kept.digest()
+        assert policy_of_body(shown["policy"]) == kept
+
+
+def test_the_evidence_log_has_the_policy_whole_and_by_its_digest_from_the_grant_on(
+    client, operator, world, node
+):
+    client.post("/v1/grants", json=order(world, **ENCLAVE), headers=operator)
+    body = node.evidence.record(1).body
+    assert body["policy"] == sha256(body["policy_text"].encode())
+    assert read_policy(body["policy_text"].encode()) == node.store.policy_of(GRANT)
+
+
+def test_the_longest_policy_fits_into_its_grants_record(client, operator, world, node):
+    advisories = ['"\\' * 100] * 150
+    long = POLICY | {"refused_advisories": advisories}
+    issued = client.post("/v1/grants", json=order(world, **ENCLAVE | {"policy": long}), headers=operator)
+    assert issued.status_code == 201, issued.text
+    assert len(node.evidence.record(1).body["policy_text"]) > MAX_POLICY_BYTES * 0.9
+    longer = POLICY | {"refused_advisories": advisories * 2}
+    answer = client.post("/v1/grants", json=order(world, **ENCLAVE | {"policy": longer}), headers=operator)
+    is_problem(answer, 422, "PolicyInvalid")
+
+
+def test_a_grant_for_no_enclave_has_no_policy_and_its_record_names_none(client, operator, world, node):
+    issued = client.post("/v1/grants", json=order(world), headers=operator)
+    assert issued.json()["policy"] is issued.json()["policy_digest"] is None
+    assert node.store.policy_of(GRANT) is None
+    assert not {"policy", "policy_text"} & set(node.evidence.record(1).body)
+
+
+HARDWARE = POLICY | {
+    "platforms": ["tee-hardware"],
+    "images": [{"kind": "sgx", "measurements": {"mr_enclave": "41" * 32}}],
+}
+BOTH = POLICY | {"platforms": ["tee-simulated", "tee-hardware"]}
+
+
+@pytest.mark.parametrize(
+    ("protections", "policy", "name"),
+    [
+        (["TEE_SIMULATED"], None, "PolicyMissing"),
+        (["TEE_HARDWARE", "MPC_ABY3"], None, "PolicyMissing"),
+        (["PSI_RR22"], POLICY, "PolicyNotNeeded"),
+        (["TEE_HARDWARE"], POLICY, "PolicyMismatch"),
+        (["TEE_SIMULATED"], HARDWARE, "PolicyMismatch"),
+        (["TEE_HARDWARE"], BOTH, "PolicyMismatch"),
+        (["TEE_SIMULATED", "TEE_HARDWARE"], POLICY, "PolicyMismatch"),
+        (["TEE_SIMULATED"], {}, "PolicyInvalid"),
+        (["TEE_SIMULATED"], POLICY | {"platforms": []}, "PolicyInvalid"),
+        (["TEE_HARDWARE"], POLICY | {"platforms": ["tee-hardware"]}, "PolicyInvalid"),
+        (["TEE_SIMULATED"], POLICY | {"allow_debug": True}, "PolicyInvalid"),
+        (["TEE_SIMULATED"], POLICY | {"max_age_s": "600"}, "PolicyInvalid"),
+        (["TEE_SIMULATED"], [POLICY], "InvalidRequest"),
+        (["TEE"], POLICY, "UnknownProtection"),
+    ],
+)
+def test_a_policy_that_is_not_for_its_grant_is_named_and_nothing_is_sent(
+    client, operator, world, node, protections, policy, name
+):
+    asked = order(world, protections=protections, policy=policy)
+    is_problem(client.post("/v1/grants", json=asked, headers=operator), 422, name)
+    assert (node.acts.sent, node.store.grants(), len(node.evidence)) == ([], [], 1)
+
+
+def test_a_grant_keeps_the_policy_it_was_issued_under(client, operator, world, node):
+    first = client.post("/v1/grants", json=order(world, **ENCLAVE, reference="a"), headers=operator)
+    again = client.post("/v1/grants", json=order(world, **ENCLAVE, reference="a"), headers=operator)
+    assert first.json() == again.json() | {"issued_at": first.json()["issued_at"]}
+    other = ENCLAVE | {"policy": POLICY | {"max_age_s": 60}, "reference": "a"}
+    answer = client.post("/v1/grants", json=order(world, **other), headers=operator)
+    is_problem(answer, 409, "PolicyDiffers")
+    assert node.store.policy_of(GRANT) == policy_of_body(POLICY)
+    assert len(node.evidence) == 2
 
 
 def test_what_the_chain_refuses_is_told_with_the_contracts_error(client, operator, world, node):

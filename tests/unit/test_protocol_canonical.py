@@ -143,3 +143,17 @@ def test_json_that_is_not_in_canonical_form_is_refused_where_the_form_counts():
     assert parse(b'{"b":1, "a":2}') == {"a": 2, "b": 1}
     with pytest.raises(NotCanonical, match="not in its canonical form"):
         parse_canonical(b'{"b":1, "a":2}')
+
+
+@pytest.mark.parametrize("value", [2.0**53, -(2.0**53), 1e16, 1e20, 123456789012345680000.0])
+def test_a_float_that_is_written_with_all_its_digits_is_read_where_that_is_asked_for(value):
+    text = canonical([value, 2**53 - 1])
+    with pytest.raises(NotCanonical, match="beyond 2"):
+        parse_canonical(text)
+    assert parse_canonical(text, large=True) == [value, 2**53 - 1]
+
+
+@pytest.mark.parametrize("text", [b"9007199254740993", b"-0", b"9" * 400, b"01"])
+def test_an_integer_that_no_float_is_written_as_is_never_canonical(text):
+    with pytest.raises(NotCanonical):
+        parse_canonical(text, large=True)

@@ -1,27 +1,25 @@
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from dataclasses import replace
 
 import httpx
 import pytest
-from fastapi.testclient import TestClient
-from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, document, h, make_chain, make_spec
+from requester_world import BOOK, World
+from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, document, h, make_spec
 
 from sealtrace.algorithms.frames import SecretValue
 from sealtrace.algorithms.shares import Computation, Header, encode_output, encode_share
 from sealtrace.contracts.keys import KeyFile
-from sealtrace.protocol.canonical import canonical, sha256
+from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.envelope import seal
-from sealtrace.protocol.identifiers import NOBODY, NOTHING, UnixSeconds, raw
+from sealtrace.protocol.identifiers import UnixSeconds, raw
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
-from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.spec import TaskSpec
-from sealtrace.requester.client import EngineMissing, Requester, Waiting, best_grant
-from sealtrace.requester.directory import Directory, Keys
+from sealtrace.requester.client import EngineMissing, best_grant
+from sealtrace.requester.directory import Keys
 from sealtrace.requester.errors import (
     AlgorithmUnknownHere,
     ResultDisputed,
@@ -40,97 +38,8 @@ from sealtrace.requester.errors import (
     WrongKey,
 )
 from sealtrace.requester.known_algorithms import KnownAlgorithms
-from sealtrace.requester.scheduler_api import HttpScheduler
-from sealtrace.scheduler.api import build
-from sealtrace.scheduler.sealed_files import SealedFiles
-from sealtrace.scheduler.settings import ChainSection, Settings
-from sealtrace.scheduler.store import Store
-from sealtrace.scheduler.wiring import Scheduler
 
 PSI = KnownAlgorithms({}).find("psi").digest
-BOOK = dict(zip(("one", "two", "three"), (each.address for each in PARTIES), strict=True))
-
-
-class FakeSender:
-    """Puts on the fake chain at once what is sent, and remembers it."""
-
-    def __init__(self, chain):
-        self.chain = chain
-        self.sent = []
-
-    def send(self, intent, call, *, timeout_s=60):
-        if intent in self.sent:
-            return
-        self.sent.append(intent)
-        if call.function == "create":
-            self.chain.tasks[intent.partition(":")[2]] = Record(TaskState.CREATED)
-
-
-class World:
-    """A requester over a fake chain and the real scheduler's API, and a clock that sleeping moves."""
-
-    def __init__(self, folder):
-        self.chain = make_chain()
-        self.now = float(NOW)
-        self.scheduler = Scheduler(
-            settings=Settings(chain=ChainSection(rpc_url="http://x", chain_id=1, directory=NOBODY)),
-            store=Store.open(f"sqlite:///{folder}/scheduler.db"),
-            files=SealedFiles(folder / "outputs", 1 << 20),
-            connect=lambda: self.chain,
-            now=lambda: UnixSeconds(int(self.now)),
-        )
-        self.http = TestClient(build(self.scheduler))
-        self.alter = lambda response: response
-        self.folder = folder
-        self.sender = FakeSender(self.chain)
-        self.requester = self.make_requester(folder / "lab")
-        for each in PARTIES:
-            self.http.post("/v1/nodes", content=canonical(each.hello().model_dump(mode="json")))
-
-    def make_requester(self, folder, keys=None, transport=None):
-        folder.mkdir(exist_ok=True)
-        waiting = Waiting(poll_s=1, outputs_s=5, clock=lambda: self.now, sleep=self.sleep)
-        http = HttpScheduler("http://scheduler", transport=transport or httpx.MockTransport(self.carry))
-        keys = keys or Keys(KeyFile(LAB.address, LAB.key), LAB.hpke)
-        return Requester(keys, self.chain, self.sender, http, Directory(folder), BOOK, waiting)
-
-    def carry(self, request):
-        answer = self.http.request(
-            request.method, request.url.path, content=request.content, headers=dict(request.headers)
-        )
-        return self.alter(httpx.Response(answer.status_code, content=answer.content, headers=answer.headers))
-
-    def sleep(self, seconds):
-        self.now += seconds
-        self.chain.tick(int(seconds))
-
-    def submit(self, **changes):
-        return self.requester.submit(psi_spec(**changes)).task
-
-    def deliver(self, task, sealed=None, parties=PARTIES):
-        """Every party delivers; returns the digest they would agree on."""
-        sealed = sealed or {each.address: output(task, each) for each in PARTIES}
-        for each in parties:
-            self.put(task, each, sealed[each.address])
-        return result_digest({party: sha256(content) for party, content in sealed.items()})
-
-    def put(self, task, party, content):
-        body = {"task": task, "digest": sha256(content)}
-        signed = party.says("task.output", body, at=int(self.now))
-        header = base64.urlsafe_b64encode(canonical(signed.model_dump(mode="json"))).decode()
-        answer = self.http.put(
-            f"/v1/tasks/{task}/outputs/{party.address}",
-            content=content,
-            headers={"X-Sealtrace-Statement": header},
-        )
-        assert answer.status_code == 200, answer.text
-
-    def end(self, task, state, result=NOTHING, event=None, **args):
-        self.chain.tasks[task] = Record(state, 7, 7, 7, result[:34])
-        if state is TaskState.COMPLETED:
-            event, args = "TaskCompleted", {"result": result}
-        if event:
-            self.chain.happened.append(Event(event, {"task": task, **args}))
 
 
 def psi_spec(**changes) -> TaskSpec:
@@ -150,9 +59,21 @@ def output(task, party, *, rows=42, key=None, bound_to=None, kind="psi", step="a
     return seal(encode_output({step: share}), raw(key or LAB.encryption_key), bound)
 
 
+class PsiWorld(World):
+    """Tasks whose one step is an alignment."""
+
+    def submit(self, **changes):
+        return self.requester.submit(psi_spec(**changes)).task
+
+    def deliver(self, task, sealed=None, parties=PARTIES):
+        return super().deliver(
+            task, sealed or {each.address: output(task, each) for each in PARTIES}, parties
+        )
+
+
 @pytest.fixture
 def world(tmp_path):
-    world = World(tmp_path)
+    world = PsiWorld(tmp_path)
     yield world
     world.scheduler.store.close()
 

@@ -131,13 +131,83 @@ def test_a_part_of_a_kept_value_has_neither_id_nor_columns():
     assert (part["id_column"], part["columns"], part["part_of"]) == ("", [], "model")
 
 
-def test_a_step_of_a_tee_algorithm_is_refused_at_its_line():
-    def found(name):
-        return KnownAlgorithm(h(2), "tee") if name == "statistics" else find_algorithm(name)
+ENCLAVE = f"""\
+purpose: credit risk statistics
+deadline: 2h
+inputs:
+  p0: {{dataset: {h(100)}, id: applicant, columns: [amount]}}
+  p1: {{dataset: {h(101)}, id: applicant}}
+steps:
+  train:
+    algorithm: trees
+    policies: {{p0: {h(901)}, p1: {h(902)}}}
+    params: {{mode: train}}
+compute: [p2]
+"""
 
-    said = refused(TASK, find_algorithm=found)
-    assert "statistics runs in a TEE, which no task asks for yet" in said
-    assert re.match(r"task\.yaml:\d+", said)
+
+def find_enclave_algorithm(name):
+    return KnownAlgorithm(h(2), "tee") if name == "trees" else find_algorithm(name)
+
+
+def test_a_task_in_an_enclave_names_its_party_and_the_policy_of_each_input():
+    draft = draft_of(ENCLAVE, find_algorithm=find_enclave_algorithm)
+    assert not settled(draft)
+    assert draft["compute"] == [BOOK["p2"]]
+    assert draft["parties"] == sorted(BOOK.values())
+    assert (draft["steps"][0]["engine"], draft["steps"][0]["policies"]) == (
+        "tee",
+        {"p0": h(901), "p1": h(902)},
+    )
+    draft["steps"][0]["protocol"] = "SIMULATED"
+    assert specification(draft).enclave == BOOK["p2"]
+
+
+def test_an_enclaves_algorithm_that_is_not_here_is_named_by_its_digest_and_engine():
+    text = ENCLAVE.replace("algorithm: trees", f"algorithm: {h(77)}\n    engine: tee")
+    assert draft_of(text)["steps"][0]["algorithm"] == h(77)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            f", p1: {h(902)}",
+            "",
+            "task.yaml:9: steps.train.policies: give the digest of the attestation policy for",
+        ),
+        (
+            f"    policies: {{p0: {h(901)}, p1: {h(902)}}}\n",
+            "",
+            "task.yaml:7: steps.train.policies: give the di",
+        ),
+        (
+            f"p1: {h(902)}",
+            f"p1: {h(902)}, third: {h(9)}",
+            "task.yaml:9: steps.train.policies.third: 'third' is no",
+        ),
+        (
+            "compute: [p2]\n",
+            "",
+            "task.yaml:1: compute: name the one party of the enclave in which train runs",
+        ),
+        ("[p2]", "[p2, p1]", "task.yaml:11: compute: name the one party of the enclave in which train runs"),
+        ("[p2]", "[p1]", "task.yaml:11: compute.0: it brings data: name another party for the enclave"),
+        (
+            "steps:",
+            "steps:\n  align: {algorithm: psi}",
+            "task.yaml:8: steps.train: an enclave runs one bundle",
+        ),
+        (
+            "algorithm: trees",
+            "algorithm: statistics",
+            "task.yaml:9: steps.train.policies.p0: policies are for",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_task_in_an_enclave_is_said_with_its_line(old, new, said):
+    assert old in ENCLAVE
+    assert said in refused(ENCLAVE.replace(old, new), find_algorithm=find_enclave_algorithm)
 
 
 def test_a_protocol_may_be_left_open():

@@ -502,6 +502,10 @@ def test_every_address_is_in_the_description(world):
         "/v1/tasks/{task}",
         "/v1/tasks/{task}/introduction",
         "/v1/tasks/{task}/outputs/{party}",
+        "/v1/tasks/{task}/statements",
+        "/v1/tasks/{task}/statements/{digest}",
+        "/v1/tasks/{task}/metrics",
+        "/v1/tasks/{task}/metrics/{number}",
         "/v1/health",
     } <= set(paths)
 

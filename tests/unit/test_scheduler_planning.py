@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from enclave_fakes import tee_document
 from scheduler_fakes import ALL, document, h, make_chain, make_spec
 
 from sealtrace.protocol.records import Protection
@@ -83,3 +84,40 @@ def test_a_draft_that_contradicts_itself_is_refused():
 def test_a_draft_with_a_protocol_nobody_knows_is_refused():
     with pytest.raises(SpecRefused, match="knows no protocol 'FOO'"):
         plan(read_draft(document(3, mpc="FOO")), GRANTS)
+
+
+# Enclaves
+
+HARDWARE, SIMULATED = Protection.TEE_HARDWARE, Protection.TEE_SIMULATED
+
+
+def enclave(first, second, protocol=None):
+    """The protocol of a task in an enclave whose two owners' grants allow this."""
+    allowed = {h(2000): first, h(2001): second}
+    grants = {id: replace(GRANTS[id], protections=each) for id, each in allowed.items()}
+    return plan(read_draft(tee_document(protocol)), grants).steps[0].protocol
+
+
+@pytest.mark.parametrize("others", [HARDWARE, HARDWARE | SIMULATED])
+def test_an_enclave_is_of_hardware_wherever_every_grant_allows_that(others):
+    assert enclave(HARDWARE | SIMULATED, others) == "HARDWARE"
+
+
+def test_an_enclave_is_simulated_only_where_every_grant_names_that_and_not_all_allow_hardware():
+    assert enclave(SIMULATED, SIMULATED) == "SIMULATED"
+    assert enclave(SIMULATED, SIMULATED | HARDWARE) == "SIMULATED"
+
+
+@pytest.mark.parametrize("one", [HARDWARE, ALL & ~HARDWARE & ~SIMULATED, Protection(0)])
+def test_no_enclave_is_simulated_against_the_words_of_one_owner(one):
+    for grants in ((SIMULATED, one), (one, SIMULATED)):
+        with pytest.raises(ProtocolUnsuitable, match="step train: the grants allow none of HARDWARE, SIMUL"):
+            enclave(*grants)
+        with pytest.raises(ProtocolUnsuitable, match="SIMULATED trusts one party: every grant must name it"):
+            enclave(*grants, "SIMULATED")
+
+
+def test_a_draft_that_names_no_party_for_its_enclave_gets_no_plan():
+    draft = {**tee_document(None), "compute": []}
+    with pytest.raises(ProtocolUnsuitable, match="for 3 parties"):
+        plan(read_draft(draft), GRANTS)

@@ -21,7 +21,6 @@ from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.importing import LIBRARIES, OWN, SUFFIX
 from sealtrace.algorithms.output_policy import (
     Held,
-    Narrowing,
     OutputPolicy,
     OutputRefused,
     Reason,
@@ -44,6 +43,7 @@ from sealtrace.node.engines.tee.inside.frames import METRICS, RUNTIME, BadFrame,
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
 from sealtrace.node.engines.tee.sandbox import Measured, run
+from sealtrace.protocol.attestation.policy import Narrowing
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import NotCanonical, parse
 
@@ -86,11 +86,13 @@ def execute(
     report: Report = lambda number, metrics: None,
     limits: Limits | None = None,
     runtime: Runtime | None = None,
+    offer: Confinement | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Executed:
     """Run ``bundle`` on ``inputs`` and return what the policy lets out; ``held`` is what is looked for in it.
 
-    ``narrowings`` are the grants' limits. The caller has compared rows with the policy's ``min_rows``.
+    ``narrowings`` are the grants' limits, ``offer`` is what this host was found to give. The caller has
+    compared rows with the policy's ``min_rows``.
 
     Raises:
         BadJob: the bundle is no TEE algorithm, or an input has the name of the job.
@@ -112,7 +114,7 @@ def execute(
         measured = Measured(python.python("-m", INSIDE), code, python)
         descriptors = {JOB: description, **{name: each.descriptor for name, each in inputs.items()}}
         try:
-            done = run(measured, descriptors, limits, stopped=stopped, heard=hearing.heard)
+            done = run(measured, descriptors, limits, offer=offer, stopped=stopped, heard=hearing.heard)
         except SandboxFailed as failed:
             if hearing.mismatch is None:
                 raise

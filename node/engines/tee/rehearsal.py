@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle
-from sealtrace.algorithms.output_policy import Narrowing, held_of, why_too_few_rows
+from sealtrace.algorithms.output_policy import held_of, why_too_few_rows
 from sealtrace.node.engines.errors import BadInput, OutputForbidden, SandboxFailed
 from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
 from sealtrace.node.engines.tee.limits import Limits
+from sealtrace.protocol.attestation.policy import Narrowing
 
 TABLE = ".csv"
 

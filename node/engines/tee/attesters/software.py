@@ -18,7 +18,7 @@ class NoTee(UserWarning):
 class SimulatedEnclave:
     """:class:`Attester` without hardware. All that it gives is marked ``simulated``.
 
-    ``word`` signs report data with the node's Ed25519 key, in the form that verifiers of software evidence
+    ``word`` signs report data with the node's TLS key, in the form that verifiers of software evidence
     read.
     """
 

@@ -1,0 +1,172 @@
+"""What the processes of a task in an enclave are told: the enclave's at one party, and each owner's.
+
+Both are read strictly from ``job.json`` in the process's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sealtrace.node.engines.errors import BadJob
+from sealtrace.node.engines.job import Timeouts
+from sealtrace.node.engines.workplace import JOB
+from sealtrace.protocol.attestation.binding import Moment
+from sealtrace.protocol.canonical import NotCanonical, parse
+from sealtrace.protocol.faults import first_fault
+from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field, UnixSeconds
+from sealtrace.protocol.security import of_step
+
+ENGINE = "tee"
+STATEMENT, FINAL = "statement.json", "final.json"
+"""What an enclave states before anything is released, and at its end."""
+METRICS = "metrics"
+"""The folder in which an enclave leaves rounds of metrics, each sealed for the requester."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EnclaveInput(_Document):
+    """An input by its name, whose it is, and the policy under which it is released."""
+
+    name: str
+    party: AddressField
+    dataset: Hex32Field
+    policy: Hex32Field
+    id_column: str = ""
+    columns: tuple[str, ...] = ()
+    part_of: str | None = None
+
+
+class Block(_Document):
+    """The block that evidence is bound to."""
+
+    number: Annotated[int, Field(ge=0)]
+    hash: Hex32Field
+    timestamp: Annotated[int, Field(ge=0)]
+
+    @property
+    def moment(self) -> Moment:
+        """The block as a time."""
+        return Moment(UnixSeconds(self.timestamp), self.number)
+
+
+class Platform(_Document):
+    """Where an enclave's evidence comes from. ``simulated``: the node's word, signed with its TLS key.
+
+    ``pccs_url`` is where Intel's collateral is fetched, for SGX and TDX.
+    """
+
+    simulated: bool
+    certificate: str = ""
+    key: str = ""
+    pccs_url: str = ""
+
+
+class EnclaveJob(_Document):
+    """All that an enclave's process is told. Where its node's gateway is, it hears when the task runs.
+
+    ``spec`` is the digest of the whole specification: the run's configuration in its event log.
+    """
+
+    engine: Literal["tee"] = "tee"
+    role: Literal["enclave"] = "enclave"
+    task: Hex32Field
+    spec: Hex32Field
+    party: AddressField
+    parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
+    requester_key: Hex32Field
+    step: str
+    algorithm: Hex32Field
+    bundle: str
+    protocol: Literal["HARDWARE", "SIMULATED"]
+    params: dict[str, Any] = Field(default_factory=dict)
+    inputs: tuple[EnclaveInput, ...] = Field(min_length=1, max_length=16)
+    uses: dict[str, str] = Field(default_factory=dict)
+    keep: dict[str, str] = Field(default_factory=dict)
+    """Outputs that are kept by the owners and not given out, by what they are called afterwards."""
+    block: Block
+    platform: Platform
+    memory_mib: Annotated[int, Field(gt=0)]
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def owners(self) -> tuple[Address, ...]:
+        """The parties that release inputs, ascending."""
+        return tuple(sorted({each.party for each in self.inputs}))
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What every party's transcript says of the step."""
+        return step_words(self.step, self.algorithm, self.protocol)
+
+
+class OwnerInput(EnclaveInput):
+    """An input of this owner: where it lies, and the text of its policy."""
+
+    path: str
+    policy_text: str
+
+
+class OwnerJob(_Document):
+    """All that an owner's process is told.
+
+    ``statement`` is the enclave's first statement, which this owner's node has judged.
+    """
+
+    engine: Literal["tee"] = "tee"
+    role: Literal["owner"] = "owner"
+    task: Hex32Field
+    spec: Hex32Field
+    party: AddressField
+    parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
+    enclave: AddressField
+    requester_key: Hex32Field
+    step: str
+    algorithm: Hex32Field
+    protocol: Literal["HARDWARE", "SIMULATED"]
+    inputs: tuple[OwnerInput, ...] = Field(min_length=1, max_length=16)
+    keep: dict[str, str] = Field(default_factory=dict)
+    statement: str
+    gateway_url: Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")]
+    gateway_token: str = Field(repr=False)
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What every party's transcript says of the step."""
+        return step_words(self.step, self.algorithm, self.protocol)
+
+
+def step_words(step: str, algorithm: Hex32, protocol: str) -> dict[str, Any]:
+    """What every party's transcript says of the step."""
+    return {
+        "step": step,
+        "engine": ENGINE,
+        "algorithm": algorithm,
+        "protocol": protocol,
+        "security": of_step(ENGINE, protocol).words,
+    }
+
+
+_J = TypeVar("_J", EnclaveJob, OwnerJob)
+
+
+def read_tee_job(folder: Path, kind: type[_J]) -> _J:
+    """Read ``job.json`` in ``folder``.
+
+    Raises:
+        BadJob: it is missing or malformed.
+    """
+    try:
+        text = (folder / JOB).read_bytes()
+        parse(text)  # refuses duplicate keys, NaN and the like, which pydantic's reader lets pass
+        return kind.model_validate_json(text)
+    except (OSError, NotCanonical) as error:
+        raise BadJob(f"{JOB}: {error}") from error
+    except ValidationError as error:
+        raise BadJob(first_fault(error.errors(), "job")) from error

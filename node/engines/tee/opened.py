@@ -1,0 +1,94 @@
+"""An owner's input as the enclave holds it: in memory of its own, written once, erased at the end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from sealtrace.node.engines.errors import ProtocolViolated
+from sealtrace.node.engines.tee.memory import wipe
+from sealtrace.node.engines.tee.sealing import Blinded, Popped, unwrapped
+from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.sealed_stream import BadSealedStream, Header, unseal
+
+
+class Opened:
+    """The bytes of one input, in a file that has no name and lies in memory (memfd_create(2))."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("input", os.MFD_CLOEXEC)
+        self.descriptor = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
+        """Open for reading only: what the sandbox is given."""
+        self.digest = Hex32("0x" + "0" * 64)
+        self.return_key = b""
+
+    @classmethod
+    def of(cls, content: bytes) -> Opened:
+        """One that holds ``content``."""
+        made = cls()
+        made.write(memoryview(content))
+        return made
+
+    def write(self, content: memoryview, /) -> None:
+        """Add ``content``."""
+        while content:
+            content = content[os.write(self._file, content) :]
+
+    def content(self) -> bytes:
+        """All of it. The copy is the caller's."""
+        return os.pread(self._file, os.fstat(self._file).st_size, 0)
+
+    def erase(self) -> None:
+        """Overwrite it, and give the memory back."""
+        size = os.fstat(self._file).st_size
+        if size:
+            with mmap.mmap(self._file, size) as pages:
+                wipe(pages)
+        os.ftruncate(self._file, 0)
+        for descriptor in (self._file, self.descriptor):
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+class _Sink:
+    def __init__(self, taken: Opened, blinded: Blinded) -> None:
+        self._taken, self._blinded = taken, blinded
+
+    def write(self, content: memoryview, /) -> None:
+        """Keep and digest ``content``."""
+        self._blinded.update(content)
+        self._taken.write(content)
+
+
+def opened(
+    offer: Mapping[str, Any],
+    receive: Callable[[], bytes],
+    key: X25519PrivateKey,
+    header: Header,
+    owner: Address,
+) -> Opened:
+    """Open what ``owner`` sends under ``header``, which says for which task and enclave it is.
+
+    Raises:
+        ProtocolViolated: it is for another, or not whole and unaltered. Nothing of it is kept.
+    """
+    taken = Opened()
+    try:
+        secrets = unwrapped(bytes.fromhex(offer["wrapped"]), key, header)
+        blinded = Blinded(secrets.nonce)
+        found = unseal(Popped(receive), _Sink(taken, blinded), secrets.data_key)
+        if found != header:
+            raise ProtocolViolated("an input was sealed for another purpose")
+    except (BadSealedStream, ProtocolViolated, KeyError, ValueError, TypeError) as error:
+        taken.erase()
+        raise ProtocolViolated(f"what {owner} sent does not open here: {error}", peer=owner) from error
+    except BaseException:
+        taken.erase()
+        raise
+    taken.digest, taken.return_key = blinded.digest(), secrets.return_key
+    return taken

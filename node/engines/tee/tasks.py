@@ -1,0 +1,141 @@
+"""A specification's enclave step as the jobs of its parties, and what speaks against it beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
+from sealtrace.algorithms.frames import BadShare
+from sealtrace.algorithms.kept import read_header
+from sealtrace.algorithms.pads import why_no_pad
+from sealtrace.node.engines.errors import BadJob, BundleRefused
+from sealtrace.node.engines.job import Timeouts
+from sealtrace.node.engines.tee.job import Block, EnclaveInput, EnclaveJob, OwnerInput, OwnerJob, Platform
+from sealtrace.protocol.attestation.policy import AttestationPolicy
+from sealtrace.protocol.bundle import BadBundle
+from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.records import BlockRef
+from sealtrace.protocol.spec import TaskSpec, source_of
+
+
+def enclave_job(
+    spec: TaskSpec,
+    task: Hex32,
+    bundle: Path,
+    block: BlockRef,
+    platform: Platform,
+    *,
+    memory_mib: int,
+    timeouts: Timeouts,
+) -> EnclaveJob:
+    """The job of the party at which the enclave of ``spec`` runs; evidence is bound to ``block``."""
+    step = spec.steps[0]
+    return EnclaveJob(
+        task=task,
+        spec=spec.digest(),
+        party=spec.computing[0],
+        parties=tuple(spec.parties),
+        requester_key=spec.requester_key,
+        step=step.id,
+        algorithm=step.algorithm,
+        bundle=str(bundle),
+        protocol=step.protocol,  # type: ignore[arg-type]  # the specification has held it to its engine
+        params=step.params,
+        inputs=tuple(EnclaveInput(**_input(spec, name)) for name in step.inputs),  # type: ignore[arg-type]
+        uses=dict(step.uses),
+        keep=_keep(spec),
+        block=Block(number=block.number, hash=block.hash, timestamp=block.timestamp),
+        platform=platform,
+        memory_mib=memory_mib,
+        timeouts=timeouts,
+    )
+
+
+def owner_job(
+    spec: TaskSpec,
+    task: Hex32,
+    party: Address,
+    paths: Mapping[str, Path],
+    policies: Mapping[str, AttestationPolicy],
+    statement: bytes,
+    gateway: tuple[str, str],
+    timeouts: Timeouts,
+) -> OwnerJob:
+    """The job of ``party``, an owner: its inputs lie at ``paths``; ``gateway`` is its URL and token."""
+    step = spec.steps[0]
+    own = [name for name in step.inputs if spec.input(name).party == party]
+    return OwnerJob(
+        task=task,
+        spec=spec.digest(),
+        party=party,
+        parties=tuple(spec.parties),
+        enclave=spec.computing[0],
+        requester_key=spec.requester_key,
+        step=step.id,
+        algorithm=step.algorithm,
+        protocol=step.protocol,  # type: ignore[arg-type]  # see above
+        inputs=tuple(
+            OwnerInput(
+                **_input(spec, name),  # type: ignore[arg-type]
+                path=str(paths[name]),
+                policy_text=policies[name].text().decode(),
+            )
+            for name in own
+        ),
+        keep=_keep(spec),
+        statement=statement.decode(),
+        gateway_url=gateway[0],
+        gateway_token=gateway[1],
+        timeouts=timeouts,
+    )
+
+
+def check_enclave_step(spec: TaskSpec, folder: Path) -> Bundle:
+    """Hold the step to its bundle's manifest; no code of the bundle runs.
+
+    Raises:
+        BadJob: the bundle does not take the step.
+        BundleRefused: it is not what was granted.
+    """
+    step = spec.steps[0]
+    try:
+        bundle = load(folder, expected=step.algorithm)
+    except (BundleMissing, BundleAltered, BadBundle, OSError) as error:
+        raise BundleRefused(f"step {step.id}: {error}") from error
+    manifest = bundle.manifest
+    if manifest.engine != "tee" or step.protocol not in manifest.protocols or not manifest.output_policy:
+        raise BadJob(f"step {step.id}: {manifest.name} does not run in an enclave under {step.protocol}")
+    if stray := set(_keep(spec).values()) - set(manifest.output_policy.outputs):
+        raise BadJob(f"step {step.id}: {manifest.name} has no output {min(stray)!r} that could be kept")
+    if stray := set(step.params) - set(manifest.params.get("properties", step.params)):
+        raise BadJob(f"step {step.id}: {manifest.name} has no parameter {min(stray)!r}")
+    if lacking := set(manifest.params.get("required", ())) - set(step.params):
+        raise BadJob(f"step {step.id}: {manifest.name} needs the parameter {min(lacking)!r}")
+    return bundle
+
+
+def check_pad(path: Path, party: Address, keepers: Sequence[Address]) -> str | None:
+    """Say what is wrong with the part at ``path`` for an enclave, or ``None``; its pad is not read."""
+    try:
+        return why_no_pad(read_header(path), party, keepers)
+    except (BadShare, OSError) as error:
+        return f"{path.name}: {error}"
+
+
+def _keep(spec: TaskSpec) -> dict[str, str]:
+    """The outputs that are kept, by what they are called afterwards."""
+    return {name: source_of(name, source)[1] for name, source in spec.keep.items()}
+
+
+def _input(spec: TaskSpec, name: str) -> dict[str, object]:
+    given, step = spec.input(name), spec.steps[0]
+    return {
+        "name": given.name,
+        "party": given.party,
+        "dataset": given.dataset,
+        "policy": step.policies[name],
+        "id_column": given.id_column,
+        "columns": tuple(given.columns),
+        "part_of": given.part_of,
+    }

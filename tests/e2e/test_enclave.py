@@ -1,0 +1,302 @@
+"""Models trained in a simulated enclave on a real network, by owners' policies, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.contracts import calls
+from sealtrace.deploy import samples, story
+from sealtrace.node.engines.tee.confinement import needed, probe
+from sealtrace.node.engines.tee.measuring import runtime_digest
+from sealtrace.protocol.identifiers import Hex32
+from sealtrace.protocol.lifecycle import TaskState
+from sealtrace.protocol.outcome import Denial, Failure
+from tests.e2e.conftest import wait_for
+
+LACKING = probe().missing(needed())
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(LACKING), reason=f"this host gives no {', '.join(LACKING)}"),
+]
+ALGORITHM = "tee-xgboost"
+COLUMNS = {
+    "bank": ["credit_amount", "duration_in_month", "creditability"],
+    "registry": ["age_in_years"],
+}
+HOST = "carrier"
+PURPOSE = "credit risk in an enclave"
+PARAMS = {
+    "mode": "train",
+    "join": "vertical",
+    "features": [{"column": c} for c in ("credit_amount", "duration_in_month", "age_in_years")],
+    "target": {"column": "creditability", "positive": "bad"},
+    "train": {"rounds": 20},
+}
+
+
+def policy(**changes: Any) -> dict[str, Any]:
+    image = {"kind": "software", "measurements": {"runtime": runtime_digest()[2:]}}
+    return {
+        "platforms": ["tee-simulated"],
+        "images": [image],
+        "max_age_s": 3600,
+        "max_age_blocks": 10_000,
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def granted(world):
+    """The lab registers the algorithm; all take it in; bank and registry grant their tables, by policy."""
+    provide(world)
+    return world, {name: allow(world, name) for name in COLUMNS}
+
+
+def provide(world: story.Story) -> None:
+    digest = load(shipped()[ALGORITHM]).digest
+    world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
+    for owner, operator in world.operators.items():
+        into = world.network.members.data(owner) / "bundles" / ALGORITHM
+        shutil.copytree(shipped()[ALGORITHM], into, ignore=shutil.ignore_patterns("__pycache__"))
+        assert operator.add_algorithm(into) == digest
+
+
+def allow(world: story.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]:
+    """The grant, and the digest of its policy."""
+    operator = world.operators[owner]
+    grant = operator.grant(
+        changes.pop("dataset", world.datasets[owner]),
+        load(shipped()[ALGORITHM]).digest,
+        world.lab.address,
+        purpose=PURPOSE,
+        uses=9,
+        days=1,
+        protections=changes.pop("protections", ["TEE_SIMULATED"]),
+        policy=policy(**changes),
+    )
+    (shown,) = (each for each in operator.grants() if each["id"] == grant)
+    return grant, Hex32(shown["policy_digest"])
+
+
+def asked(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> dict[str, Any]:
+    inputs = {
+        name: {"dataset": world.datasets[name], "id": samples.ID, "columns": columns}
+        for name, columns in COLUMNS.items()
+    }
+    step = {
+        "algorithm": ALGORITHM,
+        "protocol": "SIMULATED",
+        "grants": {name: grant for name, (grant, _) in grants.items()},
+        "policies": {name: digest for name, (_, digest) in grants.items()},
+        "params": PARAMS,
+    }
+    return {
+        "purpose": PURPOSE,
+        "deadline": "20m",
+        "inputs": inputs,
+        "compute": [HOST],
+        "steps": {"train": step},
+        **more,
+    }
+
+
+def ended(world: story.Story, task: Hex32) -> Any:
+    *_, seen = world.lab.watch(task, 150)
+    return seen
+
+
+def test_a_model_is_trained_in_the_enclave_and_the_requester_opens_it(granted):
+    world, grants = granted
+    task = world.lab.submit(world.lab.build_spec(asked(world, grants))).task
+    seen = ended(world, task)
+    assert seen.state is TaskState.COMPLETED, seen
+    result = world.lab.result(task, 60)
+    assert result.value["measures"]["train"]["auc"] > 0.7
+    for name in (HOST, *COLUMNS):
+        ran = [r for r in world.operators[name].task(task)["evidence"] if r["kind"] == "task.ran"]
+        assert ran[0]["body"]["transcript"]["statements"]["final"]
+
+
+def refused(world: story.Story, task: Hex32, by: str) -> tuple[Denial, str]:
+    """Why the node of ``by`` refused the task: on chain, and in its own words."""
+    seen = ended(world, task)
+    assert seen.state is TaskState.REFUSED, seen
+    assert seen.ending.args["party"] == world.network.plan.addresses[by]
+    (record,) = (r for r in world.operators[by].task(task)["evidence"] if r["kind"] == "task.refused")
+    return Denial(seen.ending.args["reason"]), record["body"]["detail"]
+
+
+def uses_left(world: story.Story) -> dict[str, int]:
+    return {grant.id: grant.uses_left for grant in world.lab.grants()}
+
+
+def submitted(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> Hex32:
+    return world.lab.submit(world.lab.build_spec(asked(world, grants, **more))).task
+
+
+def enclaves(world: story.Story) -> list[psutil.Process]:
+    """The enclaves' processes that are alive."""
+    marks = ("sealtrace.node.engines.tee.enclave", str(world.network.directory))
+    found = []
+    for each in psutil.process_iter(["cmdline", "status"]):
+        line = " ".join(each.info["cmdline"] or [])
+        if each.info["status"] != psutil.STATUS_ZOMBIE and all(mark in line for mark in marks):
+            found.append(each)
+    return found
+
+
+def kinds(world: story.Story, name: str, task: Hex32) -> list[str]:
+    return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"images": [{"kind": "software", "measurements": {"runtime": "00" * 32}}]}, "measurement-unknown"),
+        ({"runtimes": ["0x" + "11" * 32]}, "wrong-runtime"),
+        ({"configs": ["0x" + "11" * 32]}, "wrong-config"),
+    ],
+)
+def test_what_an_owners_policy_does_not_take_is_refused_and_no_use_is_spent(granted, changes, reason):
+    world, grants = granted
+    strict = {**grants, "bank": allow(world, "bank", **changes)}
+    before = uses_left(world)
+    denial, detail = refused(world, submitted(world, strict), "bank")
+    assert denial is Denial.ATTESTATION_REFUSED
+    assert reason in detail
+    now = uses_left(world)
+    assert now[strict["bank"][0]] == before[strict["bank"][0]]
+    wait_for(lambda: enclaves(world) == [], 30, "the end of the enclave")
+
+
+def test_an_owner_that_requires_hardware_is_denied_by_the_chain_itself(granted):
+    world, grants = granted
+    image = {"kind": "tdx", "measurements": dict.fromkeys(("mr_td", "rt_mr1", "rt_mr2"), "ab" * 48)}
+    changes = {"platforms": ["tee-hardware"], "images": [image], "protections": ["TEE_HARDWARE"]}
+    hard = {**grants, "bank": allow(world, "bank", **changes)}
+    spec = world.lab.build_spec(asked(world, grants))
+    step = spec.steps[0].model_copy(
+        update={
+            "grants": {n: g for n, (g, _) in hard.items()},
+            "policies": {n: p for n, (_, p) in hard.items()},
+        }
+    )
+    seen = ended(world, world.lab.submit(spec.model_copy(update={"steps": [step]})).task)
+    assert seen.state is TaskState.REFUSED
+    assert Denial(seen.ending.args["reason"]) is Denial.PROTECTION_NOT_ALLOWED
+
+
+def test_an_enclave_that_dies_before_the_owners_start_spends_no_use_of_theirs(granted):
+    world, grants = granted
+    for name in COLUMNS:
+        world.network.processes.kill(f"{name}-worker")
+    before = uses_left(world)
+    task = submitted(world, grants)
+    wait_for(lambda: "task.started" in kinds(world, HOST, task), 60, "the start of the enclave's party")
+    (enclave,) = enclaves(world)
+    os.kill(enclave.pid, signal.SIGKILL)
+    assert refused(world, task, HOST)[0] is Denial.ENCLAVE_LOST
+    world.network.up(lambda line: None)
+    assert uses_left(world) == before
+
+
+def slow(**more: Any) -> dict[str, Any]:
+    """A training that takes long enough to be interrupted."""
+    return {"rounds": 9_000, "depth": 6, **more}
+
+
+def test_an_enclave_that_dies_while_it_trains_fails_openly_and_leaves_no_row_behind(granted, tmp_path):
+    world, grants = granted
+    marked = marked_table(world, tmp_path)
+    task = submitted(world, {**grants, "bank": marked}, **long_run(world, {**grants, "bank": marked}))
+    wait_for(lambda: any(each.children() for each in enclaves(world)), 90, "the sandbox")
+    time.sleep(1)
+    (enclave,) = enclaves(world)
+    os.kill(enclave.pid, signal.SIGKILL)
+    seen = ended(world, task)
+    assert seen.state is TaskState.FAILED
+    assert Failure(seen.ending.args["reason"]) in (Failure.ENGINE_CRASHED, Failure.PEER_UNREACHABLE)
+    wait_for(lambda: enclaves(world) == [], 30, "the end of the enclave")
+    assert found(world, MARKER) == {marked_file(world)}
+
+
+MARKER = "739182.5"
+"""A number that stands in the bank's own table, once, and nowhere else."""
+
+
+def marked_file(world: story.Story) -> Path:
+    return world.network.members.data("bank") / "marked.csv"
+
+
+def marked_table(world: story.Story, folder: Path) -> tuple[Hex32, Hex32]:
+    """The bank's table with one amount that can be looked for, registered and granted."""
+    lines = world.tables["bank"].read_text().splitlines()
+    at = lines[0].split(",").index("credit_amount")
+    cells = lines[1].split(",")
+    cells[at] = MARKER
+    marked_file(world).write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    world.datasets["bank"] = world.operators["bank"].add_dataset(marked_file(world), "marked")
+    return allow(world, "bank")
+
+
+def long_run(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]]) -> dict[str, Any]:
+    step = asked(world, grants)["steps"]["train"]
+    return {"steps": {"train": {**step, "params": {**PARAMS, "train": slow()}}}}
+
+
+def found(world: story.Story, text: str) -> set[Path]:
+    """The files of the whole network in which ``text`` stands, in the clear or in hexadecimal."""
+    marks = (text.encode(), text.encode().hex().encode())
+    files = (each for each in world.network.directory.rglob("*") if each.is_file())
+    return {each for each in files if any(mark in each.read_bytes() for mark in marks)}
+
+
+def test_a_killed_worker_takes_its_enclave_along_and_the_task_fails_openly(granted):
+    world, grants = granted
+    grants = {**grants, "bank": allow(world, "bank")}
+    task = submitted(world, grants, **long_run(world, grants))
+    wait_for(lambda: any(each.children() for each in enclaves(world)), 90, "the sandbox")
+    world.network.processes.kill(f"{HOST}-worker")
+    wait_for(lambda: enclaves(world) == [], 30, "the end of the enclave")
+    world.network.up(lambda line: None)
+    seen = ended(world, task)
+    assert seen.state is TaskState.FAILED
+    chain = world.network.chain()
+    starts = chain.events(chain.deployed_at, chain.head().number, names={"TaskStarted"}, task=task)
+    assert len(starts) == len(COLUMNS) + 1
+
+
+def test_a_model_that_is_kept_predicts_under_new_grants_of_all_its_owners(granted):
+    world, grants = granted
+    grants = {**grants, "bank": allow(world, "bank")}
+    task = submitted(world, grants, keep={"risk": "train.model"})
+    assert ended(world, task).state is TaskState.COMPLETED
+    assert "model" not in world.lab.result(task, 60).value
+    parts = {name: part_of(world, name) for name in COLUMNS}
+    both = {**grants, **{f"{name}-part": allow(world, name, dataset=parts[name]) for name in COLUMNS}}
+    inputs = asked(world, grants)["inputs"]
+    inputs |= {f"{name}-part": {"dataset": parts[name], "part_of": "risk"} for name in COLUMNS}
+    step = asked(world, both)["steps"]["train"]
+    predict = {**step, "params": {"mode": "predict", "join": "vertical"}, "uses": {"model": "risk"}}
+    later = submitted(world, both, inputs=inputs, steps={"predict": predict})
+    assert ended(world, later).state is TaskState.COMPLETED
+    assert len(world.lab.result(later, 60).value["predictions"]["score"]) > 500
+
+
+def part_of(world: story.Story, name: str) -> Hex32:
+    wait_for(lambda: any(map(is_part, world.operators[name].datasets())), 60, f"the part of {name}")
+    (part,) = (each for each in world.operators[name].datasets() if is_part(each))
+    return Hex32(part["id"])
+
+
+def is_part(dataset: dict[str, Any]) -> bool:
+    return str(dataset["name"]).startswith("risk ")

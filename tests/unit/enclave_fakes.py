@@ -1,0 +1,79 @@
+"""A task whose one step runs in an enclave at the third party, and what that enclave shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from scheduler_fakes import NOW, PARTIES, Person, document, h
+
+from sealtrace.protocol.attestation import eventlog
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.binding import Challenge, Moment, report_data
+from sealtrace.protocol.attestation.eventlog import Event
+from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral
+from sealtrace.protocol.attestation.software import software_evidence
+from sealtrace.protocol.attestation.statement import Statement
+from sealtrace.protocol.identifiers import Hex32
+from sealtrace.protocol.spec import TaskSpec
+
+HOST = PARTIES[2]
+ALGORITHM, RUNTIME = h(2), h(701)
+POLICIES = {"p0": h(901), "p1": h(902)}
+
+
+def tee_document(protocol: str | None = "SIMULATED", **changes: Any) -> Any:
+    """A specification of one step in an enclave as JSON; a protocol of ``None`` is left open."""
+    value = document(
+        2, **{"parties": [each.address for each in PARTIES], "compute": [HOST.address], **changes}
+    )
+    step = {**value["steps"][1], "id": "train", "engine": "tee", "after": [], "policies": dict(POLICIES)}
+    if protocol is None:
+        step.pop("protocol", None)
+    else:
+        step["protocol"] = protocol
+    return {**value, "steps": [step]}
+
+
+def tee_spec(**changes: Any) -> TaskSpec:
+    return TaskSpec.model_validate(tee_document(**changes))
+
+
+def begun(spec: TaskSpec) -> tuple[Event, ...]:
+    """What the enclave has measured before any data came."""
+    step = spec.steps[0]
+    named = map(eventlog.policy, sorted(set(step.policies.values())))
+    return (
+        eventlog.runtime(RUNTIME),
+        eventlog.algorithm(step.algorithm),
+        eventlog.config(spec.digest()),
+        *named,
+    )
+
+
+def ended(spec: TaskSpec, output: Hex32) -> tuple[Event, ...]:
+    """The whole log of a run that gave ``output``."""
+    datasets = [spec.input(name).dataset for name in spec.steps[0].inputs]
+    opened = (eventlog.took_input(each, h(800 + index)) for index, each in enumerate(datasets))
+    return (*begun(spec), *opened, eventlog.gave_output(output), eventlog.destroyed(datasets))
+
+
+def shown(
+    task: Hex32,
+    spec: TaskSpec,
+    events: Sequence[Event],
+    *,
+    stage: Stage = Stage.RELEASE,
+    by: Person = HOST,
+    algorithm: Hex32 = ALGORITHM,
+    key: bytes = b"\7" * 32,
+) -> Statement:
+    """What a simulated enclave at ``by`` shows after ``events``."""
+    challenge = Challenge(task, h(10), Moment(NOW, 10), key, algorithm)
+    about = report_data(challenge, tuple(events))
+    word = software_evidence(by.tls, about, {"runtime": RUNTIME[2:]}, NOW)
+    der = x509.load_pem_x509_certificate(by.certificate.encode()).public_bytes(Encoding.DER)
+    evidence = Evidence(Kind.SOFTWARE, word, tuple(events))
+    return Statement(stage, by.address, challenge, evidence, SoftwareCollateral(der))
