@@ -258,7 +258,8 @@ def _replayed(enclaves: Enclaves, recorded: bytes) -> None:
         return "another statement" in story.operators["bank"].task(task)["note"]
 
     _wait(waits, "the bank's node does not see that the statement is another one")
-    story.tell("bank", f"does not start: {story.operators['bank'].task(task)['note']}", task=task)
+    note = story.operators["bank"].task(task)["note"]
+    story.tell("bank", f"does not start: {note}; its operator ends that", task=task)
     story.operators["bank"].stop(task)
     judged(story, story.lab, task, "a statement replayed from an earlier task", Denial.OPERATOR_REFUSED)
 
@@ -268,7 +269,7 @@ def _refused_attestation(enclaves: Enclaves, task: Hex32, what: str) -> None:
     judged(enclaves.story, enclaves.story.lab, task, what, Denial.ATTESTATION_REFUSED)
     records = enclaves.story.operators["bank"].task(task)["evidence"]
     (detail,) = (each["body"]["detail"] for each in records if each["kind"] == "task.refused")
-    enclaves.story.tell("bank", f"because {detail}", task=task, detail=detail)
+    enclaves.story.tell("bank", f"because of input {detail}", task=task, detail=detail)
 
 
 @contextmanager
