@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +23,11 @@ from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.bundle import BundleUnwritable, gathering, pack
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.catalogue import markdown
-from sealtrace.auditor.checks import catalogue
+from sealtrace.auditor.checks import UnknownRule, catalogue, known_rule
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.execution import CannotExecute
 from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
@@ -37,11 +39,24 @@ from sealtrace.auditor.exports.formats import (
     write,
 )
 from sealtrace.auditor.exports.signing import CannotSign, Signing
-from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
+from sealtrace.auditor.inquiry import EmptyRange, Inquiry, RangeTooLong, Source, examine
 from sealtrace.auditor.material import MaterialTooLarge
+from sealtrace.auditor.reads import (
+    CheckpointMalformed,
+    Head,
+    Read,
+    ReadsTampered,
+    head,
+    lines_of,
+    stored,
+    verified,
+)
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
+from sealtrace.auditor.seals import ValidatorsInContract
+from sealtrace.auditor.service import ServiceRunning, opened
 from sealtrace.auditor.settings import (
     FILE,
+    READS,
     ChainTable,
     SettingsUnusable,
     TokenUnreadable,
@@ -49,6 +64,8 @@ from sealtrace.auditor.settings import (
     read_settings,
     token_in,
 )
+from sealtrace.auditor.times import utc
+from sealtrace.auditor.tokens import TokenNameUnusable, TokenNotFound, Tokens, TokensUnreadable
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
@@ -56,8 +73,12 @@ from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
 
 ERROR = 3
+GRACE_S = 10
+"""How long answers under way may take once the service is told to stop."""
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+token_app = typer.Typer(no_args_is_help=True, help="Regulators' tokens for the service.")
+app.add_typer(token_app, name="token")
 
 
 class WrongArgument(ValueError):
@@ -72,8 +93,10 @@ _PROBLEMS = (
     BadBundle,
     BundleMissing,
     BundleUnwritable,
+    CannotExecute,
     CannotSign,
     ChainError,
+    CheckpointMalformed,
     EmptyRange,
     EndpointRefused,
     EndpointTalksNonsense,
@@ -86,9 +109,17 @@ _PROBLEMS = (
     MaterialTooLarge,
     NothingToSign,
     PortTaken,
+    RangeTooLong,
+    ReadsTampered,
+    ServiceRunning,
     SettingsUnusable,
+    TokenNameUnusable,
+    TokenNotFound,
     TokenUnreadable,
+    TokensUnreadable,
     UnknownFormat,
+    UnknownRule,
+    ValidatorsInContract,
     WrongArgument,
 )
 
@@ -113,6 +144,19 @@ CheckpointBlocks = Annotated[
 Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
 ]
+Validators = Annotated[
+    str | None,
+    typer.Option(
+        help="Who seals the first block that is read, by addresses with commas between them, as learnt from "
+        "the consortium: the commit seals of every block are then checked (proof level 3)."
+    ),
+]
+Reexecute = Annotated[
+    bool, typer.Option("--reexecute", help="Execute an embedded chain again from its genesis.")
+]
+Genesis = Annotated[
+    Path | None, typer.Option(help="With --reexecute: the genesis file you hold, not the endpoint's.")
+]
 
 
 @app.command()
@@ -127,7 +171,10 @@ def run(
     evidence_token: EvidenceToken = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
-    bundle: Algorithms = None,
+    algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -153,10 +200,13 @@ def run(
             first,
             last,
             _sources(evidence or [], evidence_token or []),
-            Parameters(checkpoint_blocks, _known(rule), thing),
+            Parameters(checkpoint_blocks, known_rule(rule), thing),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
         )
         done = examine(inquiry)
-        told = report.document(done, known(bundle or ()))
+        told = report.document(done, known(algorithm or ()))
         paths = write(told, done.case.events, out, chosen, signing)
     where = {each.value: str(path) for each, path in paths.items()}
     _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
@@ -176,6 +226,9 @@ def bundle_(
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks, and pack report, headers, receipts and logs to be checked without a network.
@@ -189,6 +242,9 @@ def bundle_(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
         )
         done = examine(inquiry, material)
         told = report.document(done, known(algorithm or ()))
@@ -232,34 +288,132 @@ def init(
     rpc: Rpc,
     chain_id: ChainId,
     contracts: Contracts,
+    name: Annotated[str, typer.Option("--token", help="What the first token is called.")] = "regulator",
     as_json: AsJson = False,
 ) -> None:
-    """Make an auditor's folder, and the token with which a regulator uses its service."""
+    """Make an auditor's folder, and the first token with which a regulator uses its service."""
     with _explained(as_json):
-        token = create(folder, ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(contracts)))
+        chain = ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(contracts))
+        token = create(folder, chain, name)
     if as_json:
-        typer.echo(json.dumps({"dir": str(folder), "token": token}))
+        typer.echo(json.dumps({"dir": str(folder), "name": name, "token": token}))
         return
-    typer.echo(f"{folder} is ready. The regulator's token, shown only now:\n{token}")
+    typer.echo(f"{folder} is ready. The token of {name}, shown only now:\n{token}")
+
+
+@token_app.command("add")
+def token_add(name: str, folder: Folder, as_json: AsJson = False) -> None:
+    """Make a token for one regulator. It is shown once, and its name stands in the log of reads."""
+    with _explained(as_json):
+        read_settings(folder)
+        token = Tokens(folder).add(name)
+    typer.echo(json.dumps({"name": name, "token": token}) if as_json else token)
+
+
+@token_app.command("list")
+def token_list(folder: Folder, as_json: AsJson = False) -> None:
+    """List tokens by name, revoked ones included; never the tokens themselves."""
+    with _explained(as_json):
+        known = Tokens(folder).all()
+    if as_json:
+        typer.echo(
+            json.dumps([each.model_dump(include={"name", "created_at", "revoked_at"}) for each in known])
+        )
+        return
+    table = Table("name", "made", "revoked")
+    for each in known:
+        table.add_row(each.name, utc(each.created_at), utc(each.revoked_at) if each.revoked_at else "")
+    Console().print(table)
+
+
+@token_app.command("revoke")
+def token_revoke(name: str, folder: Folder, as_json: AsJson = False) -> None:
+    """End a token at once. Its name stays taken, so that the log of reads tells who it was."""
+    with _explained(as_json):
+        ended = Tokens(folder).revoke(name)
+    shown = {"name": ended.name, "revoked_at": ended.revoked_at}
+    typer.echo(json.dumps(shown) if as_json else f"{name} may not use the service any more")
+
+
+@app.command()
+def reads(
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="The auditor's folder, with auditor.toml.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="An exported log instead of a folder's.")] = None,
+    held: Annotated[
+        list[str] | None,
+        typer.Option(help="SIZE:ROOT, from X-Sealtrace-Reads of an answer: the log must begin with it."),
+    ] = None,
+    who: Annotated[str | None, typer.Option(help="Show the reads of this token alone.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Copy the log, once verified, to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what regulators read, once the log of it is verified. Exit code 3: it is not as it was written."""
+    with _explained(as_json):
+        now, found = _reads(folder, file, [head(each) for each in held or ()])
+        if export is not None:
+            _export((folder / READS / "reads.jsonl") if folder else Path(str(file)), export, now)
+    shown = [each for each in found if who in (None, each.who)]
+    if as_json:
+        listed = [each.model_dump(mode="json") for each in shown]
+        typer.echo(json.dumps({"size": now.size, "root": now.root, "reads": listed}))
+        return
+    table = Table("when", "who", "what", "status", "sha256")
+    for each in shown:
+        table.add_row(
+            utc(each.at), each.who, escape(ascii(each.what)[1:-1]), str(each.status), each.sha256[:18]
+        )
+    Console().print(table)
+    typer.echo(f"{now.size} reads, verified. Hold the log to this later: {now}")
+
+
+def _reads(folder: Path | None, file: Path | None, held: list[Head]) -> tuple[Head, list[Read]]:
+    if (folder is None) == (file is None):
+        raise WrongArgument("give --dir or --file, one of them")
+    if folder is not None:
+        read_settings(folder)
+        return stored(folder / READS, held)
+    if not Path(str(file)).exists():
+        raise WrongArgument(f"{file}: there is no such file")
+    return verified(lines_of(Path(str(file))), held)
+
+
+def _export(log: Path, out: Path, now: Head) -> None:
+    """Copy a log and look at the copy: the service may write meanwhile."""
+    try:
+        shutil.copyfile(log, out)
+    except OSError as cause:
+        raise WrongArgument(f"--export {out}: {cause.strerror}") from cause
+    verified(lines_of(out), [now])
 
 
 @app.command()
 def serve(folder: Folder, as_json: AsJson = False) -> None:
-    """Serve audits over HTTP until told to stop."""
+    """Serve audits over HTTP, and make the daily one, until told to stop."""
     import uvicorn
 
     from sealtrace.auditor.api import create_app
-    from sealtrace.auditor.archive import Archive
 
-    with _explained(as_json):
+    with _explained(as_json), ExitStack() as stack:
         settings = read_settings(folder)
-        listening = _listen(settings.service.host, settings.service.port)
-    host, port = listening.getsockname()[:2]
-    url = f"http://{host}:{port}"
-    typer.echo(json.dumps({"url": url}) if as_json else f"auditor at {url}")
-    sys.stdout.flush()
-    server = create_app(settings, Archive(folder / "audits"))
-    uvicorn.Server(uvicorn.Config(server, log_level="warning")).run(sockets=[listening])
+        listening = stack.enter_context(_listen(settings.service.host, settings.service.port))
+        service = stack.enter_context(opened(folder, settings))
+        host, port = listening.getsockname()[:2]
+        url = f"http://{host}:{port}"
+        typer.echo(json.dumps({"url": url}) if as_json else f"auditor at {url}")
+        sys.stdout.flush()
+        config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=GRACE_S)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+@app.command("carry-out", hidden=True)
+def carry_out_(folder: Folder, identity: Annotated[str, typer.Option("--id")]) -> None:
+    """Carry out one audit of the service, which alone calls this."""
+    from sealtrace.auditor.carrying import carry_out, end_with_the_service
+
+    end_with_the_service()
+    carry_out(folder, identity)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -293,10 +447,13 @@ def _pair(text: str, form: str) -> tuple[Address, str]:
     return address(node), value
 
 
-def _known(rule: str | None) -> str | None:
-    if rule is not None and rule not in {each.rule for each in catalogue()}:
-        raise WrongArgument(f"--rule {rule}: there is none; see sealtrace audit checks")
-    return rule
+def _addresses(text: str | None) -> tuple[Address, ...]:
+    if text is None:
+        return ()
+    found = tuple(address(each.strip()) for each in text.split(","))
+    if len(set(found)) < len(found):
+        raise WrongArgument("--validators names one address twice: name each validator once")
+    return found
 
 
 def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str, *, as_json: bool) -> None:

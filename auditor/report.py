@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from sealtrace import __version__
 from sealtrace.auditor.audit import Audit, Result, Row
-from sealtrace.auditor.case import Case, Level
+from sealtrace.auditor.case import Case, Execution, Level, Seals, StorageProof
 from sealtrace.auditor.disclosures import Manifests, disclosures, known
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
@@ -42,12 +42,13 @@ LEVELS: Final = {
     Level.RECEIPTS_COMPLETE: "Every header was hashed again and linked to the one before; every block either "
     "excludes the contracts by its bloom filter, or its receipts were read whole and rebuild its receipts "
     "root. No event was left out, altered or added.",
+    Level.SEALS_CHECKED: "Every header was hashed again and linked to the one before; every block either "
+    "excludes the contracts by its bloom filter, or its receipts were read whole and rebuild its receipts "
+    "root. No event was left out, altered or added. Every block was sealed by two thirds of the validators: "
+    "of those that the auditor knew for the first block, and of those that they voted in since.",
 }
 
 _ALWAYS_UNCHECKED: Final = (
-    "Commit seals: that the validators signed these headers is not verified; compare the last block's hash "
-    "with one obtained another way.",
-    "Contract storage was read from the endpoint, without storage proofs.",
     "Data, results and what ran inside the engines: only digests, counters and records are seen here.",
     "Nodes that acted neither on the chain nor in a log handed over.",
 )
@@ -165,13 +166,57 @@ def _proof(case: Case) -> Json:
     return {
         "level": int(proof.level),
         "meaning": LEVELS[proof.level],
-        "why_not_more": proof.reason or "commit seals are not verified by this version",
+        "why_not_more": proof.reason or "there is no higher level",
         "first_block": proof.first,
         "last_block": proof.last,
         "headers": proof.headers,
         "receipts_rebuilt": proof.receipts_rebuilt,
         "excluded_by_bloom": proof.excluded_by_bloom,
+        "seals": _seals(proof.seals),
+        "storage": _storage(proof.storage),
+        "execution": _execution(proof.execution),
     }
+
+
+def _seals(seals: Seals) -> Json:
+    changes = [{"block": c.block, "added": c.added, "removed": c.removed} for c in seals.changes]
+    said = (
+        f"{_many(seals.blocks, 'block')} sealed by two thirds of the validators, who changed "
+        f"{_many(len(changes), 'time')}."
+        if seals.pinned
+        else f"Not checked: {seals.missing}."
+    )
+    return {
+        "says": said,
+        "schemes": seals.schemes,
+        "blocks": seals.blocks,
+        "pinned": seals.pinned,
+        "last": seals.last,
+        "changes": changes,
+    }
+
+
+def _storage(storage: StorageProof) -> Json:
+    if storage.why:
+        said = f"Not proven: {storage.why}. The endpoint's word was taken."
+    elif storage.problems:
+        said = "The endpoint's proofs do not hold: see the findings."
+    else:
+        said = f"{_many(storage.slots, 'slot')} proven against the state root of the last block's header."
+    return {"says": said, "slots": storage.slots, "state_root": storage.state_root}
+
+
+def _execution(execution: Execution) -> Json:
+    if execution.problem:
+        said = "Executed again, the blocks do not give this chain: see the findings."
+    elif execution.done:
+        said = (
+            f"{_many(execution.blocks, 'block')} with {_many(execution.transactions, 'transaction')} "
+            f"executed again from the genesis {execution.genesis_hash}: the same last block."
+        )
+    else:
+        said = f"Not done: {execution.why}."
+    return {"says": said, "genesis_hash": execution.genesis_hash}
 
 
 def _control(row: Row) -> Json:
@@ -279,10 +324,17 @@ def _not_checked(audit: Audit) -> Iterator[str]:
     case = audit.case
     if case.proof.level < Level.RECEIPTS_COMPLETE:
         yield f"That nothing was left out of the events: {case.proof.reason}."
+    if case.proof.level < Level.SEALS_CHECKED:
+        yield (
+            "Commit seals: that the validators signed these headers; compare the last block's hash with one "
+            "obtained another way."
+        )
+    if case.proof.storage.why or case.proof.storage.problems:
+        yield "Contract storage was read from the endpoint, without storage proofs that hold."
     if case.parameters.rule or case.parameters.object:
         yield "Everything but the rule and object this audit was narrowed to."
     for each in case.other_code:
-        yield f"That events of a former contract say what this version reads in them. {each}."
+        yield f"That events of a contract with other code say what this version reads in them. {each}."
     for row in audit.rows:
         for what, count in row.missing:
             yield f"{row.check.rule} for {_many(count, 'object')}: {what}."

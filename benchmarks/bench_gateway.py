@@ -3,18 +3,24 @@
 *Through gateways* is what a node's engine has: plain HTTP on loopback to its own gateway, mutual TLS 1.3
 between the gateways, every message counted and digested. *Direct* is SPU's link from process to process over
 plain TCP. A round trip is a message of 32 bytes there and one back; the stream is one way, acknowledged once.
+Both sides take turns, and each turn of gateways is held against the direct one before it: on a shared machine
+the median of these pairs says more than the best turns do, and CPU time more than the clock.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from measuring import machine, options, progress, report, table, workplace
 from node_gateways import NODES, TASK, gateways, open_session
+from rich.table import Table
 
 from sealtrace.deploy.ports import free_ports
 from sealtrace.node.engines.job import Job, JobInput, JobStep
@@ -24,6 +30,8 @@ from sealtrace.protocol.identifiers import Hex32
 PING = bytes(32)
 RECEIVE_MS = 120_000
 SIDES = ("direct", "gateways")
+RATES = ("round_trips_s", "mb_s")
+COSTS = ("engine_cpu_ms", "gateway_cpu_ms")  # of one round trip, in one engine and one gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +53,30 @@ def main() -> None:
     with workplace() as folder:
         turns = [_turn(side, load, folder) for _ in range(arguments.rounds) for side in SIDES]
     result = summary(turns) | {"machine": about}
-    columns = ["", "round trips/s", "MB/s"]
-    rows = [[side, result[side]["round_trips_s"], result[side]["mb_s"]] for side in SIDES]
-    rows.append(["gateways / direct", result["ratio_round_trips"], result["ratio_mb"]])
-    report(result, [table("between two engines (best of the turns)", columns, rows)], as_json=arguments.json)
+    report(result, [_table(result)], as_json=arguments.json)
+
+
+def _table(result: dict[str, Any]) -> Table:
+    columns = ["", "round trips/s", "MB/s", "CPU ms of an engine", "of a gateway"]
+    rows = [[f"{side}, best", *(result[side][key] for key in RATES + COSTS)] for side in SIDES]
+    rows.append(["share of the best", result["ratio_round_trips"], result["ratio_mb"], "", ""])
+    rows.append(["share, median pair", result["median_round_trips"], result["median_mb"], "", ""])
+    return table("between two engines; CPU time of a round trip (median of the turns)", columns, rows)
 
 
 def summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """The best of each side, and gateways as a share of direct."""
+    """The best of each side, its median CPU time, and gateways as a share of direct: of the best turns,
+    and in the median of the pairs."""
     result: dict[str, Any] = {"benchmark": "gateway", "baseline": "SPU's direct link over plain TCP"}
     for side in SIDES:
         own = [turn for turn in turns if turn["side"] == side]
-        result[side] = {key: round(max(turn[key] for turn in own), 1) for key in ("round_trips_s", "mb_s")}
-    for name, key in (("ratio_round_trips", "round_trips_s"), ("ratio_mb", "mb_s")):
-        result[name] = round(result["gateways"][key] / result["direct"][key], 3)
+        result[side] = {key: round(max(turn[key] for turn in own), 1) for key in RATES}
+        result[side] |= {key: round(statistics.median(turn[key] for turn in own), 3) for key in COSTS}
+    for name, key in zip(("round_trips", "mb"), RATES, strict=True):
+        rates = {side: [turn[key] for turn in turns if turn["side"] == side] for side in SIDES}
+        shares = [ours / bare for bare, ours in zip(rates["direct"], rates["gateways"], strict=True)]
+        result[f"ratio_{name}"] = round(result["gateways"][key] / result["direct"][key], 3)
+        result[f"median_{name}"] = round(statistics.median(shares), 3)
     return result
 
 
@@ -68,45 +86,58 @@ def _turn(side: str, load: Load, folder: Path) -> dict[str, Any]:
         hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
         return _measured(side, load, [("", "", hosts)] * 2)
     with gateways(folder) as controls:
+        running = [each.pid for each in multiprocessing.active_children()]
         tokens = [open_session(controls, me) for me in range(2)]
-        return _measured(side, load, [(c.url, t, []) for (c, _, _), t in zip(controls, tokens, strict=True)])
+        ways = [(control.url, token, []) for (control, _, _), token in zip(controls, tokens, strict=True)]
+        return _measured(side, load, ways, running)
 
 
-def _measured(side: str, load: Load, ways: list[tuple[str, str, list[str]]]) -> dict[str, Any]:
-    """Two engine processes, the first of which measures."""
+def _measured(
+    side: str, load: Load, ways: list[tuple[str, str, list[str]]], running: Sequence[int | None] = ()
+) -> dict[str, Any]:
+    """Two engine processes, the first of which measures; ``running`` are the gateways' processes."""
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     started = [
-        context.Process(target=_engine, args=(rank, way, load, answer), daemon=True)
+        context.Process(target=_engine, args=(rank, way, load, answer, running), daemon=True)
         for rank, way in enumerate(ways)
     ]
     try:
         for process in started:
             process.start()
-        round_trips_s, mb_s = answer.get(timeout=300)
+        measured: dict[str, Any] = answer.get(timeout=300)
     finally:
         for process in started:
             process.kill()
             process.join()
-    return {"side": side, "round_trips_s": round_trips_s, "mb_s": mb_s}
+    return {"side": side} | measured
 
 
-def _engine(rank: int, way: tuple[str, str, list[str]], load: Load, answer: Any) -> None:
+def _engine(
+    rank: int, way: tuple[str, str, list[str]], load: Load, answer: Any, running: Sequence[int]
+) -> None:
     url, token, hosts = way
     link = _direct(rank, hosts) if hosts else _through_gateway(rank, url, token)
     peer, piece = 1 - rank, bytes(1 << 20)
     _round_trips(link, peer, load.round_trips // 10)
-    began = time.perf_counter()
+    began, ours, theirs = time.perf_counter(), time.process_time(), _cpu_s(running)
     _round_trips(link, peer, load.round_trips)
-    between = time.perf_counter()
+    between, ours, theirs = time.perf_counter(), time.process_time() - ours, _cpu_s(running) - theirs
     for _ in range(load.mebibytes):
         link.send(peer, piece) if rank == 0 else link.receive(peer)
     link.send(peer, PING) if rank == 1 else link.receive(peer)
     ended = time.perf_counter()
     if rank == 0:
-        size = load.mebibytes * len(piece) / 1e6
-        answer.put((load.round_trips / (between - began), size / (ended - between)))
+        rates = load.round_trips / (between - began), load.mebibytes * len(piece) / 1e6 / (ended - between)
+        costs = (1e3 * seconds / load.round_trips for seconds in (ours, theirs / max(1, len(running))))
+        answer.put(dict(zip(RATES + COSTS, (*rates, *costs), strict=True)))
     time.sleep(60)  # an engine's link is not taken down while the other may still use it
+
+
+def _cpu_s(running: Sequence[int]) -> float:
+    """CPU seconds that these processes have used."""
+    times = [psutil.Process(each).cpu_times() for each in running]
+    return sum(each.user + each.system for each in times)
 
 
 def _round_trips(link: Link, peer: int, count: int) -> None:

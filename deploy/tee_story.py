@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 
@@ -48,6 +48,8 @@ from sealtrace.requester.enclaves import SIMULATED_WARNING
 from sealtrace.scheduler import settings as scheduler_settings
 from sealtrace.scheduler.store import Store
 from sealtrace.scheduler.tasks import EnclaveStatement
+
+T = TypeVar("T")
 
 PARTIES = (*ORGANISATIONS, CLOUD)
 ALGORITHMS = ("tee-xgboost", "tee-logistic")
@@ -254,12 +256,12 @@ def _replayed(enclaves: Enclaves, recorded: bytes) -> None:
         _await_starts(story, task)
         _serve(story, task, recorded)
 
-    def waits() -> bool:
-        return "another statement" in story.operators["bank"].task(task)["note"]
+    def note() -> str:
+        said = story.operators["bank"].task(task)["note"]
+        return said if "another statement" in said else ""
 
-    _wait(waits, "the bank's node does not see that the statement is another one")
-    note = story.operators["bank"].task(task)["note"]
-    story.tell("bank", f"does not start: {note}; its operator ends that", task=task)
+    said = _wait(note, "the bank's node does not see that the statement is another one")
+    story.tell("bank", f"does not start: {said}; its operator ends that", task=task)
     story.operators["bank"].stop(task)
     judged(story, story.lab, task, "a statement replayed from an earlier task", Denial.OPERATOR_REFUSED)
 
@@ -267,8 +269,12 @@ def _replayed(enclaves: Enclaves, recorded: bytes) -> None:
 def _refused_attestation(enclaves: Enclaves, task: Hex32, what: str) -> None:
     """Require the refusal on chain, and tell the bank's reason in its own words."""
     judged(enclaves.story, enclaves.story.lab, task, what, Denial.ATTESTATION_REFUSED)
-    records = enclaves.story.operators["bank"].task(task)["evidence"]
-    (detail,) = (each["body"]["detail"] for each in records if each["kind"] == "task.refused")
+
+    def recorded() -> str:
+        records = enclaves.story.operators["bank"].task(task)["evidence"]
+        return next((each["body"]["detail"] for each in records if each["kind"] == "task.refused"), "")
+
+    detail = _wait(recorded, "the bank did not record why it refused")
     enclaves.story.tell("bank", f"because of input {detail}", task=task, detail=detail)
 
 
@@ -306,11 +312,13 @@ def _serve(story: Story, task: Hex32, recorded: bytes) -> None:
         store.close()
 
 
-def _wait(done: Callable[[], bool], otherwise: str) -> None:
+def _wait(look: Callable[[], T], otherwise: str) -> T:
+    """Look until there is something to see, and return it."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while not done():
+    while not (seen := look()):
         require(time.monotonic() < deadline, f"{otherwise} within {WAIT_SECONDS:.0f} s")
         time.sleep(0.3)
+    return seen
 
 
 # --- tasks

@@ -10,6 +10,11 @@ from enum import StrEnum
 from sealtrace.auditor.case import Case
 from sealtrace.auditor.findings import Severity, Verdict
 
+
+class UnknownRule(LookupError):
+    """There is no check of that rule: see ``sealtrace audit checks``."""
+
+
 Judge = Callable[[Case], Iterator[Verdict]]
 
 
@@ -19,6 +24,7 @@ class Need(StrEnum):
     EVENTS = "events"
     HEADERS = "block headers and receipts"
     STORAGE = "contract storage"
+    CODE = "contract code"
     LOGS = "node logs"
 
 
@@ -56,6 +62,7 @@ def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judg
 def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
     from sealtrace.auditor.checks import (
+        clocks,
         governance,
         logs,
         proof,
@@ -66,5 +73,16 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all((governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    assert all((clocks, governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
+
+
+def known_rule(rule: str | None) -> str | None:
+    """``rule`` itself, where it is one or none is named.
+
+    Raises:
+        UnknownRule: there is no such check.
+    """
+    if rule is not None and rule not in {each.rule for each in catalogue()}:
+        raise UnknownRule(f"{rule[:40]!r}: there is no such check; see sealtrace audit checks")
+    return rule

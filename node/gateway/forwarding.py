@@ -24,9 +24,10 @@ from sealtrace.node.gateway.wire import MalformedReply
 
 WINDOW, WINDOW_BYTES = 64, 4 << 20  # under way on one connection; what is more opens another
 ACKNOWLEDGEMENT_BYTES = 24  # an engine's acknowledgement is smaller, and all else of it is larger
-HOLD_S = 0.001
+HOLD_S, MAX_HELD = 0.005, 4  # for as long, and as many, an acknowledgement waits for a message to follow
 READ_BYTES = 4096  # at once; replies are short
-_TAKEN = wire.Reply(wire.Code.OK)
+TAKEN = wire.Reply(wire.Code.OK)
+"""The reply to a message that was taken; any other reply that says so is another object."""
 MAX_REPLY = 64 * 1024  # a reply to a forward has a code and a sentence, no payload
 
 
@@ -107,7 +108,9 @@ class _Connection(asyncio.BufferedProtocol):
             self._write(message)
             return
         self._held.append(message)
-        if not self._holding:
+        if len(self._held) >= MAX_HELD:
+            self._write()
+        elif not self._holding:
             self._holding = True
             asyncio.get_running_loop().call_later(HOLD_S, self._release)
 
@@ -126,11 +129,14 @@ class _Connection(asyncio.BufferedProtocol):
                     break
                 if not self._carried:
                     raise MalformedHead("a reply to nothing")
-                self._replied(reply)
+                message = self._carried.popleft()
+                self._octets -= len(message.body)
+                self._forwarder.ended(message, reply)
         except (MalformedHead, MalformedReply) as error:
             self._fail(PeerGarbled(str(error)))
         else:
             self._got = got
+            self._await()
 
     def late(self) -> None:
         """Give up: the oldest message was not replied to in time."""
@@ -149,7 +155,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _write(self, *first: _Message) -> None:
         """Write messages, and what was held behind them. Replies are expected in this order."""
-        messages, self._held = (*first, *self._held), []
+        messages = [*first, *self._held]
+        self._held.clear()
         if not self._carried:
             self._forwarder.watch(self)
         self._carried.extend(messages)
@@ -157,19 +164,17 @@ class _Connection(asyncio.BufferedProtocol):
             self._fail(PeerDown("the connection was closed"))
             return
         parts = [part for message in messages for part in (message.head, message.body)]
-        if sum(map(len, parts)) < WHOLE_BYTES:
+        if self._octets < WHOLE_BYTES:
             self._transport.write(b"".join(parts))
         else:
             self._transport.writelines(parts)
 
-    def _replied(self, reply: wire.Reply) -> None:
-        message = self._carried.popleft()
-        self._octets -= len(message.body)
-        if self._carried:
+    def _await(self) -> None:
+        """Expect what is not replied to yet in time from now."""
+        if self._carried and self._transport is not None:
             self._forwarder.watch(self)
         else:
             self._forwarder.rest(self)
-        self._forwarder.ended(message, reply)
 
     def _fail(self, result: PeerDown | PeerGarbled) -> None:
         """Drop the connection; all that it carried ends with ``result``."""
@@ -192,7 +197,7 @@ def _first_reply(data: bytes) -> tuple[wire.Reply | None, bytes]:
         MalformedHead, MalformedReply: that is no reply.
     """
     if data.startswith(DONE):
-        return _TAKEN, data[len(DONE) :]
+        return TAKEN, data[len(DONE) :]
     at = data.find(END) + len(END)
     length = reply_length(data[:at]) if at >= len(END) else 0
     if max(len(data) if at < len(END) else at, length) > MAX_REPLY:
@@ -246,7 +251,7 @@ class Forwarder:
         """
         number = f"{wire.SEQUENCE}: {sequence}\r\n" if sequence is not None else ""
         line = f"POST {path} HTTP/1.1\r\n{number}content-length: {len(body)}\r\n"
-        message = _Message(line.encode("ascii") + fields, body, done)
+        message = _Message(line.encode() + fields, body, done)
         for connection in self._connections:
             if connection.has_room:
                 connection.carry(message)
@@ -263,7 +268,9 @@ class Forwarder:
 
     def ended(self, message: _Message, result: Result) -> None:
         """Take in what became of a message."""
-        if isinstance(result, PeerDown) and message.again:
+        if isinstance(result, wire.Reply):
+            message.done(result)
+        elif isinstance(result, PeerDown) and message.again:
             self._send_anew(message)
         else:
             message.done(self._named(result))
@@ -338,7 +345,5 @@ class Forwarder:
         )
         return connection
 
-    def _named(self, result: Result) -> Result:
-        if isinstance(result, wire.Reply):
-            return result
+    def _named(self, result: PeerDown | PeerGarbled | WrongCertificate) -> Result:
         return type(result)(f"{self._host}:{self._port}: {result}")

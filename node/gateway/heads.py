@@ -1,7 +1,8 @@
 """The heads of HTTP/1.1 messages, read strictly and, where they repeat themselves, only once.
 
 An engine sends the same head with every message but for its length, and so does a peer but for the
-sequence number: these two lines are cut out, and what is left is looked up before it is read.
+sequence number: what stands around these two numbers is compared with the heads before it, byte for
+byte, and only read where it is new.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 16 * 1024
+MAX_DIGITS = 12
 MAX_KNOWN = 32  # heads remembered by one connection; an engine uses two for each link
 _LINE = re.compile(r"(GET|POST|DELETE) (/[\x21-\x7e]{0,1024}) HTTP/1\.1")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
@@ -57,11 +59,39 @@ class Head(NamedTuple):
     sequence: str
 
 
+class _Known(NamedTuple):
+    """A head as it came, in pieces: the numbers stand after ``before``, and after ``between`` if that is
+    not empty."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+    form: Form
+
+
 class HeadReader:
     """Reads the heads that come on one connection."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes], Form] = {}
+        self._last: tuple[_Known, ...] = ()  # two: an engine's connection carries pushes and pops by turns
+
+    def again(self, data: bytearray, start: int, end: int) -> tuple[Head, int] | None:
+        """Return the head that begins at ``start``, and where its body begins, if it repeats one of the
+        last two; ``None`` if it has to be read. ``end`` is where the bytes that have come end."""
+        for known in self._last:
+            if not data.startswith(known.before, start, end):
+                continue
+            at, sequence = start + len(known.before), b""
+            if known.between:
+                at, sequence = _number(data, at)
+                if not sequence or not data.startswith(known.between, at, end):
+                    continue
+                at += len(known.between)
+            at, length = _number(data, at)
+            if length and data.startswith(known.after, at, end):
+                return Head(known.form, int(length), sequence.decode()), at + len(known.after)
+        return None
 
     def read(self, head: bytes) -> Head:
         """Return the head of a request; ``head`` ends with the empty line.
@@ -76,6 +106,7 @@ class HeadReader:
         line, sequence, length_text = usual.groups()
         key = line, head[usual.end() :]
         form = self._known.get(key) or self._learn(key)
+        self._last = (_pieces(head, usual, form), *self._last[:1])
         return Head(form, int(length_text), sequence.decode() if sequence else "")
 
     def _learn(self, key: tuple[bytes, bytes]) -> Form:
@@ -86,6 +117,21 @@ class HeadReader:
             self._known.clear()
         self._known[key] = form
         return form
+
+
+def _pieces(head: bytes, usual: re.Match[bytes], form: Form) -> _Known:
+    start, stop = usual.span(3)
+    if usual[2] is None:
+        return _Known(head[:start], b"", head[stop:], form)
+    first, second = usual.span(2)
+    return _Known(head[:first], head[second:start], head[stop:], form)
+
+
+def _number(data: bytearray, at: int) -> tuple[int, bytes]:
+    """Return where the digits at ``at`` end, and the digits; none where there are none, or too many."""
+    stop = data.find(b"\r", at, at + MAX_DIGITS + 1)
+    digits = bytes(data[at:stop]) if stop > at else b""
+    return (stop, digits) if digits.isdigit() else (at, b"")
 
 
 def _read(head: bytes) -> tuple[Form, int]:

@@ -11,7 +11,8 @@ import ssl
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, cast
 
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.certificates import fingerprint
@@ -20,6 +21,7 @@ from sealtrace.node.gateway.wire import Code, Refused
 
 SCRATCH_BYTES = 2 * MAX_HEAD_BYTES
 WHOLE_BYTES = 64 * 1024  # up to here, head and body are written together
+MAX_OWED = 16  # acknowledgements that wait for more of them
 MAX_SKIPPED_BYTES = 1 << 30
 
 
@@ -83,6 +85,8 @@ class Port:
     arriving_bytes: int
     """How much of bodies that are still arriving one caller may have held for it."""
     stall_s: float
+    hold_s: float = 0.0
+    """How long the acknowledgement of a small message may wait for those of others."""
     open: set[Connection] = field(default_factory=set)
     arriving: defaultdict[bytes | None, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -109,6 +113,8 @@ class Connection(asyncio.BufferedProtocol):
         self._body: bytearray | None = None  # that body, and how much of it is there
         self._have = 0
         self._owed = 0  # answers that say nothing but that a message was taken
+        self._prompt = False  # whether one of them is to a message so large that its sender waits for room
+        self._holding: asyncio.TimerHandle | None = None
         self._skip = 0  # bytes of a refused body still to come
         self._refusal: Outcome | None = None
         self._busy = False
@@ -124,11 +130,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember who is there."""
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         der = tls.getpeercert(binary_form=True) if tls is not None else None
         self._caller = fingerprint(der) if der is not None else None
         self._port.open.add(self)
+        if tls is None:
+            self._transport.set_write_buffer_limits(high=0)  # an engine waits: uvloop then writes at once
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let go of all that this connection held."""
@@ -136,6 +144,7 @@ class Connection(asyncio.BufferedProtocol):
         self._port.open.discard(self)
         self._release()
         self._calm()
+        self._flush()
         if self._cancel is not None:
             cancel, self._cancel = self._cancel, None
             cancel()
@@ -182,12 +191,14 @@ class Connection(asyncio.BufferedProtocol):
             if self._skip or self._start == self._end or not self._next():
                 break
         self._advancing = False
-        self._flush()
+        if self._owed:
+            self._acknowledge()
         if self._body is not None or self._skip or (not self._busy and self._start < self._end):
             self._watch()
         elif self._stall is not None:
             self._calm()
-        self._press()
+        if self._busy or self._paused:
+            self._press()
 
     def _watch(self) -> None:
         if self._stall is None:
@@ -211,23 +222,31 @@ class Connection(asyncio.BufferedProtocol):
 
     def _next(self) -> bool:
         """Begin with the next request; False where its head is not all there."""
-        at = self._scratch.find(END, self._start, self._end)
-        if at < 0:
-            if self._end - self._start < MAX_HEAD_BYTES:
+        found = self._heads.again(self._scratch, self._start, self._end)
+        if found is None:
+            at = self._scratch.find(END, self._start, self._end)
+            if at < 0 and self._end - self._start < MAX_HEAD_BYTES:
                 return False
-            self._broken("a head that does not end")
+            found = self._read(at)
+        if found is None:
             return True
-        raw, self._start = bytes(self._view[self._start : at + len(END)]), at + len(END)
-        try:
-            head = self._heads.read(raw)
-        except MalformedHead as error:
-            self._broken(str(error))
-            return True
+        head, self._start = found
         try:
             self._begin(head)
         except Refused as refused:
             self._refuse(head, refused)
         return True
+
+    def _read(self, at: int) -> tuple[Head, int] | None:
+        """Return a head whose end was found at ``at``, and where its body begins; hang up on what is none."""
+        try:
+            if at < 0:
+                raise MalformedHead("a head that does not end")
+            stop = at + len(END)
+            return self._heads.read(bytes(self._view[self._start : stop])), stop
+        except MalformedHead as error:
+            self._broken(str(error))
+            return None
 
     def _begin(self, head: Head) -> None:
         form, length, _ = head
@@ -271,6 +290,7 @@ class Connection(asyncio.BufferedProtocol):
         head = self._head
         self._release()
         if head is not None:
+            self._prompt = True
             self._dispatch(head, body)
 
     def _dispatch(self, head: Head, body: Body) -> None:
@@ -329,11 +349,21 @@ class Connection(asyncio.BufferedProtocol):
         if self._start < self._end or self._paused:
             self._advance()
 
+    def _acknowledge(self) -> None:
+        """Acknowledge what was taken: together, and small messages a little later, with those that follow."""
+        if self._prompt or self._owed >= MAX_OWED or not self._port.hold_s:
+            self._flush()
+        elif self._holding is None:
+            loop = asyncio.get_running_loop()
+            self._holding = loop.call_later(self._port.hold_s, self._flush)
+
     def _flush(self) -> None:
-        """Acknowledge together what was taken from one read."""
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
         if self._owed and self._transport is not None:
             self._transport.write(DONE * self._owed)
-        self._owed = 0
+        self._owed, self._prompt = 0, False
 
     def _calm(self) -> None:
         if self._stall is not None:
@@ -349,18 +379,23 @@ DONE = _HEAD % len(_OK) + _OK
 
 
 def _write(transport: asyncio.Transport, outcome: Outcome) -> None:
-    if isinstance(outcome, Document):
+    if isinstance(outcome, bytes | bytearray):
+        before = _before(len(outcome))
+        if len(outcome) < WHOLE_BYTES:
+            transport.write(b"".join((before, outcome, _OK)))
+        else:
+            transport.writelines((before, outcome, _OK))
+    elif isinstance(outcome, Document):
         line = b"HTTP/1.1 %d %s\r\n" % (outcome.status, b"OK" if outcome.status == 200 else b"Refused")
         fields = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(outcome.body)
         transport.write(line + fields + outcome.body)
-    elif isinstance(outcome, Refused):
+    else:
         body = wire.encode(outcome.code, message=outcome.message)
         transport.write(_HEAD % len(body) + body)
-    else:
-        prefix = wire.field(1, len(outcome))
-        head = _HEAD % (len(prefix) + len(outcome) + len(_OK)) + prefix
-        parts = (head, outcome, _OK)
-        if len(outcome) < WHOLE_BYTES:
-            transport.write(b"".join(parts))
-        else:
-            transport.writelines(parts)
+
+
+@lru_cache(maxsize=1024)
+def _before(length: int) -> bytes:
+    """What stands before a payload of ``length`` bytes; messages have few lengths."""
+    prefix = wire.field(1, length)
+    return _HEAD % (len(prefix) + length + len(_OK)) + prefix

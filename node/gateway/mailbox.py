@@ -60,7 +60,10 @@ class Mailbox:
 
     def take(self, sender: str, topic: str) -> Message | None:
         """Return the oldest message from ``sender`` on ``topic``, or ``None``."""
-        queue = self.queue(sender, topic)
+        return self.take_from(self.queue(sender, topic))
+
+    def take_from(self, queue: Queue) -> Message | None:
+        """Return the oldest message of one of these queues, or ``None``."""
         if not queue.messages:
             return None
         payload = queue.messages.popleft()

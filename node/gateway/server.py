@@ -27,7 +27,7 @@ from sealtrace.node.gateway.certificates import (
     pem_to_der,
     server_context,
 )
-from sealtrace.node.gateway.forwarding import Forwarder
+from sealtrace.node.gateway.forwarding import HOLD_S, Forwarder
 from sealtrace.node.gateway.listening import Port, Service
 from sealtrace.node.gateway.services import MAX_REASON_BYTES, LocalService, PeerService
 from sealtrace.node.gateway.sessions import OpenSession, Peer, watch
@@ -96,7 +96,7 @@ class Gateway:
             PortTaken: another process listens there.
         """
         config = self.config
-        peers = self._port(PeerService(self))
+        peers = self._port(PeerService(self), hold_s=HOLD_S)
         engines = self._port(LocalService(self, config.control_token, config.limits.longest_pop_s))
         self.peer_port = await self._listen(peers, config.peer_host, config.peer_port, self._tls)
         self.local_port = await self._listen(engines, "127.0.0.1", config.local_port, None)
@@ -229,9 +229,9 @@ class Gateway:
             unavailable=AuthorityUnavailable,
         )
 
-    def _port(self, service: Service) -> Port:
+    def _port(self, service: Service, *, hold_s: float = 0.0) -> Port:
         limits = self.config.limits
-        return Port(service, limits.message_bytes, limits.queue_bytes, limits.reply_timeout_s)
+        return Port(service, limits.message_bytes, limits.queue_bytes, limits.reply_timeout_s, hold_s=hold_s)
 
     async def _listen(self, port: Port, host: str, number: int, tls: ssl.SSLContext | None) -> int:
         loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.authority import Session
 from sealtrace.node.gateway.deadlines import Deadlines
 from sealtrace.node.gateway.forwarding import (
+    TAKEN,
     Forwarder,
     PeerBeyondReach,
     PeerGarbled,
@@ -23,7 +24,7 @@ from sealtrace.node.gateway.forwarding import (
     WrongCertificate,
 )
 from sealtrace.node.gateway.listening import Answer, Cancel
-from sealtrace.node.gateway.mailbox import MAX_TOPICS, Mailbox, Message
+from sealtrace.node.gateway.mailbox import MAX_TOPICS, Mailbox, Message, Queue
 from sealtrace.node.gateway.traffic import Flow
 from sealtrace.node.gateway.wire import Code, Refused
 
@@ -176,6 +177,9 @@ class OpenSession:
 
     def _outcome(self, peer: Peer, result: Result) -> Refused | None:
         """Note how a message to ``peer`` ended; return what our engine is told where it failed."""
+        if result is TAKEN:
+            peer.down = None
+            return None
         if isinstance(result, wire.Reply):
             peer.down = None if result.ok else f"{result.code}: {result.message[:MAX_WORDS]}"
             if result.code == Code.VERSION:
@@ -197,28 +201,32 @@ class OpenSession:
             Refused: the queue is full, or the number makes no sense.
         """
         peer.heard_at = time.monotonic()
-        if peer.received.seen(sequence):
+        if sequence != peer.received.next_number and not self._early(peer, sequence):
             return
+        self._mailbox.put(peer.address, topic, payload)
+        peer.received.count(sequence, payload)
+
+    def _early(self, peer: Peer, sequence: int) -> bool:
+        """Whether a message that is not the next one is new, and may come before the next one."""
+        if peer.received.seen(sequence):
+            return False
         if not peer.received.awaits(sequence):
             peer.broke = f"sent message {sequence} while {peer.received.next_number} is awaited"
             raise Refused(Code.MESSAGE, peer.broke)
-        self._mailbox.put(peer.address, topic, payload)
-        peer.received.count(sequence, payload)
+        return True
 
     def pop(self, peer: Peer, topic: str, timeout_s: float, answer: Answer) -> Cancel | None:
         """Answer with the next message of ``peer``, with none after ``timeout_s``, or with why there
         will be none: the session was cut, or the peer has left and nothing of it is queued."""
-        outcome = self._waiting(peer, topic)
+        queue = self._mailbox.queue(peer.address, topic)
+        outcome = self._waiting(peer, queue)
         if outcome is not None or timeout_s <= 0:
             answer(outcome or b"")
             return None
 
-        queue = self._mailbox.queue(peer.address, topic)
-
         def look() -> None:
-            self._deadlines.back(look)
-            queue.forget(look)
-            answer(self._waiting(peer, topic) or b"")
+            cancel()
+            answer(self._waiting(peer, queue) or b"")
 
         def cancel() -> None:
             self._deadlines.back(look)
@@ -228,10 +236,10 @@ class OpenSession:
         self._deadlines.later(look, timeout_s, look)
         return cancel
 
-    def _waiting(self, peer: Peer, topic: str) -> Message | Refused | None:
+    def _waiting(self, peer: Peer, queue: Queue) -> Message | Refused | None:
         if self.state is State.CUT:
             return Refused(Code.FORBIDDEN, self.reason)
-        payload = self._mailbox.take(peer.address, topic)
+        payload = self._mailbox.take_from(queue)
         if payload is None and peer.left is not None:
             return Refused(Code.NOT_CONNECTED, f"peer {peer.address} left: {peer.left}")
         return payload

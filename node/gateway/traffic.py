@@ -34,7 +34,7 @@ class Flow:
 
     def count(self, sequence: int, payload: bytes | bytearray) -> bool:
         """Count one message; False where this number was counted before."""
-        if self.seen(sequence):
+        if sequence != self._next and self.seen(sequence):
             return False
         self.messages += 1
         self.octets += len(payload)
@@ -42,7 +42,8 @@ class Flow:
         if sequence == self._next:
             self._hash.update(digest)
             self._next += 1
-            self._advance()
+            if self._early:
+                self._advance()
         else:
             self._early[sequence] = digest
         return True

@@ -15,11 +15,13 @@ import pytest
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts import calls
 from sealtrace.deploy import samples, stage
+from sealtrace.deploy.operator import OperatorRefused
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial, Failure
+from sealtrace.requester.errors import SchedulerRefused
 from tests.e2e.conftest import wait_for
 
 LACKING = probe().missing(needed())
@@ -155,7 +157,10 @@ def enclaves(world: stage.Story) -> list[psutil.Process]:
 
 
 def kinds(world: stage.Story, name: str, task: Hex32) -> list[str]:
-    return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
+    try:
+        return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
+    except OperatorRefused:  # it has not heard of the task yet
+        return []
 
 
 @pytest.mark.parametrize(
@@ -190,7 +195,10 @@ def test_an_owner_that_requires_hardware_is_denied_by_the_chain_itself(granted):
             "policies": {n: p for n, (_, p) in hard.items()},
         }
     )
-    seen = ended(world, world.lab.submit(spec.model_copy(update={"steps": [step]})).task)
+    harder = spec.model_copy(update={"steps": [step]})
+    with pytest.raises(SchedulerRefused, match="ProtocolUnsuitable"):
+        world.lab.submit(harder)
+    seen = ended(world, stage.past_the_scheduler(world, harder))
     assert seen.state is TaskState.REFUSED
     assert Denial(seen.ending.args["reason"]) is Denial.PROTECTION_NOT_ALLOWED
 

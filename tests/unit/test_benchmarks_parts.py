@@ -96,13 +96,21 @@ def test_the_fixed_cost_is_what_governance_adds_at_the_smallest_size():
 
 
 def test_gateways_are_compared_with_the_direct_link_of_the_same_run():
-    turns = [
-        {"side": "direct", "round_trips_s": 1000.0, "mb_s": 100.0},
-        {"side": "gateways", "round_trips_s": 200.0, "mb_s": 50.0},
-        {"side": "gateways", "round_trips_s": 250.0, "mb_s": 40.0},
-    ]
-    found = bench_gateway.summary(turns)
+    def turn(side, round_trips_s, mb_s, gateway_cpu_ms=0.0):
+        rates = {"side": side, "round_trips_s": round_trips_s, "mb_s": mb_s}
+        return rates | {"engine_cpu_ms": 0.5, "gateway_cpu_ms": gateway_cpu_ms}
+
+    found = bench_gateway.summary(
+        [
+            turn("direct", 1000.0, 100.0),
+            turn("gateways", 200.0, 50.0, 0.5),
+            turn("direct", 500.0, 80.0),
+            turn("gateways", 250.0, 40.0, 0.4),
+        ]
+    )
     assert (found["ratio_round_trips"], found["ratio_mb"]) == (0.25, 0.5)
+    assert (found["median_round_trips"], found["median_mb"]) == (0.35, 0.5)
+    assert (found["direct"]["gateway_cpu_ms"], found["gateways"]["gateway_cpu_ms"]) == (0.0, 0.45)
 
 
 def test_a_fingerprint_is_compared_with_sha256sum_of_the_same_file(tmp_path):

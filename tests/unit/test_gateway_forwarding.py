@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from sealtrace.node.gateway import wire
+from sealtrace.node.gateway import forwarding, wire
 from sealtrace.node.gateway.forwarding import (
     ACKNOWLEDGEMENT_BYTES,
+    MAX_HELD,
     Forwarder,
     PeerDown,
     PeerGarbled,
@@ -104,6 +105,18 @@ def test_an_acknowledgement_that_nothing_follows_goes_alone():
         return reply, peer.bodies[1:]
 
     assert told(story) == (Reply(Code.OK), [ACK])
+
+
+def test_many_acknowledgements_do_not_wait_for_a_message(monkeypatch):
+    monkeypatch.setattr(forwarding, "HOLD_S", 60.0)
+
+    async def story(forwarder, peer):
+        await warm(forwarder)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(sent(forwarder, ACK) for _ in range(MAX_HELD)))
+        return peer.bodies[1:]
+
+    assert told(story) == [ACK] * MAX_HELD
 
 
 def test_every_message_hears_its_own_reply_although_one_overtook_another():
