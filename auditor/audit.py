@@ -110,6 +110,7 @@ def _recheck(case: Case, check: Check, thing: str) -> str:
         f'sealtrace audit run --rpc "$RPC" --chain-id {case.chain_id} --contracts {case.directory}',
         f"--from {case.first} --to {case.last.number}",
         *_evidence_arguments(case.logs if Need.LOGS in check.needs else {}),
+        *(["--openings OPENINGS"] if Need.OPENINGS in check.needs else []),
         *_proof_arguments(case, check),
         f"--rule {check.rule} --object '{thing}' --out recheck",
     ]

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.world import Key, TaskHistory, World
 from sealtrace.contracts.governance import Consortium, Proposal
 from sealtrace.protocol.evidence import Kind
@@ -104,6 +105,17 @@ class StorageProof:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A block that an earlier reading had as final, up to ``checkpoint``, and that another has replaced;
+    the first of several in a row."""
+
+    block: int
+    checkpoint: int
+    expected: Hex32
+    observed: Hex32
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What was proven about the blocks ``first`` to ``last``, and why not more."""
 
@@ -119,6 +131,7 @@ class Proof:
     seals: Seals = Seals(missing="commit seals were not looked at")
     execution: Execution = Execution()
     storage: StorageProof = StorageProof()
+    replaced: tuple[Replaced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +193,8 @@ class Case:
     snapshot: Snapshot | None = None
     no_snapshot: str = "contract storage was not read"
     logs: Mapping[Address, NodeLog] = field(default_factory=dict)
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
     unread: Mapping[Address, str] = field(default_factory=dict)
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)

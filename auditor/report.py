@@ -13,17 +13,22 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sealtrace import __version__
 from sealtrace.auditor.audit import Audit, Result, Row
 from sealtrace.auditor.case import Case, Execution, Level, Seals, StorageProof
+from sealtrace.auditor.charts import charts
 from sealtrace.auditor.disclosures import Manifests, disclosures, known
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.findings import Finding, Outcome, Severity
+from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.governance import ProposalHistory
+from sealtrace.auditor.language import Language, words
+from sealtrace.auditor.openings import Opened
+from sealtrace.auditor.processing import COLUMNS, REPORT_VERSION, lines, organisations, rows
 from sealtrace.auditor.timelines import swimlanes
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.world import Generation, Step, TaskHistory, World
@@ -34,8 +39,6 @@ from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Protection, Role
 from sealtrace.protocol.security import in_words
-
-VERSION: Final = "sealtrace.report/1"
 
 LEVELS: Final = {
     Level.RPC_TRUSTED: "What the endpoint said was taken on trust.",
@@ -55,6 +58,17 @@ _ALWAYS_UNCHECKED: Final = (
 
 _HEX: Final = re.compile(r"0x[0-9a-f]{40,64}\b")
 
+_FILTERS: Final = (
+    "violated",
+    "undetermined",
+    *(each.value for each in Severity),
+    *(each.name.lower() for each in TaskState),
+)
+"""By what a page's lists can be narrowed."""
+
+_MOST_ROWS: Final = 50
+"""Rows of each record of processing that the page shows; the record itself has all."""
+
 Json = dict[str, Any]
 
 
@@ -64,7 +78,7 @@ def document(audit: Audit, manifests: Manifests | None = None) -> Json:
     tasks = case.tasks()
     used = (use.algorithm for task in tasks for use in task.uses)
     return {
-        "version": VERSION,
+        "version": REPORT_VERSION,
         "tool": {"name": "sealtrace", "version": __version__},
         "verdict": {"result": audit.result.name.lower(), "sentence": sentence(audit)},
         "scope": _scope(case),
@@ -84,19 +98,41 @@ def to_json(report: Json) -> bytes:
     return canonical(report) + b"\n"
 
 
-def to_html(report: Json) -> str:
+def to_html(report: Json, language: Language = Language.ENGLISH) -> str:
     """The report as one page that needs nothing else: no script, no network, no font."""
-    folder = Path(__file__).parent / "templates"
+    return page("report.html", language, filters=_FILTERS).render(
+        r=report,
+        records=[(each, rows(report, each)) for each in organisations(report)],
+        columns=[each for each in COLUMNS if each.known and each.name != "discloses"],  # a section has it
+        most=_MOST_ROWS,
+        highest=int(max(Level)),
+    )
+
+
+def page(template: str, language: Language, **values: Any) -> Template:
+    """A template of ours, with what every page may ask for: ``_`` for its own texts, ``said`` and ``prose``
+    for sentences of the report."""
+    told = words(language)
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"time": utc, "short": short, "swimlanes": _swimlanes, "prose": _prose}
-    return environment.get_template("report.html").render(r=report)
+    environment.filters |= {
+        "_": told.message,
+        "said": told.sentence,
+        "prose": lambda text: _prose(told.sentence(text)),
+        "time": utc,
+        "short": short,
+        "lines": lambda value: [told.message(each) for each in lines(value)],
+        "swimlanes": lambda task: Markup(swimlanes(task, told)),  # noqa: S704 - escaped where it is made
+        "charts": lambda report: Markup(charts(report, told)),  # noqa: S704 - as above
+    }
+    environment.globals |= {"_": told.message, "language": language.tag, **values}
+    return environment.get_template(template)
 
 
 def counts(audit: Audit) -> Json:
@@ -226,6 +262,7 @@ def _control(row: Row) -> Json:
         "severity": check.severity.value,
         "sentence": check.sentence,
         "needs": [need.value for need in check.needs],
+        "frameworks": frameworks(check.rule),
         "satisfied": row.satisfied,
         "violated": row.violated,
         "undetermined": row.undetermined,
@@ -372,6 +409,7 @@ def _annex(case: Case) -> Json:
             for a in anchors
         ],
         "logs": [_log(log) for _, log in sorted(case.logs.items())],
+        "openings": [_opened(each) for each in case.openings],
     }
 
 
@@ -474,6 +512,17 @@ def _grant(grant: Grant, status: str, replaced_by: Hex32 | None) -> Json:
     }
 
 
+def _opened(opened: Opened) -> Json:
+    """Who opened what to whom. Neither salt nor root: a report is read by others than the one it was told."""
+    return {
+        "dataset": opened.dataset,
+        "opened_by": opened.speaker,
+        "opened_to": opened.to,
+        "time": opened.at,
+        "statement": opened.statement,
+    }
+
+
 def _log(log: NodeLog) -> Json:
     return {
         "node": log.node,
@@ -495,7 +544,3 @@ def _prose(text: str) -> Markup:
         lambda match: f'<span class="hex" title="{match[0]}">{short(match[0])}</span>', escape(text)
     )
     return Markup(found)  # noqa: S704 - escaped before the spans were put in
-
-
-def _swimlanes(task: Mapping[str, Any]) -> Markup:
-    return Markup(swimlanes(task))  # noqa: S704 - escaped where it is made

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 from auditor_story import (
     ALGORITHM,
+    COMMITMENTS,
     CONSORTIUM,
     DATASETS,
     DAY,
@@ -38,14 +39,25 @@ from auditor_story import (
     usual_uses,
 )
 
-from sealtrace.auditor.case import Case, Execution, OtherCode, ProofProblem, Seals, StorageProof
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    OtherCode,
+    ProofProblem,
+    Replaced,
+    Seals,
+    StorageProof,
+)
+from sealtrace.auditor.checks.openings import PATIENCE_S
 from sealtrace.auditor.findings import Finding
+from sealtrace.auditor.openings import Opened
 from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import NOBODY, hex32
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 
 A, B, C = OWNERS
 LIFETIME = 400 * DAY
@@ -201,6 +213,21 @@ def _new_dataset(e: Episode) -> None:
     e.story.mine().dataset(dataset_id(B, e.fresh("c")), B, h(f"c of {e.word}"))
 
 
+def _opened(e: Episode, *, recorded: bool = True, **changes: Any) -> None:
+    """An owner opens its dataset to the regulator, rightly or with these ``changes``."""
+    owner, now = e.chance.choice(e.writers), e.story.block().timestamp
+    opening = Opening(dataset=DATASETS[owner], root=h("root"), salt=e.fresh("salt"))
+    digest = statement_digest(statement(opening, owner, "regulator", now))
+    e.things.add(digest)
+    if recorded:
+        body = {"dataset": DATASETS[owner], "to": "regulator", "statement": digest}
+        e.story.record(owner, Kind.DATASET_OPENED, body)
+    opened = Opened(DATASETS[owner], owner, True, "regulator", now, COMMITMENTS[owner], digest)
+    e.story.wait(10 * PATIENCE_S)
+    e.complete()
+    e.stored.append(lambda case: replace(case, openings=(*case.openings, replace(opened, **changes))))
+
+
 def _kept(e: Episode) -> None:
     _part_of(e, e.complete())
 
@@ -260,6 +287,7 @@ HONEST: dict[Callable[[Episode], None], int] = {
     _in_progress: 1,
     _decided: 1,
     _new_dataset: 1,
+    _opened: 1,
     _kept: 1,
     _anchored_at_a_new_generation: 1,
     _rotated_between_tasks: 1,
@@ -555,7 +583,7 @@ def _code_of_another(e: Episode) -> None:
 def _told(which: str) -> Callable[[Episode], None]:
     def violate(e: Episode) -> None:
         e.story.mine()
-        problem = ProofProblem(e.story.number, f"this {e.word}", "that")
+        problem = _problem(which, e.story.number, e.word)
         e.things.add(f"block {e.story.number}")
 
         def change(case: Case) -> Case:
@@ -590,6 +618,12 @@ def _proven_otherwise(e: Episode) -> None:
         return replace(case, proof=replace(case.proof, storage=storage))
 
     e.stored.append(change)
+
+
+def _problem(which: str, block: int, word: str) -> ProofProblem | Replaced:
+    if which == "replaced":
+        return Replaced(block, block + 1, h(f"this {word}"), h("that"))
+    return ProofProblem(block, f"this {word}", "that")
 
 
 # Violations in a node's log
@@ -808,6 +842,7 @@ FAULTS: dict[str, Fault] = {
     "event left out": _fault("PR-02", _told("log_problems")),
     "block sealed by too few": _fault("PR-03", _unsealed),
     "storage not as the state root": _fault("PR-04", _proven_otherwise),
+    "final block replaced": _fault("PR-06", _told("replaced")),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),
@@ -829,6 +864,11 @@ FAULTS: dict[str, Fault] = {
     "peer left out": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(lambda peers: peers[1:]))),
     "traffic with a stranger": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(_with_a_stranger))),
     "other protocol than named": _fault("EV-X03", _all_told_otherwise(protocol="CHEETAH")),
+    "opened otherwise": _fault("EV-O01", lambda e: _opened(e, commitment=h("other"))),
+    "opened by another": _fault("EV-O01", lambda e: _opened(e, speaker=OUTSIDER)),
+    "opening not signed": _fault("EV-O01", lambda e: _opened(e, signed=False)),
+    "opening of nothing": _fault("EV-O01", lambda e: _opened(e, dataset=h("nothing"))),
+    "opening without a record": _fault("EV-O01", lambda e: _opened(e, recorded=False)),
     "other promise": _fault("EV-X03", _all_told_otherwise(security="malicious; nobody is trusted")),
 }
 """Kinds of violation that may come anywhere in a history, and as often as one likes."""

@@ -26,6 +26,7 @@ from sealtrace.node.vault import Vault
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.fingerprint import commitment
 from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 from sealtrace.protocol.records import DataClass
 from sealtrace.protocol.schema import Column, ColumnKind, Schema
 from sealtrace.protocol.secret_config import (
@@ -35,6 +36,7 @@ from sealtrace.protocol.secret_config import (
     is_object,
     read_secret_config,
 )
+from sealtrace.protocol.statements import Statement
 
 SAMPLED_ROWS = 10_000
 _PARQUET = b"PAR1"
@@ -114,6 +116,22 @@ class DatasetKeeper:
         self._record(Kind.DATASET_WITHDRAWN, dataset, {"dataset": dataset, "transaction": transaction})
         return self.store.dataset(row.id)
 
+    def open(self, dataset: Hex32, to: str) -> Statement:
+        """What opens the commitment of one dataset to ``to``, once the evidence log says that it was opened.
+
+        Raises:
+            DatasetNotFound: it is not this node's.
+            SaltLost: there is nothing that opens it.
+            DiskFull: the opening cannot be recorded, so there is none.
+        """
+        row = self.store.dataset(dataset)
+        salt = self.vault.salt(row.commitment)
+        opening = Opening(dataset=row.id, root=row.root, salt="0x" + salt.hex())
+        said = statement(opening, self.me, to, int(time.time()))
+        body = {"dataset": row.id, "to": to, "statement": statement_digest(said)}
+        self.evidence.append(Kind.DATASET_OPENED, body)
+        return said
+
     def _known(self, path: Path, root: Hex32) -> DatasetRow | None:
         same = (row for row in self.store.datasets() if row.path == path and row.root == root)
         return next((row for row in same if not row.withdrawn), None)
@@ -178,7 +196,7 @@ def infer_schema(path: Path) -> Schema:
     A CSV column is a number when every filled cell of its first 10,000 rows is one.
 
     Raises:
-        DatasetUnreadable: it is neither, or a name is empty or given twice.
+        DatasetUnreadable: it is none of these, or a name is empty or given twice.
     """
     try:
         with path.open("rb") as file:
@@ -220,7 +238,7 @@ def _csv(path: Path) -> Schema:
 
 
 def _part(path: Path) -> Schema:
-    arrays = read_header(path).value.names
+    arrays = read_header(path).arrays
     columns = tuple(Column(name=each, kind=ColumnKind.NUMBER) for each in arrays)
     return Schema(format="sealtrace.part/1", columns=columns)
 

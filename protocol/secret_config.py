@@ -89,13 +89,13 @@ class SecretConfig(_Document):
         return canonical(self.model_dump(mode="json"))
 
 
-class Opening(_Document):
+class ValueOpening(_Document):
     """One value of the configuration of ``algorithm``, with what shows that it is the committed one."""
 
     algorithm: Hex32Field
     name: ValueName
-    value: Any
-    salt: Hex32Field
+    value: Any = Field(repr=False)
+    salt: Hex32Field = Field(repr=False)
 
     def document(self) -> bytes:
         """The canonical JSON."""
@@ -159,13 +159,13 @@ def read_secret_config(text: bytes) -> SecretConfig:
     return _valid(SecretConfig, _parsed(text))
 
 
-def read_opening(text: bytes) -> Opening:
+def read_value_opening(text: bytes) -> ValueOpening:
     """Read the opening of one value, strictly.
 
     Raises:
         BadSecretConfig: it is none.
     """
-    return _valid(Opening, _parsed(text))
+    return _valid(ValueOpening, _parsed(text))
 
 
 def is_object(text: bytes) -> bool:
@@ -192,7 +192,7 @@ def check(config: SecretConfig, commitments: Mapping[str, Hex32]) -> None:
             raise ValueAltered(f"secret value {name} is not the one that the manifest commits to")
 
 
-def opening(config: SecretConfig, algorithm: Hex32, name: str) -> Opening:
+def open_value(config: SecretConfig, algorithm: Hex32, name: str) -> ValueOpening:
     """Open the value called ``name`` alone.
 
     Raises:
@@ -201,10 +201,10 @@ def opening(config: SecretConfig, algorithm: Hex32, name: str) -> Opening:
     if name not in config.values:
         raise NoSuchValue(f"there is no secret value {name!r}; there are {', '.join(sorted(config.values))}")
     found = config.values[name]
-    return Opening(algorithm=algorithm, name=name, value=found.value, salt=found.salt)
+    return ValueOpening(algorithm=algorithm, name=name, value=found.value, salt=found.salt)
 
 
-def why_not_committed(opened: Opening, algorithm: Hex32, commitments: Mapping[str, Hex32]) -> str | None:
+def why_not_committed(opened: ValueOpening, algorithm: Hex32, commitments: Mapping[str, Hex32]) -> str | None:
     """Why ``opened`` is no value of ``algorithm``, whose manifest has ``commitments``, or ``None``."""
     if opened.algorithm != algorithm:
         return f"it is of the algorithm {opened.algorithm}, and the bundle is {algorithm}"
@@ -215,7 +215,7 @@ def why_not_committed(opened: Opening, algorithm: Hex32, commitments: Mapping[st
     return None
 
 
-_D = TypeVar("_D", SecretConfig, Opening)
+_D = TypeVar("_D", SecretConfig, ValueOpening)
 
 
 def _valid(kind: type[_D], found: Any) -> _D:

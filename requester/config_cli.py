@@ -9,7 +9,7 @@ import typer
 
 from sealtrace.protocol.identifiers import hex32
 from sealtrace.requester.options import AsJson, print_json, say
-from sealtrace.requester.secret_configs import open_value, seal_values
+from sealtrace.requester.secret_configs import seal_values, write_opening
 
 
 def seal_config(
@@ -46,7 +46,7 @@ def open_config(
 
     `sealtrace audit config` holds the opening to the bundle's manifest and digest.
     """
-    opened = open_value(secrets, hex32(algorithm), name, out)
+    opened = write_opening(secrets, hex32(algorithm), name, out)
     if as_json:
         print_json({"algorithm": opened.algorithm, "name": opened.name, "opening": str(out)})
         return

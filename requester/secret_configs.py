@@ -14,9 +14,9 @@ from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.fingerprint import SALT_BYTES
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.secret_config import (
-    Opening,
     SecretConfig,
-    opening,
+    ValueOpening,
+    open_value,
     read_secret_config,
     read_values,
     sealed,
@@ -55,7 +55,7 @@ def seal_values(folder: Path, values: Path, out: Path) -> tuple[Bundle, SecretCo
     return load(folder), config
 
 
-def open_value(config: Path, algorithm: Hex32, name: str, out: Path) -> Opening:
+def write_opening(config: Path, algorithm: Hex32, name: str, out: Path) -> ValueOpening:
     """Write to ``out`` what opens the value called ``name``, of what ``config`` holds, and no other.
 
     Raises:
@@ -63,7 +63,7 @@ def open_value(config: Path, algorithm: Hex32, name: str, out: Path) -> Opening:
         NoSuchValue: it has none of that name.
         FileUnwritable: ``out`` cannot be written.
     """
-    opened = opening(read_secret_config(config.read_bytes()), algorithm, name)
+    opened = open_value(read_secret_config(config.read_bytes()), algorithm, name)
     write_whole(out, opened.document() + b"\n")
     return opened
 

@@ -26,6 +26,7 @@ class Need(StrEnum):
     STORAGE = "contract storage"
     CODE = "contract code"
     LOGS = "node logs"
+    OPENINGS = "openings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def catalogue() -> tuple[Check, ...]:
         clocks,
         governance,
         logs,
+        openings,
         proof,
         records,
         registries,
@@ -73,7 +75,9 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all((clocks, governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    assert all(  # noqa: S101 - loads them
+        (clocks, governance, logs, openings, proof, records, registries, starts, tasks, transcripts)
+    )
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
 
 

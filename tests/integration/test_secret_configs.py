@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from sealtrace.algorithms.bundles import load
 from sealtrace.algorithms.opening import read_shares
 from sealtrace.algorithms.template import create
-from sealtrace.auditor.openings import why_not_opened
+from sealtrace.auditor.secret_values import why_not_opened
 from sealtrace.cli import build
 from sealtrace.node.engines.errors import BadJob, EngineError, OutputForbidden, ProtocolViolated
 from sealtrace.node.engines.tee.confinement import needed, probe
@@ -25,7 +26,7 @@ from sealtrace.node.engines.tee.job import FINAL
 from sealtrace.protocol.attestation.eventlog import EventKind
 from sealtrace.protocol.attestation.statement import read_statement
 from sealtrace.protocol.identifiers import Hex32
-from sealtrace.protocol.secret_config import opening, read_secret_config
+from sealtrace.protocol.secret_config import open_value, read_secret_config
 from sealtrace.requester.secret_configs import seal_values
 
 LACKING = probe().missing(needed())
@@ -94,7 +95,7 @@ def test_a_result_depends_on_a_secret_value_that_a_regulator_may_see_alone(net, 
         assert found(net, task.run()) == expected
         final = read_statement((task.folder(2) / FINAL).read_bytes())
         bundle = load(folder)
-        opened = opening(read_secret_config(secrets.read_bytes()), bundle.digest, "limit")
+        opened = open_value(read_secret_config(secrets.read_bytes()), bundle.digest, "limit")
         assert why_not_opened(opened, bundle, final) is None
         assert "the statement says that" in str(why_not_opened(opened, bundle, _of_another(final)))
         inputs = {each.subject for each in final.evidence.events if each.kind is EventKind.INPUT}
@@ -103,8 +104,6 @@ def test_a_result_depends_on_a_secret_value_that_a_regulator_may_see_alone(net, 
 
 
 def _of_another(final):
-    from dataclasses import replace
-
     return replace(final, challenge=replace(final.challenge, algorithm=Hex32("0x" + "3" * 64)))
 
 

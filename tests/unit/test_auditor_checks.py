@@ -34,6 +34,7 @@ from sealtrace.auditor.case import (
     OtherCode,
     Proof,
     ProofProblem,
+    Replaced,
     Seals,
     StorageProof,
 )
@@ -201,8 +202,8 @@ def storage_differs():
     return replace(case, snapshot=replace(case.snapshot, grants=grants))
 
 
-def lying(which):
-    problem = ProofProblem(5, "this", "that")
+def lying(which, problem=None):
+    problem = problem or ProofProblem(5, "this", "that")
     return honest().case(proof=Proof(Level.RPC_TRUSTED, "differs", 0, 9, **{which: (problem,)}))
 
 
@@ -289,6 +290,7 @@ VIOLATED = {
     "PR-03": unsealed,
     "PR-04": proven_otherwise,
     "PR-05": executed_otherwise,
+    "PR-06": lambda: lying("replaced", Replaced(5, 9, h("this"), h("that"))),
     "EV-L02": truncated,
     "EV-L03": never_anchored,
     "EV-A01 no record": lambda: twisted(Kind.TASK_REFUSED, nothing),

@@ -164,9 +164,7 @@ def with_secrets(world, **step):
 
 
 def test_secret_values_that_an_algorithm_has_not_are_refused(world):
-    with pytest.raises(
-        SpecInvalid, match="tee-xgboost has no secret_config: leave out the input"
-    ):
+    with pytest.raises(SpecInvalid, match="tee-xgboost has no secret_config: leave out the input"):
         world.requester.plan(with_secrets(world))
 
 

@@ -55,9 +55,9 @@ from sealtrace.protocol.secret_config import (
     ValueStray,
     check,
     commit,
-    opening,
-    read_opening,
+    open_value,
     read_secret_config,
+    read_value_opening,
     read_values,
     sealed,
     why_not_committed,
@@ -128,7 +128,7 @@ def test_secret_values_are_read_as_they_were_written(values):
     check(found, made.commitments())
     assert canonical(found.plain()) == canonical(values)
     for name in values:
-        opened = read_opening(opening(found, h(1), name).document())
+        opened = read_value_opening(open_value(found, h(1), name).document())
         assert why_not_committed(opened, h(1), made.commitments()) is None
 
 
@@ -197,7 +197,7 @@ def test_every_value_is_held_to_its_commitment():
 
 def test_an_opening_shows_one_value_and_its_salt_and_no_other():
     made = config()
-    text = opening(made, h(1), "limit").document()
+    text = open_value(made, h(1), "limit").document()
     assert json.loads(text) == {
         "algorithm": h(1),
         "name": "limit",
@@ -205,7 +205,7 @@ def test_an_opening_shows_one_value_and_its_salt_and_no_other():
         "salt": "0x" + "1".zfill(64),
     }
     with pytest.raises(NoSuchValue, match="there are limit, partner, steps"):
-        opening(made, h(1), "other")
+        open_value(made, h(1), "other")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_an_opening_shows_one_value_and_its_salt_and_no_other():
     ],
 )
 def test_an_opening_of_something_else_does_not_match(change, words):
-    opened = opening(config(), h(1), "limit").model_copy(update=change)
+    opened = open_value(config(), h(1), "limit").model_copy(update=change)
     assert words in why_not_committed(opened, h(1), config().commitments())
 
 
@@ -541,7 +541,7 @@ def test_a_regulator_holds_an_opening_to_the_bundle(opened, bundle):
 
 
 def test_an_altered_opening_or_bundle_is_told_by_the_exit_code(opened, bundle, tmp_path):
-    lie = read_opening(opened.read_bytes()).model_copy(update={"value": 0.43})
+    lie = read_value_opening(opened.read_bytes()).model_copy(update={"value": 0.43})
     (tmp_path / "lie.json").write_bytes(lie.document())
     said = run(audit_app, "config", tmp_path / "lie.json", "--bundle", bundle)
     assert (said.exit_code, "do not give the commitment" in said.output) == (1, True)
