@@ -118,7 +118,7 @@ def sealed(values: Mapping[str, Any], salts: Sequence[bytes]) -> SecretConfig:
     """The configuration of ``values``, each with one of ``salts``, which are fresh and secret.
 
     Raises:
-        BadSecretConfig: there are none or too many, or too large, or a name is none.
+        BadSecretConfig: there are none or too many, too large or nested too deep, or a name is none.
         BadSalt: a salt is not 32 bytes, or there is not one for each value.
         NotCanonical: a value is nothing that JSON carries exactly.
     """
@@ -129,13 +129,9 @@ def sealed(values: Mapping[str, Any], salts: Sequence[bytes]) -> SecretConfig:
     for each in salts:
         commit(None, each)
     pairs = zip(values.items(), salts, strict=True)
-    return _valid(
-        SecretConfig,
-        {
-            "version": VERSION,
-            "values": {name: {"value": value, "salt": hex32(salt)} for (name, value), salt in pairs},
-        },
-    )
+    found = {name: {"value": value, "salt": hex32(salt)} for (name, value), salt in pairs}
+    made = _valid(SecretConfig, {"version": VERSION, "values": found})
+    return read_secret_config(made.document())  # nested too deep, they could be written and never read
 
 
 def read_values(text: bytes) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from sealtrace.node.runner import EngineProcesses, Hosting
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.fingerprint import BadSalt
+from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.secret_config import (
     MAX_VALUES,
     VERSION,
@@ -174,6 +175,9 @@ def test_a_manifest_commits_to_so_many_values_and_so_many_bytes():
         sealed(values, [at.to_bytes(32, "big") for at in range(len(values))])
     with pytest.raises(BadSecretConfig, match="make them smaller"):
         config({"long": "x" * (1 << 20)})
+    deep = json.loads("[" * 62 + "]" * 62)
+    with pytest.raises(BadSecretConfig, match="not JSON that everybody reads alike"):
+        config({"deep": deep})
     with pytest.raises(BadSecretConfig, match="give an object"):
         read_values(b"[1]")
 
@@ -332,6 +336,10 @@ def test_a_node_refuses_a_step_without_the_secret_values_that_its_bundle_has(bun
     vetted(spec(secret=True), bundle)
     with pytest.raises(BadJob, match="bring its values as an input of kind config"):
         vetted(spec(secret=False), bundle)
+    digest = load(bundle).digest
+    engine = EngineProcesses(None, ("tee/SIMULATED",), Timeouts(), tmp_path, 0, Hosting("", ""))
+    assert engine.check_steps(spec(secret=True), {digest: bundle}) is None
+    assert engine.check_steps(spec(secret=False), {digest: bundle})[0] is Denial.SPEC_MISMATCH
 
 
 def test_an_owners_node_holds_its_secret_values_to_the_manifest_before_it_starts(bundle, values, tmp_path):
