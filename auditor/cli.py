@@ -49,6 +49,7 @@ from sealtrace.auditor.settings import (
     read_settings,
     token_in,
 )
+from sealtrace.auditor.statements import StatementsUnreadable
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
@@ -87,6 +88,7 @@ _PROBLEMS = (
     NothingToSign,
     PortTaken,
     SettingsUnusable,
+    StatementsUnreadable,
     TokenUnreadable,
     UnknownFormat,
     WrongArgument,
@@ -103,6 +105,10 @@ Evidence = Annotated[
 ]
 EvidenceToken = Annotated[
     list[str] | None, typer.Option(help="NODE=FILE: a file that holds the reader's token for its URL.")
+]
+StatementFolders = Annotated[
+    list[Path] | None,
+    typer.Option("--statements", help="A folder of enclaves' statements, beside those beside the logs."),
 ]
 Confirmations = Annotated[
     int, typer.Option(help="Blocks that must follow a final one; -1 for finalized.", min=-1)
@@ -125,6 +131,7 @@ def run(
     last: Last = None,
     evidence: Evidence = None,
     evidence_token: EvidenceToken = None,
+    statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     bundle: Algorithms = None,
@@ -154,6 +161,7 @@ def run(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks, _known(rule), thing),
+            tuple(statements or ()),
         )
         done = examine(inquiry)
         told = report.document(done, known(bundle or ()))
@@ -173,6 +181,7 @@ def bundle_(
     last: Last = None,
     evidence: Evidence = None,
     evidence_token: EvidenceToken = None,
+    statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
@@ -189,6 +198,7 @@ def bundle_(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks),
+            tuple(statements or ()),
         )
         done = examine(inquiry, material)
         told = report.document(done, known(algorithm or ()))

@@ -26,6 +26,7 @@ from sealtrace.auditor.material import Material
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
+from sealtrace.auditor.statements import Folder, Place, Statements, collect, place_beside, wanted_by
 from sealtrace.auditor.storage import read_snapshot
 from sealtrace.auditor.world import World
 from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
@@ -63,6 +64,8 @@ class Inquiry:
     last: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
+    statements: tuple[Path, ...] = ()
+    """Folders of enclaves' statements, beside those that are beside the logs."""
 
 
 def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
@@ -71,6 +74,7 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
         EndpointsDisagree: two endpoints show different chains.
+        StatementsUnreadable: a folder of statements is none.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
         EmptyRange: there is nothing to look at.
@@ -91,6 +95,7 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
     events = tuple(events_of(reading, contracts))
     world = replay(events)
     logs, unread = _read_logs(inquiry.sources, world, material)
+    statements = _statements(inquiry, logs, material)
     snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
@@ -103,10 +108,11 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
-        cited=_cited(logs.values(), reading.blocks),
+        cited=_cited(logs.values(), statements, reading.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
         events=events,
+        statements=statements,
     )
     return audit(case)
 
@@ -182,17 +188,31 @@ def _read_log(source: Source, held: Sequence[Held], material: Material | None) -
     return read_file(source.node, Path(source.where), held, seen)
 
 
-def _cited(logs: Iterable[NodeLog], blocks: Blocks) -> dict[int, BlockRef]:
-    """The blocks that records cite as what a judgement or a receipt rests on."""
+def _statements(inquiry: Inquiry, logs: Mapping[Address, NodeLog], material: Material | None) -> Statements:
+    """What enclaves stated: from the folders that were given, then from beside each log that was read."""
+    places: list[Place] = [Folder(each) for each in inquiry.statements]
+    beside = [place_beside(each.where, each.token) for each in inquiry.sources if each.node in logs]
+    places += [place for place in beside if place is not None]
+    found = collect(wanted_by(logs.values()), places)
+    if material is not None:
+        material.statements(found.found)
+    return found
+
+
+def _cited(logs: Iterable[NodeLog], statements: Statements, blocks: Blocks) -> dict[int, BlockRef]:
+    """The blocks that records cite as what a judgement or a receipt rests on, and that statements are bound
+    to."""
     numbers = {
         number for log in logs for record in log.records for number in _numbers(record.kind, record.body)
     }
+    numbers |= {each.challenge.issued.number for each in statements.found.values()}
     found = {number: blocks.ref(number) for number in sorted(numbers)}
     return {number: block for number, block in found.items() if block is not None}
 
 
 def _numbers(kind: str, body: Mapping[str, object]) -> list[int]:
-    receipt = body.get("receipt")
+    receipt, attestation = body.get("receipt"), body.get("attestation")
     given = [body.get("block_number")] if kind == Kind.TASK_JUDGED else []
     given += [receipt.get("authority_number")] if isinstance(receipt, dict) else []
+    given += [attestation.get("block_number")] if isinstance(attestation, dict) else []
     return [number for number in given if type(number) is int and number >= 0]

@@ -20,6 +20,7 @@ class Need(StrEnum):
     HEADERS = "block headers and receipts"
     STORAGE = "contract storage"
     LOGS = "node logs"
+    STATEMENTS = "enclaves' statements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judg
 def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
     from sealtrace.auditor.checks import (
+        attestation,
         governance,
         logs,
         proof,
@@ -66,5 +68,6 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all((governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    loaded = (governance, logs, proof, records, registries, starts, tasks, transcripts, attestation)
+    assert all(loaded)  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
