@@ -47,8 +47,8 @@ from sealtrace.protocol.records import BlockRef
 
 @check("EV-E01", Severity.CRITICAL, Need.EVENTS, Need.LOGS)
 def enclaves_were_judged(case: Case) -> Iterator[Verdict]:
-    """Every owner that started a task in an enclave had recorded the enclave's statement and its own judgement
-    of it, and every owner that finished one that of the last statement.
+    """Every owner that started a task in an enclave had recorded the enclave's statement and its own
+    judgement of it, and every owner that finished one that of the last statement.
     """
     for task in _in_enclaves(case):
         for owner in _owners(task):
@@ -59,8 +59,8 @@ def enclaves_were_judged(case: Case) -> Iterator[Verdict]:
 
 @check("EV-E02", Severity.CRITICAL, Need.EVENTS, Need.LOGS)
 def starts_bind_the_statement(case: Case) -> Iterator[Verdict]:
-    """In a task in an enclave, the enclave's party started first, and its start and each owner's bind the very
-    statement that the owner judged.
+    """In a task in an enclave, the enclave's party started first, and its start and each owner's bind the
+    very statement that the owner judged.
     """
     for task in _in_enclaves(case):
         for owner in _owners(task):
@@ -70,8 +70,8 @@ def starts_bind_the_statement(case: Case) -> Iterator[Verdict]:
 
 @check("EV-E03", Severity.CRITICAL, Need.EVENTS, Need.LOGS, Need.STATEMENTS)
 def enclaves_are_accepted(case: Case) -> Iterator[Verdict]:
-    """Every statement that an owner went by is of that task, genuine at the block of the owner's judgement, no
-    weaker than its grants and the task name, and accepted by the policy recorded with each of its grants.
+    """Every statement that an owner went by is of that task, genuine at the block of the owner's judgement,
+    no weaker than its grants and the task name, and accepted by the policy recorded with each of its grants.
 
     The auditor judges it again itself. What a simulated enclave shows vouches for no hardware.
     """
@@ -81,8 +81,8 @@ def enclaves_are_accepted(case: Case) -> Iterator[Verdict]:
 
 @check("EV-E04", Severity.CRITICAL, Need.EVENTS, Need.LOGS, Need.STATEMENTS)
 def enclaves_destroyed_what_they_opened(case: Case) -> Iterator[Verdict]:
-    """The last statement of every enclave is of the same enclave and run as the first, and ends in the recorded
-    destruction of every input of the task.
+    """The last statement of every enclave is of the same enclave and run as the first, and ends in the
+    recorded destruction of every input of the task.
     """
     for task in _in_enclaves(case):
         if task.finishes:
@@ -499,7 +499,7 @@ def _is_result(case: Case, shown: _Shown, name: str, said: Any) -> Verdict:
 
 def _looked_result(case: Case, shown: _Shown, said: Any) -> None:
     statement, block = _statement(case, shown.digest), _block(case, shown)
-    named = str(said.get("policy")) if isinstance(said, Mapping) else "none"
+    named = Hex32(str(said.get("policy"))) if isinstance(said, Mapping) else Hex32("none")
     try:
         policies = {policy.digest(): policy for policy in _policies(case, shown)}
     except _Wrong as cause:
