@@ -208,7 +208,7 @@ class KeptStatement(BaseModel):
 
 
 class Statements(BaseModel):
-    """The statements kept here, and the certificate (DER, hexadecimal) whose key signs this node's results."""
+    """The statements kept here, and the certificate (DER, hexadecimal) of the key that signs this node's word."""
 
     certificate: str
     statements: list[KeptStatement]
