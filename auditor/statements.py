@@ -28,7 +28,7 @@ from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.evidence import Kind, Record
 from sealtrace.protocol.identifiers import Hex32, MalformedIdentifier, hex32
 
-MAX_STATEMENTS_BYTES: Final = 512 << 20
+MAX_STATEMENTS, MAX_STATEMENTS_BYTES = 20_000, 512 << 20
 """All that one audit takes."""
 MAX_CERTIFICATE_BYTES: Final = 16 << 10
 MAX_CERTIFICATES: Final = 1_000
@@ -99,8 +99,9 @@ def collect(wanted: Sequence[Hex32], places: Sequence[Place]) -> Statements:
     refused: dict[Hex32, str] = {}
     left = MAX_STATEMENTS_BYTES
     for digest in wanted:
-        if left < MAX_STATEMENT_BYTES:
-            refused[digest] = f"more than {MAX_STATEMENTS_BYTES >> 20} MiB of statements: audit fewer blocks"
+        if left < MAX_STATEMENT_BYTES or len(found) == MAX_STATEMENTS:
+            most = f"{MAX_STATEMENTS} statements or {MAX_STATEMENTS_BYTES >> 20} MiB"
+            refused[digest] = f"more than {most} of them: audit fewer blocks"
             continue
         read = _first(digest, places)
         if isinstance(read, Statement):

@@ -208,7 +208,7 @@ class KeptStatement(BaseModel):
 
 
 class Statements(BaseModel):
-    """The statements kept here, and the certificate (DER, hexadecimal) of the key that signs this node's word."""
+    """The statements kept here, and the certificate (DER, hexadecimal) that results are signed under."""
 
     certificate: str
     statements: list[KeptStatement]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, contract, honest, snapshot_of
+from enclave_story import with_statements
 from fake_endpoint import FakeEndpoint, block
 
 from sealtrace.auditor.audit import audit
@@ -85,7 +86,7 @@ class FakeChain(FakeEndpoint):
         ]
 
 
-def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
+def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, stated=None, **parameters):
     """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash."""
     story.mine(30)
     chain = chain or FakeChain(story)
@@ -115,6 +116,9 @@ def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
             cited={n: story.block(n) for n in range(story.number + 1)},
             parameters=Parameters(**parameters),
         )
+        if stated is not None:
+            case = with_statements(case, stated)
+            material.statements(stated)
         report = document(audit(case))
         pack(report, material, out)
     return last.hash
