@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.statements import Statements
 from sealtrace.auditor.world import Key, TaskHistory, World
 from sealtrace.contracts.governance import Consortium, Proposal
@@ -35,6 +36,7 @@ class Level(IntEnum):
 
     RPC_TRUSTED = 1
     RECEIPTS_COMPLETE = 2
+    SEALS_CHECKED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,61 @@ class ProofProblem:
     observed: str
     transaction: Hex32 | None = None
     log_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorChange:
+    """From ``block`` on, who seals is another set than before."""
+
+    block: int
+    added: tuple[Address, ...]
+    removed: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seals:
+    """What was found of commit seals. ``pinned`` are the validators of the first block, as the auditor knows
+    them from elsewhere; ``missing`` tells why seals were not checked."""
+
+    missing: str = ""
+    sealed: bool = False
+    """Whether the chain seals its blocks at all."""
+    pinned: tuple[Address, ...] = ()
+    schemes: tuple[str, ...] = ()
+    blocks: int = 0
+    """How many blocks a quorum sealed; the genesis carries no seals."""
+    last: tuple[Address, ...] = ()
+    """The validators of the last block."""
+    changes: tuple[ValidatorChange, ...] = ()
+    problems: tuple[ProofProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of executing the chain again from its genesis. ``why`` tells why it was not done."""
+
+    why: str = "the blocks were not executed again: give --reexecute where the chain is the embedded one"
+    genesis_hash: Hex32 | None = None
+    blocks: int = 0
+    transactions: int = 0
+    problem: ProofProblem | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it was carried out, to whatever end."""
+        return self.genesis_hash is not None or self.problem is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageProof:
+    """Whether the contract storage that was read is what the last block's state root commits to.
+    ``why`` tells why it was not proven."""
+
+    why: str = "contract storage was not read"
+    state_root: Hex32 | None = None
+    slots: int = 0
+    problems: tuple[tuple[str, str, str], ...] = ()
+    """Object, expected, observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +118,9 @@ class Proof:
     excluded_by_bloom: int = 0
     chain_problems: tuple[ProofProblem, ...] = ()
     log_problems: tuple[ProofProblem, ...] = ()
+    seals: Seals = Seals(missing="commit seals were not looked at")
+    execution: Execution = Execution()
+    storage: StorageProof = StorageProof()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +157,18 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherCode:
+    """A contract that the directory names, by generation and name, whose code is not this version's."""
+
+    generation: int
+    contract: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.contract} of generation {self.generation}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One audit's material. ``first`` and ``last`` bound what is judged; replay always starts at the
     contracts' first block."""
@@ -110,12 +182,14 @@ class Case:
     snapshot: Snapshot | None = None
     no_snapshot: str = "contract storage was not read"
     logs: Mapping[Address, NodeLog] = field(default_factory=dict)
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
     unread: Mapping[Address, str] = field(default_factory=dict)
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)
     """The blocks that node logs cite, by number, as the chain has them."""
-    other_code: tuple[str, ...] = ()
-    """The contracts of former generations whose code is not this version's, in words."""
+    other_code: tuple[OtherCode, ...] = ()
+    """The contracts whose code is not this version's."""
     parameters: Parameters = Parameters()
     events: tuple[Event, ...] = ()
     """All that was replayed, from the contracts' first block on, in the order of the chain."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
 from sealtrace.algorithms.bundles import BundleMissing
 from sealtrace.auditor import report
@@ -22,26 +23,48 @@ from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.bundle import BundleUnwritable, gathering, pack
 from sealtrace.auditor.case import Parameters
 from sealtrace.auditor.catalogue import markdown
-from sealtrace.auditor.checks import catalogue
+from sealtrace.auditor.checks import UnknownRule, catalogue, known_rule
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.execution import CannotExecute
+from sealtrace.auditor.exports.fonts import FontMissing
 from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
     FormatUnavailable,
     NothingToSign,
+    Pages,
     UnknownFormat,
     available,
     formats,
     write,
 )
+from sealtrace.auditor.exports.records import Table
+from sealtrace.auditor.exports.records import write as write_record
 from sealtrace.auditor.exports.signing import CannotSign, Signing
-from sealtrace.auditor.inquiry import EmptyRange, Inquiry, Source, examine
+from sealtrace.auditor.frameworks import frameworks
+from sealtrace.auditor.inquiry import EmptyRange, Inquiry, RangeTooLong, Source, examine
+from sealtrace.auditor.language import Language, UnknownLanguage, language
 from sealtrace.auditor.material import MaterialTooLarge
+from sealtrace.auditor.openings import OpeningUnreadable, fits, read_file, read_openings
+from sealtrace.auditor.processing import OrganisationUnknown, ReportUnreadable, processing, read_report
+from sealtrace.auditor.reads import (
+    CheckpointMalformed,
+    Head,
+    Read,
+    ReadsTampered,
+    head,
+    lines_of,
+    stored,
+    verified,
+)
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
+from sealtrace.auditor.seals import ValidatorsInContract
+from sealtrace.auditor.service import ServiceRunning, opened
 from sealtrace.auditor.settings import (
     FILE,
+    READS,
     ChainTable,
     SettingsUnusable,
     TokenUnreadable,
@@ -50,6 +73,8 @@ from sealtrace.auditor.settings import (
     token_in,
 )
 from sealtrace.auditor.statements import StatementsUnreadable
+from sealtrace.auditor.times import utc
+from sealtrace.auditor.tokens import TokenNameUnusable, TokenNotFound, Tokens, TokensUnreadable
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
@@ -57,8 +82,12 @@ from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
 
 ERROR = 3
+GRACE_S = 10
+"""How long answers under way may take once the service is told to stop."""
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+token_app = typer.Typer(no_args_is_help=True, help="Regulators' tokens for the service.")
+app.add_typer(token_app, name="token")
 
 
 class WrongArgument(ValueError):
@@ -73,8 +102,10 @@ _PROBLEMS = (
     BadBundle,
     BundleMissing,
     BundleUnwritable,
+    CannotExecute,
     CannotSign,
     ChainError,
+    CheckpointMalformed,
     EmptyRange,
     EndpointRefused,
     EndpointTalksNonsense,
@@ -82,15 +113,28 @@ _PROBLEMS = (
     EndpointsDisagree,
     EvidenceTooLarge,
     EvidenceUnreadable,
+    FontMissing,
     FormatUnavailable,
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
+    OpeningUnreadable,
+    OrganisationUnknown,
     PortTaken,
+    ReportUnreadable,
+    RangeTooLong,
+    ReadsTampered,
+    ServiceRunning,
     SettingsUnusable,
     StatementsUnreadable,
+    TokenNameUnusable,
+    TokenNotFound,
     TokenUnreadable,
+    TokensUnreadable,
     UnknownFormat,
+    UnknownLanguage,
+    UnknownRule,
+    ValidatorsInContract,
     WrongArgument,
 )
 
@@ -119,6 +163,24 @@ CheckpointBlocks = Annotated[
 Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
 ]
+Validators = Annotated[
+    str | None,
+    typer.Option(
+        help="Who seals the first block that is read, by addresses with commas between them, as learnt from "
+        "the consortium: the commit seals of every block are then checked (proof level 3)."
+    ),
+]
+Reexecute = Annotated[
+    bool, typer.Option("--reexecute", help="Execute an embedded chain again from its genesis.")
+]
+Genesis = Annotated[
+    Path | None, typer.Option(help="With --reexecute: the genesis file you hold, not the endpoint's.")
+]
+
+In = Annotated[str, typer.Option("--language", help=f"Of pages and tables: {', '.join(Language)}.")]
+Fonts = Annotated[
+    Path | None, typer.Option(help="A folder with a font that has Chinese, where none is installed.")
+]
 
 
 @app.command()
@@ -134,7 +196,10 @@ def run(
     statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
-    bundle: Algorithms = None,
+    algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -143,6 +208,11 @@ def run(
     sign: Annotated[
         Path | None,
         typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
+    ] = None,
+    in_language: In = Language.ENGLISH.value,
+    fonts: Fonts = None,
+    openings: Annotated[
+        Path | None, typer.Option(help="A folder with what owners opened (sealtrace node dataset open).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -154,18 +224,23 @@ def run(
     with _explained(as_json):
         chosen = formats(wanted)
         signing = _signing(sign)
-        available(chosen, signing)
+        pages = Pages(language(in_language), fonts)
+        available(chosen, signing, pages)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
             last,
             _sources(evidence or [], evidence_token or []),
-            Parameters(checkpoint_blocks, _known(rule), thing),
-            tuple(statements or ()),
+            Parameters(checkpoint_blocks, known_rule(rule), thing),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
+            openings=() if openings is None else read_openings(openings),
+            statements=tuple(statements or ()),
         )
         done = examine(inquiry)
-        told = report.document(done, known(bundle or ()))
-        paths = write(told, done.case.events, out, chosen, signing)
+        told = report.document(done, known(algorithm or ()))
+        paths = write(told, done.case.events, out, chosen, signing, pages)
     where = {each.value: str(path) for each, path in paths.items()}
     _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
     raise typer.Exit(int(done.result))
@@ -185,6 +260,9 @@ def bundle_(
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks, and pack report, headers, receipts and logs to be checked without a network.
@@ -198,7 +276,10 @@ def bundle_(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks),
-            tuple(statements or ()),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
+            statements=tuple(statements or ()),
         )
         done = examine(inquiry, material)
         told = report.document(done, known(algorithm or ()))
@@ -207,6 +288,63 @@ def bundle_(
     where = f"Bundle: {out}, sha256 {digest[2:]}. Its last block is {anchor}"
     _show(done, told, {"bundle": str(out), "sha256": digest, "anchor": anchor}, where, as_json=as_json)
     raise typer.Exit(int(done.result))
+
+
+@app.command()
+def opening(
+    file: Annotated[Path, typer.Argument(help="What sealtrace node dataset open wrote.")],
+    data: Annotated[Path | None, typer.Option(help="A copy of the table, to hold to it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an opened commitment opens and who signed it, without a network. An audit tells whether the
+    chain holds it.
+
+    Exit code 0: signed, and the data is what was committed to. 1: not so. 3: it cannot be read.
+    """
+    with _explained(as_json):
+        found = read_file(file)
+        same = None if data is None else fits(file, data)
+    told: dict[str, Any] = {
+        "dataset": found.dataset,
+        "commitment": found.commitment,
+        "opened_by": found.speaker,
+        "signed": found.signed,
+        "opened_to": found.to,
+        "data_fits": same,
+    }
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        words = {True: "yes", False: "no", None: "not looked at"}
+        shown = told | {name: words[told[name]] for name in ("signed", "data_fits")}
+        typer.echo("\n".join(f"{name:<12}{value}" for name, value in shown.items()))
+    raise typer.Exit(0 if found.signed and same is not False else 1)
+
+
+@app.command("processing")
+def processing_(
+    organisation: Annotated[str, typer.Option(help="The address of its node.")],
+    out: Annotated[Path, typer.Option(help="The folder that the record is written to.")],
+    source: Annotated[Path, typer.Option("--report", help="A report.json, of an audit or of a bundle.")],
+    wanted: Annotated[Table, typer.Option("--format", help="The form of the record.")] = Table.CSV,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="A purpose in words, shown where the chain has its hash.")
+    ] = None,
+    in_language: In = Language.ENGLISH.value,
+    as_json: AsJson = False,
+) -> None:
+    """Write an organisation's record of processing (GDPR Art. 30, PIPL), as far as the chain knows it."""
+    with _explained(as_json):
+        chosen = language(in_language)
+        if wanted is Table.XLSX:
+            available([Format.XLSX])
+        record = processing(read_report(source), address(organisation), purpose or ())
+        path = write_record(record, out, wanted, chosen)
+    rows, empty = len(record["rows"]), len(record["to_be_filled"])
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), "rows": rows, "to_be_filled": record["to_be_filled"]}))
+        return
+    typer.echo(f"{path}: {rows} rows; {empty} columns are to be filled by the organisation")
 
 
 @app.command()
@@ -224,13 +362,14 @@ def checks(
             "severity": each.severity.value,
             "sentence": each.sentence,
             "needs": [need.value for need in each.needs],
+            "frameworks": frameworks(each.rule),
         }
         for each in catalogue()
     ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("rule", "severity", "asserts")
+    table = Grid("rule", "severity", "asserts")
     for row in rows:
         table.add_row(str(row["rule"]), str(row["severity"]), str(row["sentence"]))
     Console().print(table)
@@ -242,34 +381,132 @@ def init(
     rpc: Rpc,
     chain_id: ChainId,
     contracts: Contracts,
+    name: Annotated[str, typer.Option("--token", help="What the first token is called.")] = "regulator",
     as_json: AsJson = False,
 ) -> None:
-    """Make an auditor's folder, and the token with which a regulator uses its service."""
+    """Make an auditor's folder, and the first token with which a regulator uses its service."""
     with _explained(as_json):
-        token = create(folder, ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(contracts)))
+        chain = ChainTable(rpc_url=rpc, chain_id=chain_id, directory=address(contracts))
+        token = create(folder, chain, name)
     if as_json:
-        typer.echo(json.dumps({"dir": str(folder), "token": token}))
+        typer.echo(json.dumps({"dir": str(folder), "name": name, "token": token}))
         return
-    typer.echo(f"{folder} is ready. The regulator's token, shown only now:\n{token}")
+    typer.echo(f"{folder} is ready. The token of {name}, shown only now:\n{token}")
+
+
+@token_app.command("add")
+def token_add(name: str, folder: Folder, as_json: AsJson = False) -> None:
+    """Make a token for one regulator. It is shown once, and its name stands in the log of reads."""
+    with _explained(as_json):
+        read_settings(folder)
+        token = Tokens(folder).add(name)
+    typer.echo(json.dumps({"name": name, "token": token}) if as_json else token)
+
+
+@token_app.command("list")
+def token_list(folder: Folder, as_json: AsJson = False) -> None:
+    """List tokens by name, revoked ones included; never the tokens themselves."""
+    with _explained(as_json):
+        known = Tokens(folder).all()
+    if as_json:
+        typer.echo(
+            json.dumps([each.model_dump(include={"name", "created_at", "revoked_at"}) for each in known])
+        )
+        return
+    table = Grid("name", "made", "revoked")
+    for each in known:
+        table.add_row(each.name, utc(each.created_at), utc(each.revoked_at) if each.revoked_at else "")
+    Console().print(table)
+
+
+@token_app.command("revoke")
+def token_revoke(name: str, folder: Folder, as_json: AsJson = False) -> None:
+    """End a token at once. Its name stays taken, so that the log of reads tells who it was."""
+    with _explained(as_json):
+        ended = Tokens(folder).revoke(name)
+    shown = {"name": ended.name, "revoked_at": ended.revoked_at}
+    typer.echo(json.dumps(shown) if as_json else f"{name} may not use the service any more")
+
+
+@app.command()
+def reads(
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="The auditor's folder, with auditor.toml.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="An exported log instead of a folder's.")] = None,
+    held: Annotated[
+        list[str] | None,
+        typer.Option(help="SIZE:ROOT, from X-Sealtrace-Reads of an answer: the log must begin with it."),
+    ] = None,
+    who: Annotated[str | None, typer.Option(help="Show the reads of this token alone.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Copy the log, once verified, to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what regulators read, once the log of it is verified. Exit code 3: it is not as it was written."""
+    with _explained(as_json):
+        now, found = _reads(folder, file, [head(each) for each in held or ()])
+        if export is not None:
+            _export((folder / READS / "reads.jsonl") if folder else Path(str(file)), export, now)
+    shown = [each for each in found if who in (None, each.who)]
+    if as_json:
+        listed = [each.model_dump(mode="json") for each in shown]
+        typer.echo(json.dumps({"size": now.size, "root": now.root, "reads": listed}))
+        return
+    table = Grid("when", "who", "what", "status", "sha256")
+    for each in shown:
+        table.add_row(
+            utc(each.at), each.who, escape(ascii(each.what)[1:-1]), str(each.status), each.sha256[:18]
+        )
+    Console().print(table)
+    typer.echo(f"{now.size} reads, verified. Hold the log to this later: {now}")
+
+
+def _reads(folder: Path | None, file: Path | None, held: list[Head]) -> tuple[Head, list[Read]]:
+    if (folder is None) == (file is None):
+        raise WrongArgument("give --dir or --file, one of them")
+    if folder is not None:
+        read_settings(folder)
+        return stored(folder / READS, held)
+    if not Path(str(file)).exists():
+        raise WrongArgument(f"{file}: there is no such file")
+    return verified(lines_of(Path(str(file))), held)
+
+
+def _export(log: Path, out: Path, now: Head) -> None:
+    """Copy a log and look at the copy: the service may write meanwhile."""
+    try:
+        shutil.copyfile(log, out)
+    except OSError as cause:
+        raise WrongArgument(f"--export {out}: {cause.strerror}") from cause
+    verified(lines_of(out), [now])
 
 
 @app.command()
 def serve(folder: Folder, as_json: AsJson = False) -> None:
-    """Serve audits over HTTP until told to stop."""
+    """Serve audits over HTTP, and make the daily one, until told to stop."""
     import uvicorn
 
     from sealtrace.auditor.api import create_app
-    from sealtrace.auditor.archive import Archive
 
-    with _explained(as_json):
+    with _explained(as_json), ExitStack() as stack:
         settings = read_settings(folder)
-        listening = _listen(settings.service.host, settings.service.port)
-    host, port = listening.getsockname()[:2]
-    url = f"http://{host}:{port}"
-    typer.echo(json.dumps({"url": url}) if as_json else f"auditor at {url}")
-    sys.stdout.flush()
-    server = create_app(settings, Archive(folder / "audits"))
-    uvicorn.Server(uvicorn.Config(server, log_level="warning")).run(sockets=[listening])
+        listening = stack.enter_context(_listen(settings.service.host, settings.service.port))
+        service = stack.enter_context(opened(folder, settings))
+        host, port = listening.getsockname()[:2]
+        url = f"http://{host}:{port}"
+        typer.echo(json.dumps({"url": url}) if as_json else f"auditor at {url}")
+        sys.stdout.flush()
+        config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=GRACE_S)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+@app.command("carry-out", hidden=True)
+def carry_out_(folder: Folder, identity: Annotated[str, typer.Option("--id")]) -> None:
+    """Carry out one audit of the service, which alone calls this."""
+    from sealtrace.auditor.carrying import carry_out, end_with_the_service
+
+    end_with_the_service()
+    carry_out(folder, identity)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -303,10 +540,13 @@ def _pair(text: str, form: str) -> tuple[Address, str]:
     return address(node), value
 
 
-def _known(rule: str | None) -> str | None:
-    if rule is not None and rule not in {each.rule for each in catalogue()}:
-        raise WrongArgument(f"--rule {rule}: there is none; see sealtrace audit checks")
-    return rule
+def _addresses(text: str | None) -> tuple[Address, ...]:
+    if text is None:
+        return ()
+    found = tuple(address(each.strip()) for each in text.split(","))
+    if len(set(found)) < len(found):
+        raise WrongArgument("--validators names one address twice: name each validator once")
+    return found
 
 
 def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str, *, as_json: bool) -> None:
@@ -314,7 +554,7 @@ def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str
         typer.echo(json.dumps(_summary(told, written)))
         return
     console = Console()
-    table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
+    table = Grid("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
     counts = told["counts"]
     shown = [counts["states"].get("refused", 0), counts["states"].get("failed", 0)]
     other = counts["tasks"] - counts["ran"] - sum(shown)

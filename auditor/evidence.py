@@ -8,9 +8,12 @@ relied on; nothing after it.
 from __future__ import annotations
 
 import base64
+import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -29,6 +32,7 @@ MAX_LOG_BYTES = 1 << 30
 FETCH_SECONDS, FETCH_TOTAL_SECONDS = 20.0, 600.0
 CHECKPOINT_KIND, CHECKPOINT_HEADER = "evidence.checkpoint", "X-Sealtrace-Checkpoint"
 _SEGMENTS, _CHECKPOINT = "[0-9]*.jsonl", "checkpoint.json"
+MAX_SEGMENTS = 10_000
 
 
 class EvidenceUnreadable(OSError):
@@ -261,7 +265,7 @@ def read_file(node: Address, path: Path, held: Sequence[Held], seen: Seen = unse
     """
     own = _own_checkpoint(node, path / _CHECKPOINT) if path.is_dir() else []
     try:
-        segments = sorted(path.glob(_SEGMENTS)) if path.is_dir() else [path]
+        segments = _segments(path) if path.is_dir() else [path.resolve()]
         if not segments:
             raise EvidenceUnreadable(f"{path} holds no segment; give the folder 'evidence' of {node}")
         with _Joined(segments) as stream:
@@ -270,6 +274,36 @@ def read_file(node: Address, path: Path, held: Sequence[Held], seen: Seen = unse
         raise
     except OSError as cause:
         raise EvidenceUnreadable(f"{path}: {cause.strerror}; export the log of {node} again") from cause
+
+
+def _segments(folder: Path) -> list[Path]:
+    """The segments in a folder that was handed over, in their order.
+
+    Raises:
+        EvidenceTooLarge: more than a log of the greatest size has.
+    """
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if fnmatch(entry.name, _SEGMENTS):
+                found.append(folder / entry.name)
+            if len(found) > MAX_SEGMENTS:
+                raise EvidenceTooLarge(f"more than {MAX_SEGMENTS} segments in {folder}")
+    return sorted(found)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A plain file. A link in what was handed over would lead out of it, and a pipe would keep us waiting.
+
+    Raises:
+        EvidenceUnreadable: it is something else.
+        OSError: it cannot be opened.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise EvidenceUnreadable(f"{path} is no plain file; export the log again")
+    return file
 
 
 class _Joined:
@@ -295,12 +329,12 @@ class _Joined:
                 return b""
             if self._open is not None:
                 self._open.close()
-            self._open = self._paths.pop().open("rb")
+            self._open = _opened(self._paths.pop())
 
 
 def _own_checkpoint(node: Address, path: Path) -> list[Held]:
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             return signed_checkpoint(node, stream.read(MAX_RECORD_BYTES))
     except OSError:
         return []
@@ -332,7 +366,7 @@ def read_url(
         EvidenceUnreadable: no answer in time, or not that; or a token would go over a plain connection.
         EvidenceTooLarge: it is beyond what one audit reads.
     """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
     if token and not _is_private(url):
         raise EvidenceUnreadable(f"{url}: a token is sent over https or to this machine only")
     try:
@@ -340,6 +374,8 @@ def read_url(
         with httpx.stream("GET", url, headers=headers, timeout=FETCH_SECONDS, trust_env=proxies) as response:
             if response.status_code != 200:
                 raise EvidenceUnreadable(f"{url} answers {response.status_code}: ask for a reader's token")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise EvidenceUnreadable(f"{url} answers in a compressed form: have the log sent as it is")
             own = signed_checkpoint(node, _header_text(response.headers.get(CHECKPOINT_HEADER, "")))
             lines = seen(open_lines(_Streamed(response.iter_bytes(1 << 16))))
             return read_log(node, lines, [*held, *own])

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
-from sealtrace.auditor.case import Case, Level, Parameters, Proof, ProofProblem, Snapshot
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    Level,
+    OtherCode,
+    Parameters,
+    Proof,
+    ProofProblem,
+    Snapshot,
+)
 from sealtrace.auditor.decoding import decode
 from sealtrace.auditor.endpoints import Endpoints
 from sealtrace.auditor.events import Event
@@ -22,16 +32,18 @@ from sealtrace.auditor.evidence import (
     read_url,
     unseen,
 )
+from sealtrace.auditor.execution import execute_again
 from sealtrace.auditor.material import Material
+from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.statements import Folder, Place, Statements, collect, place_beside, wanted_by
-from sealtrace.auditor.storage import read_snapshot
+from sealtrace.auditor.storage import prove_snapshot, read_snapshot
 from sealtrace.auditor.world import World
-from sealtrace.contracts.client import Chain, ChainSettings, why_not_ours
+from sealtrace.contracts.client import Chain, ChainSettings, named_by, require_chain, why_not_ours
 from sealtrace.contracts.errors import ChainError
-from sealtrace.contracts.link import each_url
+from sealtrace.contracts.link import Link, each_url
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
@@ -39,6 +51,26 @@ from sealtrace.protocol.records import BlockRef
 
 class EmptyRange(ValueError):
     """The blocks asked for are none: the first is after the last, or the last before the contracts."""
+
+
+class RangeTooLong(ValueError):
+    """More blocks are asked for than one audit may judge here: ask for several shorter ranges."""
+
+
+class Stage(StrEnum):
+    """How far an audit is, in the order in which it goes."""
+
+    CONNECTING = "connecting to the chain"
+    READING = "reading blocks"
+    REPLAYING = "replaying events"
+    LOGS = "reading the nodes' logs"
+    STORAGE = "reading contract storage"
+    JUDGING = "judging"
+    WRITING = "writing reports"
+
+
+def untold(stage: Stage) -> None:
+    """Nobody is told how far the audit is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +96,37 @@ class Inquiry:
     last: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
+    max_blocks: int | None = None
+    validators: tuple[Address, ...] = ()
+    """Who seals the first block that is read, known from elsewhere; none: seals are not checked."""
+    reexecute: bool = False
+    """Whether an embedded chain is executed again from its genesis."""
+    genesis: Path | None = None
+    """The genesis file for that; by default the endpoint's own."""
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
     statements: tuple[Path, ...] = ()
     """Folders of enclaves' statements, beside those that are beside the logs."""
 
+    def bounds(self, begin: int, end: int) -> int:
+        """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
 
-def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
-    """Carry out one audit, and keep in ``material`` what it was based on.
+        Raises:
+            EmptyRange: there is nothing to look at.
+            RangeTooLong: there are more than ``max_blocks``.
+        """
+        first = begin if self.first is None else self.first
+        if first > end or begin > end:
+            raise EmptyRange(f"blocks {first} to {end}: the contracts begin at block {begin}")
+        if self.max_blocks is not None and end - max(first, begin) >= self.max_blocks:
+            raise RangeTooLong(f"blocks {first} to {end}: at most {self.max_blocks} at once")
+        return first
+
+
+def examine(
+    inquiry: Inquiry, material: Material | None = None, told: Callable[[Stage], None] = untold
+) -> Audit:
+    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
@@ -77,43 +134,54 @@ def examine(inquiry: Inquiry, material: Material | None = None) -> Audit:
         StatementsUnreadable: a folder of statements is none.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
-        EmptyRange: there is nothing to look at.
+        EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
+        ValidatorsInContract: validators were given, and the chain takes its own from a contract.
+        CannotExecute: blocks were to be executed again, and cannot be here.
     """
-    chain = Chain.connect(inquiry.chain)
+    told(Stage.CONNECTING)
+    chain = connected(inquiry.chain)
     last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
     with ExitStack() as stack:
         rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
         begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
-        first = begin if inquiry.first is None else inquiry.first
-        if first > last.number or begin > last.number:
-            raise EmptyRange(f"blocks {first} to {last.number}: the contracts begin at block {begin}")
+        first = inquiry.bounds(begin, last.number)
         contracts = _contracts(chain, last)
-        reading = read_range(rpc, list(contracts), begin, last.number, material)
+        told(Stage.READING)
+        reading = read_range(rpc, list(contracts), begin, last.number, material, inquiry.validators)
+        told(Stage.REPLAYING)
+        events = tuple(events_of(reading, contracts))
+        world = replay(events)
+        addresses = [each.addresses for each in chain.named.generations]
+        snapshot, storage = prove_snapshot(rpc, addresses, world, last, reading.state_root)
     if material is not None:
         material.contracts = contracts
-    events = tuple(events_of(reading, contracts))
-    world = replay(events)
+    told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
     statements = _statements(inquiry, logs, material)
-    snapshot, no_snapshot = _snapshot(chain, world, last)
+    told(Stage.STORAGE)
+    no_snapshot = ""
+    if snapshot is None:
+        snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
         directory=inquiry.chain.directory,
         first=first,
         last=last,
         world=world,
-        proof=_same_end(reading, last),
+        proof=replace(_same_end(reading, last), storage=storage, execution=_execution(inquiry, last)),
         snapshot=snapshot,
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
+        openings=inquiry.openings,
         cited=_cited(logs.values(), statements, reading.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
         events=events,
         statements=statements,
     )
+    told(Stage.JUDGING)
     return audit(case)
 
 
@@ -124,13 +192,24 @@ def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
     return {where: name for each in known for name, where in each.addresses.items()}
 
 
-def _other_code(chain: Chain, last: BlockRef) -> tuple[str, ...]:
-    """What is at the addresses of former generations and is not our code; that of the present one the client
-    has refused."""
-    known = [each for each in chain.named.generations[:-1] if each.since <= last.number]
+def connected(settings: ChainSettings) -> Chain:
+    """The chain, as its directory names the contracts; what their code is, is for the audit to say.
+
+    Raises:
+        ChainUnreachable, WrongChain: as :meth:`Chain.connect` says.
+        WrongContracts: the directory itself is not ours.
+    """
+    link = Link.http(settings.rpc_url, settings.timeout_s, lambda one: require_chain(one, settings.chain_id))
+    require_chain(link, settings.chain_id)
+    return Chain(link, settings, named_by(link, Address(settings.directory.lower())))
+
+
+def _other_code(chain: Chain, last: BlockRef) -> tuple[OtherCode, ...]:
+    """What is at the addresses of each generation and is not our code."""
+    known = [each for each in chain.named.generations if each.since <= last.number]
     wrong = [why_not_ours(chain.link, each.addresses) for each in known]
     return tuple(
-        f"{name} of generation {number}: {why}"
+        OtherCode(number, name, why)
         for number, found in enumerate(wrong)
         for name, why in sorted(found.items())
     )
@@ -154,6 +233,12 @@ def _same_end(reading: Reading, last: BlockRef) -> Proof:
     problems = (*reading.proof.chain_problems, problem)
     reason = "the endpoint gave two blocks for one number"
     return replace(reading.proof, level=Level.RPC_TRUSTED, reason=reason, chain_problems=problems)
+
+
+def _execution(inquiry: Inquiry, last: BlockRef) -> Execution:
+    if not inquiry.reexecute:
+        return Execution()
+    return execute_again(each_url(inquiry.chain.rpc_url)[0], last, inquiry.genesis)
 
 
 def _snapshot(chain: Chain, world: World, last: BlockRef) -> tuple[Snapshot | None, str]:

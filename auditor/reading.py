@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sealtrace.auditor.case import Level, Proof, ProofProblem
+from sealtrace.auditor.case import Level, Proof, ProofProblem, Seals
 from sealtrace.auditor.headers import (
     Header,
     RawLog,
@@ -21,7 +21,9 @@ from sealtrace.auditor.headers import (
 )
 from sealtrace.auditor.material import Material
 from sealtrace.auditor.rpc import Asking, EndpointRefused, EndpointTalksNonsense
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32, raw
+from sealtrace.auditor.seals import Follower, on_chain
+from sealtrace.auditor.state import state_root_of
+from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds, hex32, raw
 from sealtrace.protocol.records import BlockRef
 
 HEADERS_PER_REQUEST = 100
@@ -57,21 +59,29 @@ class Reading:
     logs: tuple[RawLog, ...]
     blocks: Blocks
     proof: Proof
+    state_root: Hex32
+    """That of the last block."""
 
 
 def read_range(
-    rpc: Asking, contracts: Sequence[Address], first: int, last: int, material: Material | None = None
+    rpc: Asking,
+    contracts: Sequence[Address],
+    first: int,
+    last: int,
+    material: Material | None = None,
+    validators: Collection[Address] = (),
 ) -> Reading:
     """Read the blocks ``first`` to ``last`` and prove as much as the endpoint allows; keep what proves it in
-    ``material``.
+    ``material``. ``validators`` are those of the block ``first``, known from elsewhere.
 
     Where a block's receipts rebuild its root, the logs are taken from them, whatever ``eth_getLogs`` said.
 
     Raises:
         EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: nothing can be said.
+        ValidatorsInContract: the validators were given, and the chain does not list them in its headers.
     """
     told = _by_block(_told_logs(rpc, contracts, first, last))
-    prover = _Prover(rpc, contracts, first, told, material)
+    prover = _Prover(rpc, contracts, first, told, material, Follower(frozenset(validators)))
     for header in _headers(rpc, first, last):
         prover.take(header)
     for number in sorted(set(told) - set(range(first, last + 1))):
@@ -88,12 +98,14 @@ class _Prover:
     first: int
     told: Mapping[int, list[RawLog]]
     material: Material | None = None
+    seals: Follower = field(default_factory=lambda: Follower(frozenset()))
     blocks: Blocks = field(init=False)
     masks: tuple[int, ...] = field(init=False)
     logs: list[RawLog] = field(default_factory=list)
     chain_problems: list[ProofProblem] = field(default_factory=list)
     log_problems: list[ProofProblem] = field(default_factory=list)
     parent: Hex32 | None = None
+    last: Header | None = None
     rebuilt: int = 0
     excluded: int = 0
     count: int = 0
@@ -105,6 +117,8 @@ class _Prover:
 
     def take(self, header: Header) -> None:
         self._link(header)
+        self.seals.take(header)
+        self.last = header
         self.blocks.add(header)
         told = self.told.get(header.number, [])
         if may_hold(header.bloom, self.masks):
@@ -122,7 +136,9 @@ class _Prover:
     def _link(self, header: Header) -> None:
         if header.computed != header.claimed:
             if header.qbft:
-                self.lacking = "the chain seals by QBFT, whose block hashes this version does not recompute"
+                self.lacking = (
+                    "the chain seals its blocks in a way whose hashes this version does not recompute"
+                )
             else:
                 told = f"block hash {header.claimed}"
                 problem = ProofProblem(header.number, f"header hash {header.computed}", told)
@@ -186,7 +202,8 @@ class _Prover:
     def done(self, last: int) -> Reading:
         troubled = "what the endpoint told differs from what the blocks commit to: see the findings"
         reason = self.lacking or (troubled if self.chain_problems or self.log_problems else "")
-        level = Level.RPC_TRUSTED if reason else Level.RECEIPTS_COMPLETE
+        seals = self.seals.found()
+        level, reason = _level(reason, seals)
         proof = Proof(
             level=level,
             reason=reason,
@@ -197,8 +214,19 @@ class _Prover:
             excluded_by_bloom=self.excluded,
             chain_problems=tuple(self.chain_problems),
             log_problems=tuple(self.log_problems),
+            seals=seals,
         )
-        return Reading(tuple(self.logs), self.blocks, proof)
+        root = state_root_of(self.last.encoded) if self.last else NOTHING
+        return Reading(tuple(self.logs), self.blocks, proof, root)
+
+
+def _level(reason: str, seals: Seals) -> tuple[Level, str]:
+    """The level that was reached, and why not the next."""
+    if reason:
+        return Level.RPC_TRUSTED, reason
+    if seals.blocks and not seals.problems:
+        return Level.SEALS_CHECKED, ""
+    return Level.RECEIPTS_COMPLETE, seals.missing or "seals are missing, or do not hold: see the findings"
 
 
 def _shown(log: RawLog) -> str:
@@ -248,7 +276,7 @@ def _headers(rpc: Asking, first: int, last: int) -> Iterator[Header]:
 
 def _strict_header(number: int, block: object) -> Header:
     try:
-        header = read_header(block)
+        header = on_chain(read_header(block))
     except ValueError as cause:
         raise EndpointTalksNonsense(f"block {number}: {cause}") from cause
     if header.number != number:

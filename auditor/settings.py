@@ -1,26 +1,26 @@
-"""auditor.toml: which chain an auditor's service looks at, whose logs it fetches, who may ask."""
+"""auditor.toml: which chain an auditor's service looks at, whose logs it fetches, what it takes on."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.auditor.case import Parameters
+from sealtrace.auditor.exports.formats import USUAL, Format
 from sealtrace.auditor.exports.signing import Signing
 from sealtrace.auditor.inquiry import Inquiry, Source
+from sealtrace.auditor.jobs import Wanted
+from sealtrace.auditor.tokens import Tokens
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import AddressField
 
 FILE: Final = "auditor.toml"
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+READS: Final = "reads"
+"""The folder, in the auditor's, of the log of reads."""
 
 
 class SettingsUnusable(ValueError):
@@ -50,14 +50,33 @@ class ChainTable(_Table):
 
 
 class ServiceTable(_Table):
-    """Where the API listens, and the SHA-256 of each token that may use it."""
+    """Where the API listens, and how much it takes on. Tokens: ``sealtrace audit token``."""
 
     host: str = "127.0.0.1"
     """Interface that the API listens on."""
     port: int = Field(default=0, ge=0, le=65535)
     """Its port; 0 takes a free one and says which."""
-    token_sha256: tuple[Digest, ...] = Field(default=(), strict=False)
-    """SHA-256, in hex, of each token that may use the API."""
+    concurrent: int = Field(default=1, ge=1, le=16)
+    """How many audits run at once."""
+    waiting: int = Field(default=16, ge=1, le=1000)
+    """How many audits may wait or run; more are refused."""
+    max_blocks: int = Field(default=10_000_000, ge=1)
+    """How many blocks one audit may judge."""
+    audit_timeout_s: float = Field(default=86_400, gt=0, strict=False)
+    """How long one audit may run before it is ended."""
+
+
+class ScheduleTable(_Table):
+    """The daily audit, of all blocks up to the last final one."""
+
+    at: str = Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    """When each day, as `HH:MM` in UTC. One that was missed is made up for at the next start."""
+    formats: tuple[Annotated[Format, Field(strict=False)], ...] = Field(
+        default=USUAL, min_length=1, strict=False
+    )
+    """The reports to make."""
+    bundle: bool = False
+    """Whether to pack audit.tar as well."""
 
 
 class EvidenceTable(_Table):
@@ -69,6 +88,18 @@ class EvidenceTable(_Table):
     """Path of the exported log, or URL of the node's `/v1/evidence/records`."""
     token_file: str | None = None
     """File that holds the reader's token for the URL, and nothing else."""
+
+
+class ProofTable(_Table):
+    """How far an audit proves what it read, beyond headers and receipts."""
+
+    validators: tuple[AddressField, ...] = Field(default=(), strict=False)
+    """Who seals the first block that is read of a QBFT or IBFT 2.0 chain, as learnt from the consortium; with
+    them the commit seals of every block are checked."""
+    reexecute: bool = False
+    """Whether an embedded chain is executed again from its genesis."""
+    genesis: str | None = None
+    """With `reexecute`: the genesis file you hold; by default the endpoint's own."""
 
 
 class SigningTable(_Table):
@@ -93,12 +124,16 @@ class Settings(_Table):
     """See `[service]`."""
     evidence: tuple[EvidenceTable, ...] = Field(default=(), strict=False)
     """One `[[evidence]]` for each node whose log is compared."""
+    proof: ProofTable = ProofTable()
+    """See `[proof]`."""
     signing: SigningTable | None = None
     """See `[signing]`; without it report.pdf is not signed."""
+    schedule: ScheduleTable | None = None
+    """See `[schedule]`; without it nothing is audited unasked."""
     checkpoint_blocks: int = Field(default=100, gt=0)
     """How many blocks after a task's end a node's log may stay unanchored."""
 
-    def inquiry(self, first: int | None, last: int | None) -> Inquiry:
+    def inquiry(self, wanted: Wanted) -> Inquiry:
         """One audit under these settings.
 
         Raises:
@@ -111,12 +146,23 @@ class Settings(_Table):
             confirmations=self.chain.confirmations,
         )
         sources = tuple(Source(e.node, e.where, token_in(e.token_file)) for e in self.evidence)
-        return Inquiry(chain, first, last, sources, Parameters(self.checkpoint_blocks))
+        blocks = wanted.checkpoint_blocks or self.checkpoint_blocks
+        return Inquiry(
+            chain,
+            wanted.first,
+            wanted.last,
+            sources,
+            Parameters(blocks, wanted.rule, wanted.object),
+            self.service.max_blocks,
+            self.proof.validators,
+            self.proof.reexecute,
+            Path(self.proof.genesis) if self.proof.genesis else None,
+        )
 
-    def admits(self, token: str) -> bool:
-        """Whether ``token`` may use the API."""
-        given = hashlib.sha256(token.encode()).hexdigest()
-        return any(hmac.compare_digest(given, known) for known in self.service.token_sha256)
+
+def signing_of(settings: Settings, wanted: Wanted) -> Signing | None:
+    """The certificate that signs the pages of an audit, where it has pages."""
+    return settings.signing.signing() if settings.signing and Format.PDF in wanted.formats else None
 
 
 def read_settings(folder: Path) -> Settings:
@@ -136,20 +182,20 @@ def read_settings(folder: Path) -> Settings:
         raise SettingsUnusable(f"{path}: {first_fault(cause.errors(), 'file')}") from cause
 
 
-def create(folder: Path, chain: ChainTable) -> str:
-    """Make the folder with its settings, and return the one token that may use the API.
+def create(folder: Path, chain: ChainTable, name: str = "regulator") -> str:
+    """Make the folder with its settings, and return the one token, called ``name``, that may use the API.
 
     Raises:
         SettingsUnusable: there are settings already.
+        TokenNameUnusable: ``name`` is no name for a token.
     """
-    token = secrets.token_urlsafe(32)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with (folder / FILE).open("x", encoding="utf-8") as file:
-            file.write(_text(chain, hashlib.sha256(token.encode()).hexdigest()))
+            file.write(_text(chain))
     except FileExistsError as cause:
         raise SettingsUnusable(f"{folder / FILE} is there already; edit it, or choose a folder") from cause
-    return token
+    return Tokens(folder).add(name)
 
 
 def token_in(path: str | None) -> str | None:
@@ -166,7 +212,7 @@ def token_in(path: str | None) -> str | None:
         raise TokenUnreadable(f"{path}: {cause}") from cause
 
 
-def _text(chain: ChainTable, token_sha256: str) -> str:
+def _text(chain: ChainTable) -> str:
     return f"""\
 checkpoint_blocks = 100  # how long after a task's end a node's log may stay unanchored
 
@@ -179,13 +225,22 @@ confirmations = {chain.confirmations}
 [service]
 host = "127.0.0.1"
 port = 0  # 0 takes a free one and says which
-token_sha256 = ["{token_sha256}"]
+
+# A daily audit of all blocks, at this time UTC:
+# [schedule]
+# at = "03:30"
+# formats = ["html", "json", "pdf"]
+# bundle = true
 
 # One table for each node whose log is fetched or handed over:
 # [[evidence]]
 # node = "0x..."
 # where = "https://node.example/v1/evidence/records"
 # token_file = "/path/to/the/reader's/token"
+
+# Who seals the first block, as the consortium says; then every block's commit seals are checked:
+# [proof]
+# validators = ["0x..."]
 
 # The certificate that signs report.pdf:
 # [signing]

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 from auditor_story import (
     ALGORITHM,
+    COMMITMENTS,
     CONSORTIUM,
     DATASETS,
     DAY,
@@ -33,18 +34,24 @@ from auditor_story import (
     REQUESTER,
     Story,
     at,
+    contract,
     h,
     usual_uses,
 )
 from enclave_story import EnclaveTask, with_statements
 from enclave_violations import ENCLAVE_FAULTS
 
-from sealtrace.auditor.case import Case, ProofProblem
+from sealtrace.auditor.case import Case, Execution, OtherCode, ProofProblem, Seals, StorageProof
+from sealtrace.auditor.checks.openings import PATIENCE_S
 from sealtrace.auditor.findings import Finding
+from sealtrace.auditor.openings import Opened
+from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.evidence import Kind
-from sealtrace.protocol.identifiers import NOBODY
+from sealtrace.protocol.identifiers import NOBODY, hex32
+from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 
 A, B, C = OWNERS
 LIFETIME = 400 * DAY
@@ -212,6 +219,68 @@ def _in_an_enclave(e: Episode) -> None:
     e.in_enclave()
 
 
+def _opened(e: Episode, *, recorded: bool = True, **changes: Any) -> None:
+    """An owner opens its dataset to the regulator, rightly or with these ``changes``."""
+    owner, now = e.chance.choice(e.writers), e.story.block().timestamp
+    opening = Opening(dataset=DATASETS[owner], root=h("root"), salt=e.fresh("salt"))
+    digest = statement_digest(statement(opening, owner, "regulator", now))
+    e.things.add(digest)
+    if recorded:
+        body = {"dataset": DATASETS[owner], "to": "regulator", "statement": digest}
+        e.story.record(owner, Kind.DATASET_OPENED, body)
+    opened = Opened(DATASETS[owner], owner, True, "regulator", now, COMMITMENTS[owner], digest)
+    e.story.wait(10 * PATIENCE_S)
+    e.complete()
+    e.stored.append(lambda case: replace(case, openings=(*case.openings, replace(opened, **changes))))
+
+
+def _kept(e: Episode) -> None:
+    _part_of(e, e.complete())
+
+
+def _part_of(e: Episode, task: Any, *, registered: bool = True) -> None:
+    """A's part of a value that ``task`` is said to have kept."""
+    commitment = e.fresh("part")
+    dataset = dataset_id(A, commitment)
+    if registered:
+        e.story.mine().dataset(dataset, A, commitment)
+    said = {"dataset": dataset, "commitment": commitment, "transaction": e.story.transaction}
+    kept = {"task": task, "source": "train.model"}
+    e.things.add(f"{A}, record {len(e.story.lines[A])}")
+    e.story.record(A, Kind.DATASET_ADDED, {**said, "kept_from": kept})
+    e.story.anchor(A)
+
+
+def _new_generation(e: Episode) -> str:
+    """The evidence anchor of a new generation that a vote announced; all else stays as it is."""
+    number = sum(each.name == "GenerationAnnounced" for each in e.story.events)
+    fields = ("nodes", "datasets", "algorithms", "grants", "ledger", "evidence")
+    six = {field: contract(name) for field, name in zip(fields, GENERATION, strict=True)}
+    six["evidence"] = contract("EvidenceAnchor", number)
+    e.story.decide(f"generation {number}").emit("GenerationAnnounced", generation=number, **six)
+    return six["evidence"]
+
+
+def _anchored_at_a_new_generation(e: Episode) -> None:
+    """A's log goes on where it was, though the new anchor has heard nothing of it."""
+    where, tree = _new_generation(e), MerkleTree(map(leaf_hash, e.story.lines[A]))
+    said = {"node": A, "size": len(tree), "root": hex32(tree.root()), "previousSize": 0}
+    e.story.mine().emit("CheckpointAnchored", by_contract=where, **said)
+
+
+def _new_keys(e: Episode, node: str) -> dict[str, Any]:
+    """What the event of a node's new keys says."""
+    before = [each for each in e.story.events if each.name == "NodeKeysRotated" and each.args["node"] == node]
+    keys = {"tlsFingerprint": h(f"tls of {e.word}"), "encryptionKey": h(f"enc of {e.word}")}
+    return {"node": node, "version": len(before) + 1, **keys}
+
+
+def _rotated_between_tasks(e: Episode) -> None:
+    node = e.chance.choice(OWNERS)
+    e.story.mine().emit("NodeKeysRotated", **_new_keys(e, node))
+    e.complete()
+
+
 HONEST: dict[Callable[[Episode], None], int] = {
     _completed: 6,
     _acknowledged: 3,
@@ -225,6 +294,10 @@ HONEST: dict[Callable[[Episode], None], int] = {
     _decided: 1,
     _new_dataset: 1,
     _in_an_enclave: 1,
+    _opened: 1,
+    _kept: 1,
+    _anchored_at_a_new_generation: 1,
+    _rotated_between_tasks: 1,
 }
 """Kinds of honest episodes, and how often each comes."""
 
@@ -461,6 +534,56 @@ def _log_shrank(e: Episode) -> None:
         e.story.mine().emit("CheckpointAnchored", **anchored)
 
 
+def _log_begun_anew(e: Episode) -> None:
+    node = f"0x{e.chance.getrandbits(160):040x}"
+    e.things.add(node)
+    e.story.decide(e.word).admit(node)
+    first = {"node": node, "size": 9, "root": h("root"), "previousSize": 0}
+    e.story.mine().emit("CheckpointAnchored", **first)
+    where = _new_generation(e)
+    size, root = e.chance.choice([(9, "another root"), (3, "root")])
+    again = {"node": node, "size": size, "root": h(root), "previousSize": 0}
+    e.story.mine().emit("CheckpointAnchored", by_contract=where, **again)
+
+
+def _rotated_during(e: Episode) -> None:
+    node = e.chance.choice([*OWNERS, REQUESTER])
+    e.complete(after=[("NodeKeysRotated", _new_keys(e, node))])
+
+
+def _receipt_too_late(e: Episode) -> None:
+    task = e.create(lasts=60)
+    authority = e.story.block()
+    e.story.start_all(task)
+    e.story.wait(90)
+    e.story.finish(task, A, authority)
+    e.story.wipe(task)
+
+
+def _admitted_alone(e: Episode) -> None:
+    node = f"0x{e.chance.getrandbits(160):040x}"
+    e.things.add(node)
+    e.story.mine().admit(node)
+
+
+def _retired_alone(e: Episode) -> None:
+    node = f"0x{e.chance.getrandbits(160):040x}"
+    e.things.add(node)
+    e.story.decide(e.word).admit(node)
+    e.story.mine().emit("NodeRetired", node=node, by=OFFICE)
+
+
+def _code_of_another(e: Episode) -> None:
+    e.things.add("EvidenceAnchor of generation")
+
+    def change(case: Case) -> Case:
+        current = len(case.world.generations) - 1
+        other = OtherCode(current, "EvidenceAnchor", "it holds other code")
+        return replace(case, other_code=(*case.other_code, other))
+
+    e.stored.append(change)
+
+
 # Violations in what the endpoint told
 
 
@@ -477,6 +600,31 @@ def _told(which: str) -> Callable[[Episode], None]:
         e.stored.append(change)
 
     return violate
+
+
+def _unsealed(e: Episode) -> None:
+    e.story.mine()
+    problem = ProofProblem(e.story.number, f"seals of 3 of 4 validators {e.word}", "seals of 2")
+    e.things.add(f"block {e.story.number}")
+
+    def change(case: Case) -> Case:
+        known = case.proof.seals
+        seals = Seals(sealed=True, pinned=(OWNERS[0],), problems=(*known.problems, problem))
+        return replace(case, proof=replace(case.proof, seals=seals))
+
+    e.stored.append(change)
+
+
+def _proven_otherwise(e: Episode) -> None:
+    e.story.mine()
+    e.things.add(f"block {e.story.number}")
+    wrong = f"block {e.story.number}", f"proofs of the state root {e.word}", "none"
+
+    def change(case: Case) -> Case:
+        storage = StorageProof(why="", problems=(*case.proof.storage.problems, wrong))
+        return replace(case, proof=replace(case.proof, storage=storage))
+
+    e.stored.append(change)
 
 
 # Violations in a node's log
@@ -503,6 +651,37 @@ def _invented(e: Episode) -> None:
 def _ran_without_a_start(e: Episode) -> None:
     e.story.mine().record(A, Kind.TASK_RAN, {}, e.fresh("a task nobody created"))
     e.story.anchor(A)
+
+
+def _part_of_a_refused_task(e: Episode) -> None:
+    task = e.create()
+    e.story.judge(task, B, 34)
+    e.story.mine().emit("TaskRefused", task=task, party=B, reason=34)
+    e.story.record(B, Kind.TASK_REFUSED, {"reason": 34, "transaction": e.story.transaction}, task)
+    e.story.anchor(B)
+    _part_of(e, task)
+
+
+def _dated(by_seconds: int) -> Callable[[Episode], None]:
+    """A completed task whose start one owner dates otherwise."""
+
+    def violate(e: Episode) -> None:
+        node, record = e.chance.choice(e.writers), e.story.record
+
+        def dated(who: str, kind: Kind, body: dict[str, Any], task: Any = None) -> None:
+            skewed = (who, kind) == (node, Kind.TASK_STARTED)
+            e.story.clock = by_seconds if skewed else 0
+            record(who, kind, body, task)
+            e.story.clock = 0
+
+        e.story.record = dated
+        try:
+            e.complete()
+        finally:
+            del e.story.record
+        e.things.update(f"{node}, record {n}" for n in range(len(e.story.lines[node])))
+
+    return violate
 
 
 def _other_authority(e: Episode) -> None:
@@ -651,16 +830,29 @@ FAULTS: dict[str, Fault] = {
     "task under another id": _fault("ST-I01", _task_under_another_id),
     "dataset under another id": _fault("ST-I01", _dataset_under_another_id),
     "grant under another id": _fault("ST-I01", _grant_under_another_id),
+    "log begun anew": _fault("ST-C02", _log_begun_anew),
+    "keys rotated mid-task": _fault("ST-N02", _rotated_during),
+    "receipt too late": _fault("ST-T01", _receipt_too_late, "ST-T05", "EV-A02"),
+    "admitted by the registrar alone": _fault("ST-N01", _admitted_alone),
+    "retired by the registrar alone": _fault("ST-N01", _retired_alone),
+    "other code at an address": _fault("ST-V05", _code_of_another),
     "rules without a vote": _fault("ST-V01", _rules_without_a_vote),
     "vote of a stranger": _fault("ST-V02", _vote_of_a_stranger),
     "office without a vote": _fault("ST-V03", _office_without_a_vote),
     "header altered": _fault("PR-01", _told("chain_problems")),
     "event left out": _fault("PR-02", _told("log_problems")),
+    "block sealed by too few": _fault("PR-03", _unsealed),
+    "storage not as the state root": _fault("PR-04", _proven_otherwise),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),
     "ran without a start": _fault("EV-A03", _ran_without_a_start),
     "not wiped": _fault("EV-D01", _written(*RECORDS["not wiped"])),
+    "part of no task": _fault("EV-K01", lambda e: _part_of(e, e.fresh("no task"))),
+    "part of a refused task": _fault("EV-K01", _part_of_a_refused_task),
+    "part that is not on the chain": _fault("EV-K01", lambda e: _part_of(e, e.complete(), registered=False)),
+    "clock ahead of the chain's": _fault("EV-C01", _dated(20_000)),
+    "clock behind the chain's": _fault("EV-C01", _dated(-900)),
     "false judgement": _fault("EV-J01", _written(*RECORDS["false judgement"])),
     "not anchored": _fault("EV-L03", _never_anchored),
     "other receipt": _fault("EV-R01", _written(*RECORDS["other receipt"])),
@@ -672,6 +864,11 @@ FAULTS: dict[str, Fault] = {
     "peer left out": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(lambda peers: peers[1:]))),
     "traffic with a stranger": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(_with_a_stranger))),
     "other protocol than named": _fault("EV-X03", _all_told_otherwise(protocol="CHEETAH")),
+    "opened otherwise": _fault("EV-O01", lambda e: _opened(e, commitment=h("other"))),
+    "opened by another": _fault("EV-O01", lambda e: _opened(e, speaker=OUTSIDER)),
+    "opening not signed": _fault("EV-O01", lambda e: _opened(e, signed=False)),
+    "opening of nothing": _fault("EV-O01", lambda e: _opened(e, dataset=h("nothing"))),
+    "opening without a record": _fault("EV-O01", lambda e: _opened(e, recorded=False)),
     "other promise": _fault("EV-X03", _all_told_otherwise(security="malicious; nobody is trusted")),
 }
 """Kinds of violation that may come anywhere in a history, and as often as one likes."""
@@ -698,10 +895,18 @@ def _ledger_closed(e: Episode) -> None:
     e.story.mine().emit("LedgerClosed", by=CONSORTIUM)
 
 
+def _executed_otherwise(e: Episode) -> None:
+    e.story.mine()
+    e.things.add(f"block {e.story.number}")
+    execution = Execution(why="", problem=ProofProblem(e.story.number, "hash this", "hash that"))
+    e.stored.append(lambda case: replace(case, proof=replace(case.proof, execution=execution)))
+
+
 LAST: dict[str, str] = {
     "log rewritten": "EV-L01",
     "log cut": "EV-L02",
     "ledger closed without a vote": "ST-V04",
+    "executed otherwise": "PR-05",
 }
 """Kinds that say something of all that follows, so they come last, at the most one in a history."""
 
@@ -785,7 +990,9 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
         changes += e.stored
         current.clear()
     if last is not None:
-        injected.append(_inject_last(Episode(story, f"last {seed}", chance), last))
+        e = Episode(story, f"last {seed}", chance)
+        injected.append(_inject_last(e, last))
+        changes += e.stored
     case = story.case(spoil=lambda node, text: rewrite(text) if node == spoilt else text)
     for change in changes:
         case = change(case)
@@ -830,6 +1037,9 @@ def _inject_last(e: Episode, name: str) -> Injected:
         e.complete()
         e.story.mine()
         things = frozenset({SPOILT[name][0]})
+    elif name == "executed otherwise":
+        _executed_otherwise(e)
+        things = frozenset(e.things)
     else:
         _ledger_closed(e)
         things = frozenset({"ledger", "generation"})

@@ -57,10 +57,10 @@ def _by_service(story: Story) -> dict[str, Any]:
 
         def over() -> bool:
             state.update(client.get(f"/v1/audits/{identity}").raise_for_status().json())
-            return state["state"] in ("done", "broken")
+            return state["state"] in ("done", "broken", "interrupted")
 
         _wait(over, AUDIT_SECONDS, "the audit is not done")
-        if state["state"] == "broken":
+        if state["state"] != "done":
             raise AuditWentWrong(f"the audit could not be carried out: {state.get('detail')}")
         for name in ("report.html", "report.json"):
             content = client.get(f"/v1/audits/{identity}/{name}").raise_for_status().content

@@ -22,8 +22,8 @@ from starlette.routing import BaseRoute
 import sealtrace
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.auditor import api as auditor_api
+from sealtrace.auditor import service as auditor_service
 from sealtrace.auditor import settings as auditor_settings
-from sealtrace.auditor.archive import Archive
 from sealtrace.node import settings as node_settings
 from sealtrace.node.api.app import router as node_router
 from sealtrace.protocol.identifiers import address
@@ -159,7 +159,8 @@ def api() -> str:
         "with `type`, `title`, `status`, `detail` and `next`, which says what to do; the names are in",
         "[Errors](errors.md). At a node, what can answer 401 needs a bearer token, and what can answer 403",
         "one of the role operator. The scheduler takes no tokens: callers sign what they say with their key",
-        "on chain. The auditor answers all but health to the bearers of its tokens only.",
+        "on chain. The auditor answers all but health to the bearers of its tokens only, and logs",
+        "what it gives them ([The auditor's service](auditor-service.md)).",
     ]
     for name, routes in _services():
         lines += ["", f"## {name}", "", "| request | does | answers |", "|---|---|---|"]
@@ -174,9 +175,9 @@ def _services() -> Iterator[tuple[str, Sequence[BaseRoute]]]:
         rpc_url="http://127.0.0.1", chain_id=1, directory=address("0x" + "00" * 20)
     )
     with TemporaryDirectory() as folder:
-        archive = Archive(Path(folder))
-        yield "auditor", auditor_api.create_app(auditor_settings.Settings(chain=chain), archive).routes
-        archive.close()
+        settings = auditor_settings.Settings(chain=chain)
+        with auditor_service.opened(Path(folder), settings) as service:
+            yield "auditor", auditor_api.create_app(service).routes
 
 
 def _endpoints(service: str, routes: Sequence[BaseRoute]) -> Iterator[str]:

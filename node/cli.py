@@ -36,8 +36,11 @@ from sealtrace.node.wiring import Node
 from sealtrace.node.worker import run_worker
 from sealtrace.protocol.attestation.evidence import Kind as Attested
 from sealtrace.protocol.attestation.words import in_words
+from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import address, hex32
+from sealtrace.protocol.opening import statement_digest
 from sealtrace.protocol.records import DataClass, Protection
+from sealtrace.protocol.statements import MAX_AUDIENCE
 
 app = typer.Typer(no_args_is_help=True, help="Run a data owner's or compute provider's node.")
 token_app = typer.Typer(no_args_is_help=True, help="Bearer tokens of the API.")
@@ -316,9 +319,23 @@ def dataset_withdraw(dataset: DatasetId, directory: Dir = HERE, as_json: Json = 
 
 
 @dataset_app.command("open")
-def dataset_open(dataset: DatasetId, directory: Dir = HERE, as_json: Json = False) -> None:
-    """Print the salt that opens one dataset's commitment, for a regulator."""
-    _show(_operations(directory).salt(hex32(dataset)), as_json)
+def dataset_open(
+    dataset: DatasetId,
+    to: Annotated[str, typer.Option(help="Who may look, such as the regulator's name.")],
+    out: Annotated[Path, typer.Option(help="The file to write, for them alone.", dir_okay=False)],
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Open one dataset's commitment to a regulator: its salt and fingerprint, signed. It is recorded."""
+    if out.exists():
+        raise typer.BadParameter(f"{out} is there already", param_hint="--out")
+    if not 0 < len(to) <= MAX_AUDIENCE:
+        raise typer.BadParameter(f"1 to {MAX_AUDIENCE} characters", param_hint="--to")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    signed = _operations(directory).open_dataset(hex32(dataset), to)
+    directories.write_private(out, canonical(signed.model_dump(mode="json")) + b"\n")
+    told = {"file": str(out), "dataset": dataset, "to": to, "statement": statement_digest(signed.statement)}
+    _show(told, as_json)
 
 
 # --- grants

@@ -26,8 +26,10 @@ from sealtrace.node.vault import Vault
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.fingerprint import commitment
 from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 from sealtrace.protocol.records import DataClass
 from sealtrace.protocol.schema import Column, ColumnKind, Schema
+from sealtrace.protocol.statements import Statement
 
 SAMPLED_ROWS = 10_000
 _PARQUET = b"PAR1"
@@ -106,6 +108,22 @@ class DatasetKeeper:
         self.store.withdraw(dataset)
         self._record(Kind.DATASET_WITHDRAWN, dataset, {"dataset": dataset, "transaction": transaction})
         return self.store.dataset(row.id)
+
+    def open(self, dataset: Hex32, to: str) -> Statement:
+        """What opens the commitment of one dataset to ``to``, once the evidence log says that it was opened.
+
+        Raises:
+            DatasetNotFound: it is not this node's.
+            SaltLost: there is nothing that opens it.
+            DiskFull: the opening cannot be recorded, so there is none.
+        """
+        row = self.store.dataset(dataset)
+        salt = self.vault.salt(row.commitment)
+        opening = Opening(dataset=row.id, root=row.root, salt="0x" + salt.hex())
+        said = statement(opening, self.me, to, int(time.time()))
+        body = {"dataset": row.id, "to": to, "statement": statement_digest(said)}
+        self.evidence.append(Kind.DATASET_OPENED, body)
+        return said
 
     def _known(self, path: Path, root: Hex32) -> DatasetRow | None:
         same = (row for row in self.store.datasets() if row.path == path and row.root == root)

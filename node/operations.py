@@ -43,7 +43,7 @@ from sealtrace.protocol.records import (
 )
 from sealtrace.protocol.security import in_words
 from sealtrace.protocol.spec import purpose_hash, read_spec
-from sealtrace.protocol.statements import Signed
+from sealtrace.protocol.statements import Signed, sign
 
 
 class TokenRole(StrEnum):
@@ -136,11 +136,9 @@ class Operations:
         """Withdraw a dataset; see :meth:`DatasetKeeper.withdraw`."""
         return shown(self.node.datasets.withdraw(dataset))
 
-    def salt(self, dataset: Hex32) -> dict[str, str]:
-        """What opens one dataset's commitment, for a regulator; opens no other's."""
-        row = self.node.store.dataset(dataset)
-        salt = self.node.vault.salt(row.commitment)
-        return {"dataset": row.id, "commitment": row.commitment, "root": row.root, "salt": "0x" + salt.hex()}
+    def open_dataset(self, dataset: Hex32, to: str) -> Signed:
+        """Open one dataset's commitment to ``to``, and no other's; see :meth:`DatasetKeeper.open`."""
+        return sign(self.node.datasets.open(dataset, to), self.node.key)
 
     # --- grants
 

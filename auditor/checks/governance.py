@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sealtrace.auditor.case import Case
+from sealtrace.auditor.case import Case, OtherCode
 from sealtrace.auditor.checks.registries import by_topic
 from sealtrace.auditor.checks.registry import Need, check
-from sealtrace.auditor.findings import Severity, Verdict
+from sealtrace.auditor.findings import Severity, Verdict, satisfied, undetermined, violated
 from sealtrace.auditor.world import Topic
 from sealtrace.contracts.governance import Office
 
@@ -43,3 +43,30 @@ def generations_were_announced_by_vote(case: Case) -> Iterator[Verdict]:
     a transaction that executed a proposal, and no contract acted that the directory does not name.
     """
     yield from by_topic(case, Topic.GENERATIONS, [f"generation {g.number}" for g in case.world.generations])
+
+
+@check("ST-V05", Severity.HIGH, Need.CODE)
+def contracts_hold_our_code(case: Case) -> Iterator[Verdict]:
+    """Every contract of the generation in use holds the code that this version of Sealtrace deploys.
+
+    A former generation may hold the code of the version of its time: there it is undetermined.
+    """
+    current = len(case.world.generations) - 1
+    for each in case.other_code:
+        thing = f"{each.contract} of generation {each.generation}"
+        if each.generation < current:
+            yield undetermined(thing, "an auditor of the version that knows its code")
+        else:
+            yield _other_code(each, thing)
+    differing = {each.generation for each in case.other_code}
+    for number in sorted(set(range(current + 1)) - differing):
+        yield satisfied(f"generation {number}")
+
+
+def _other_code(each: OtherCode, thing: str) -> Verdict:
+    return violated(
+        thing,
+        expected="the code of the contract of that name",
+        observed=each.why,
+        explanation="What this contract enforces and what its events mean is not known.",
+    )

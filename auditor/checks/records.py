@@ -154,6 +154,52 @@ def destruction_is_recorded(case: Case) -> Iterator[Verdict]:
                 yield _wiped(case, task, party, start.event)
 
 
+@check("EV-K01", Severity.HIGH, Need.EVENTS, Need.LOGS)
+def parts_come_from_their_tasks(case: Case) -> Iterator[Verdict]:
+    """Every dataset that a node recorded as its part of a kept value is on the chain, and is of a task that
+    names the node as a party and was completed before the dataset was registered.
+    """
+    for log, record in _records(case):
+        kept = record.body.get("kept_from")
+        if record.kind != Kind.DATASET_ADDED or kept is None:
+            continue
+        why = _why_no_part(case, log, record, kept.get("task") if isinstance(kept, dict) else None)
+        if why is None:
+            yield satisfied(_at(log, record))
+        elif _is_late(case, log, record):
+            yield undetermined(_at(log, record), "the record is newer than the last checkpoint in the range")
+        else:
+            yield _against(
+                log,
+                record,
+                expected="a part of a value that a completed task of the node kept",
+                observed=why,
+                explanation=f"Node {log.node} registered as a kept part what no task of its own left it.",
+            )
+
+
+def _why_no_part(case: Case, log: NodeLog, record: Record, named: object) -> str | None:
+    """What keeps a recorded part from being one of the task ``named``, or ``None``."""
+    dataset = record.body.get("dataset")
+    task = case.world.tasks.get(Hex32(named)) if isinstance(named, str) else None
+    owned = [
+        event
+        for key, event in case.world.registered.items()
+        if key.id == dataset and case.world.datasets[key].last.owner == log.node
+    ]
+    if task is None:
+        return f"task {named}, which the chain does not know"
+    if log.node not in task.parties:
+        return f"task {task.id}, of which it was no party"
+    if task.state is not TaskState.COMPLETED or task.end is None:
+        return f"task {task.id}, which was not completed"
+    if not owned:
+        return f"dataset {dataset}, which it did not register"
+    if min(each.position for each in owned) < task.end.position:
+        return f"a dataset registered before task {task.id} was completed"
+    return None
+
+
 def _at(log: NodeLog, record: Record) -> str:
     return f"{log.node}, record {record.index}"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from sealtrace.auditor.case import Case, Snapshot, StoredTask
 from sealtrace.auditor.checks.registry import Need, check
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.findings import Severity, Verdict, satisfied, undetermined, violated
-from sealtrace.auditor.world import Irregularity, Key, TaskHistory, Topic, World
+from sealtrace.auditor.world import Anchor, Irregularity, Key, TaskHistory, Topic, World
 from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.records import Checkpoint
@@ -55,6 +56,71 @@ def grants_issued_by_rule(case: Case) -> Iterator[Verdict]:
 def checkpoints_only_grow(case: Case) -> Iterator[Verdict]:
     """Checkpoints of a node's log only grew, each from the size of the one before."""
     yield from by_topic(case, Topic.CHECKPOINTS, _names(case, case.world.anchors))
+
+
+@check("ST-C02", Severity.HIGH, Need.EVENTS)
+def logs_were_anchored_once(case: Case) -> Iterator[Verdict]:
+    """No node anchored two roots for one size of its log, nor a shorter log than before, at whichever
+    generation of the anchor.
+
+    Each anchor holds a node to its own last size; a log begun anew at a new generation's shows here.
+    """
+    for node in sorted(case.world.anchored()):
+        anchors = case.world.anchors_of(node)
+        again = [(a, b) for a, b in pairwise(anchors) if _contradicts(a, b) and case.covers(b.event)]
+        for before, after in again:
+            yield violated(
+                node,
+                expected=f"a log that begins with {before.size} records of the root {before.root}",
+                observed=f"{after.size} records of the root {after.root}",
+                explanation=f"Node {node} anchored another log than it had anchored before.",
+                event=after.event,
+                node=node,
+            )
+        if not again:
+            yield satisfied(node)
+
+
+def _contradicts(before: Anchor, after: Anchor) -> bool:
+    return after.size < before.size or (after.size == before.size and after.root != before.root)
+
+
+@check("ST-N02", Severity.MEDIUM, Need.EVENTS)
+def keys_stayed_during_tasks(case: Case) -> Iterator[Verdict]:
+    """While a task ran, from its first start to its end or deadline, neither its parties nor its requester
+    changed their keys on the chain.
+
+    Peers are met by the certificate, and results are sealed for the key, that the chain had at the start.
+    """
+    rotations = [each for each in case.events if each.name == "NodeKeysRotated"]
+    for task in case.tasks():
+        if not task.starts:
+            continue
+        began = min(start.event.position for start in task.starts.values())
+        ended = task.end.position if task.end else None
+        people = {*task.parties, task.requester}
+        during = [
+            each
+            for each in rotations
+            if each.args.get("node") in people
+            and began < each.position
+            and (each.position < ended if ended else each.time < task.deadline)
+        ]
+        yield from (_rotated(task, each) for each in during)
+        if not during:
+            yield satisfied(task.id)
+
+
+def _rotated(task: TaskHistory, event: Event) -> Verdict:
+    return violated(
+        task.id,
+        expected="the keys of the start until the end",
+        observed=f"new keys of {event.who('node')} at block {event.block.number}",
+        explanation="A node changed its keys while it took part in a task.",
+        event=event,
+        task=task.id,
+        node=event.who("node"),
+    )
 
 
 @check("ST-I01", Severity.CRITICAL, Need.EVENTS)

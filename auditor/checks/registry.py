@@ -10,6 +10,11 @@ from enum import StrEnum
 from sealtrace.auditor.case import Case
 from sealtrace.auditor.findings import Severity, Verdict
 
+
+class UnknownRule(LookupError):
+    """There is no check of that rule: see ``sealtrace audit checks``."""
+
+
 Judge = Callable[[Case], Iterator[Verdict]]
 
 
@@ -19,8 +24,10 @@ class Need(StrEnum):
     EVENTS = "events"
     HEADERS = "block headers and receipts"
     STORAGE = "contract storage"
+    CODE = "contract code"
     LOGS = "node logs"
     STATEMENTS = "enclaves' statements"
+    OPENINGS = "openings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,10 @@ def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
     from sealtrace.auditor.checks import (
         attestation,
+        clocks,
         governance,
         logs,
+        openings,
         proof,
         records,
         registries,
@@ -68,6 +77,20 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    loaded = (governance, logs, proof, records, registries, starts, tasks, transcripts, attestation)
+    loaded = (
+        *(attestation, clocks, governance, logs, openings, proof),
+        *(records, registries, starts, tasks, transcripts),
+    )
     assert all(loaded)  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
+
+
+def known_rule(rule: str | None) -> str | None:
+    """``rule`` itself, where it is one or none is named.
+
+    Raises:
+        UnknownRule: there is no such check.
+    """
+    if rule is not None and rule not in {each.rule for each in catalogue()}:
+        raise UnknownRule(f"{rule[:40]!r}: there is no such check; see sealtrace audit checks")
+    return rule

@@ -7,13 +7,25 @@ is written; each returns what happens instead, or ``None`` for nothing.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from enclave_keys import FINGERPRINTS
 
-from sealtrace.auditor.case import Case, Level, Parameters, Proof, Snapshot, StoredTask
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    Level,
+    Parameters,
+    Proof,
+    Seals,
+    Snapshot,
+    StorageProof,
+    StoredTask,
+)
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import Held, read_log
 from sealtrace.auditor.replay import replay
+from sealtrace.auditor.seals import NOT_SEALED
 from sealtrace.auditor.world import Key
 from sealtrace.contracts import abi
 from sealtrace.contracts.abi import GENERATION
@@ -21,7 +33,7 @@ from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind, Record
-from sealtrace.protocol.identifiers import NOBODY, UnixSeconds, hex32
+from sealtrace.protocol.identifiers import NOBODY, NOTHING, UnixSeconds, hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
 from sealtrace.protocol.receipt import Receipt, input_commitment, result_digest
@@ -114,6 +126,7 @@ class Story:
         self.events, self.lines = [], {owner: [] for owner in OWNERS}
         self.number, self.log_index, self.waits = 0, 0, []
         self.generation, self.electorate = 0, 0
+        self.clock = 0  # how far the recording node's is ahead of the chain's
         self.members, self.serials, self.meters, self.terms = [], {}, {}, {}
 
     # chain
@@ -150,9 +163,8 @@ class Story:
         body = self.twist(node, kind.value, body)
         if body is not None:
             index = len(self.lines[node])
-            record = Record(
-                index=index, at=self.block().timestamp, node=node, kind=kind.value, task=task, body=body
-            )
+            at = self.block().timestamp + self.clock
+            record = Record(index=index, at=at, node=node, kind=kind.value, task=task, body=body)
             self.lines[node].append(record.line())
 
     def anchor(self, node):
@@ -434,6 +446,24 @@ class Story:
             for node, text in texts.items()
         }
 
+    def proof(self):
+        """What is proven of a chain that nobody seals."""
+        return Proof(
+            Level.RECEIPTS_COMPLETE,
+            NOT_SEALED,
+            0,
+            self.number,
+            headers=self.number,
+            seals=Seals(missing=NOT_SEALED),
+            storage=STORED,
+        )
+
+    def whole_proof(self):
+        """All that can be proven: as of a chain that its validators seal, and that was executed again."""
+        seals = Seals(sealed=True, pinned=(OFFICE,), blocks=self.number, last=(OFFICE,))
+        execution = Execution(why="", genesis_hash=NOTHING, blocks=self.number)
+        return replace(self.proof(), level=Level.SEALS_CHECKED, reason="", seals=seals, execution=execution)
+
     def case(self, *, nodes=OWNERS, spoil=None, snapshot=True, proof=None, after=40, **parameters):
         self.mine(after)
         world = self.world()
@@ -443,13 +473,17 @@ class Story:
             first=0,
             last=self.block(),
             world=world,
-            proof=proof or Proof(Level.RECEIPTS_COMPLETE, "", 0, self.number, headers=self.number),
+            proof=proof or self.proof(),
             snapshot=snapshot_of(world, self.block()) if snapshot is True else snapshot,
             logs=self.logs(world, nodes=nodes, spoil=spoil),
             cited={n: self.block(n) for n in range(self.number + 1)},
             parameters=Parameters(**({"checkpoint_blocks": 20} | parameters)),
             events=tuple(self.events),
         )
+
+
+STORED = StorageProof(why="", state_root=NOTHING, slots=1)
+"""That contract storage was proven, of a chain that has none."""
 
 
 def snapshot_of(world, last):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, contract, honest, snapshot_of
+from dataclasses import replace
+
+from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, STORED, contract, honest, snapshot_of
 from enclave_story import with_statements
 from fake_endpoint import FakeEndpoint, block
 
@@ -60,14 +62,14 @@ def block_with(receipts, number, parent, time):
 
 
 class FakeChain(FakeEndpoint):
-    """Serves the blocks of a story."""
+    """Serves the blocks of a story; ``seal`` may do something to each before the next names it."""
 
-    def __init__(self, story):
+    def __init__(self, story, seal=lambda made: made):
         self.blocks, self.receipts, parent = [], [], NOBODYS
         for number in range(story.number + 1):
             events = [event for event in story.events if event.block.number == number]
             self.receipts.append([receipt_of(events, number)] if events else [])
-            made = block_with(self.receipts[-1], number, parent, story.block(number).timestamp)
+            made = seal(block_with(self.receipts[-1], number, parent, story.block(number).timestamp))
             self.blocks.append(made)
             parent = made["hash"]
 
@@ -86,14 +88,28 @@ class FakeChain(FakeEndpoint):
         ]
 
 
-def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, stated=None, **parameters):
-    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash."""
+def packed(
+    story,
+    out,
+    *,
+    nodes=OWNERS,
+    spoil=None,
+    chain=None,
+    seal=None,
+    validators=(),
+    stated=None,
+    **parameters,
+):
+    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash.
+
+    ``seal`` is what is done to each block, ``validators`` who the auditor knows to seal the first.
+    """
     story.mine(30)
-    chain = chain or FakeChain(story)
+    chain = chain or FakeChain(story, *([seal] if seal else []))
     spoil = spoil or (lambda node, text: text)
     with gathering() as material:
         with chain.rpc() as rpc:
-            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material)
+            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material, validators)
         material.contracts = CONTRACTS
         world = replay(events_of(reading, CONTRACTS))
         logs = {}
@@ -110,7 +126,7 @@ def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, stated=None, **p
             first=0,
             last=last,
             world=world,
-            proof=reading.proof,
+            proof=replace(reading.proof, storage=STORED),
             snapshot=snapshot_of(world, last),
             logs=logs,
             cited={n: story.block(n) for n in range(story.number + 1)},

@@ -21,15 +21,26 @@ from auditor_story import (
     REQUESTER,
     Story,
     at,
+    contract,
     h,
     honest,
     usual_uses,
 )
 
 from sealtrace.auditor.audit import Result, audit
-from sealtrace.auditor.case import Level, Proof, ProofProblem
+from sealtrace.auditor.case import (
+    Execution,
+    Level,
+    OtherCode,
+    Proof,
+    ProofProblem,
+    Seals,
+    StorageProof,
+)
 from sealtrace.auditor.checks import catalogue
+from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
+from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import NOBODY
 from sealtrace.protocol.records import Protection
@@ -50,8 +61,12 @@ def test_an_honest_history_has_no_finding_and_nothing_undetermined():
 
 
 def test_every_check_of_the_catalogue_had_something_to_look_at():
-    looked = {row.check.rule for row in audit(honest().case()).rows if row.satisfied}
-    assert {each.rule for each in catalogue()} - looked == {"ST-R01"}  # no refusal for a reason on chain
+    story = honest()
+    looked = {row.check.rule for row in audit(story.case(proof=story.whole_proof())).rows if row.satisfied}
+    assert {each.rule for each in catalogue()} - looked == {
+        "ST-R01",
+        "EV-K01",
+    }  # no refusal for a reason on chain, no part
 
 
 # violated histories: each returns a case in which one thing is wrong
@@ -191,6 +206,24 @@ def lying(which):
     return honest().case(proof=Proof(Level.RPC_TRUSTED, "differs", 0, 9, **{which: (problem,)}))
 
 
+def unsealed():
+    story = honest()
+    seals = Seals(sealed=True, pinned=(A,), problems=(ProofProblem(5, "seals of 3", "seals of 2"),))
+    return story.case(proof=replace(story.proof(), seals=seals))
+
+
+def proven_otherwise():
+    story = honest()
+    storage = StorageProof(why="", problems=(("block 9", "proofs", "none"),))
+    return story.case(proof=replace(story.proof(), storage=storage))
+
+
+def executed_otherwise():
+    story = honest()
+    execution = Execution(why="", problem=ProofProblem(5, "hash this", "hash that"))
+    return story.case(proof=replace(story.proof(), execution=execution))
+
+
 def put(**changes):
     return lambda args: {**args, **changes}
 
@@ -253,6 +286,9 @@ VIOLATED = {
     "ST-V04": lambda: _then("LedgerClosed", by=CONSORTIUM),
     "PR-01": lambda: lying("chain_problems"),
     "PR-02": lambda: lying("log_problems"),
+    "PR-03": unsealed,
+    "PR-04": proven_otherwise,
+    "PR-05": executed_otherwise,
     "EV-L02": truncated,
     "EV-L03": never_anchored,
     "EV-A01 no record": lambda: twisted(Kind.TASK_REFUSED, nothing),
@@ -445,6 +481,141 @@ def _fewer(traffic):
 
 def _joined(traffic):
     return {"peers": [*traffic["peers"], traffic["peers"][0] | {"address": OUTSIDER}]}
+
+
+def new_anchor(story):
+    """The evidence anchor of a second generation, of which all else is as it was."""
+    names = ("nodes", "datasets", "algorithms", "grants", "ledger", "evidence")
+    six = {field: contract(name) for field, name in zip(names, GENERATION, strict=True)}
+    six["evidence"] = contract("EvidenceAnchor", 1)
+    story.decide("anew").emit("GenerationAnnounced", generation=1, **six)
+    return six["evidence"]
+
+
+def anchored_anew(size, root, before=9):
+    """A newcomer's log, anchored with 9 records and then, at a new generation's anchor, as told."""
+    story, node = honest(), "0x" + "ab" * 20
+    story.decide("newcomer").admit(node)
+    first = {"node": node, "size": before, "root": h("root"), "previousSize": 0}
+    story.mine().emit("CheckpointAnchored", **first)
+    again = {"node": node, "size": size, "root": h(root), "previousSize": 0}
+    story.emit("CheckpointAnchored", by_contract=new_anchor(story), **again)
+    return replace(story.case(), logs={})
+
+
+ROTATED = {"version": 1, "tlsFingerprint": h("tls"), "encryptionKey": h("enc")}
+
+
+def rotated(node, *, during):
+    story = Story().found()
+    change = ("NodeKeysRotated", {"node": node, **ROTATED})
+    story.complete(after=[change] if during else [])
+    if not during:
+        story.mine().emit(change[0], **change[1])
+        story.complete("another")
+    return story.case()
+
+
+def other_code(generation):
+    story = honest()
+    new_anchor(story)
+    return replace(story.case(), other_code=(OtherCode(generation, "TaskLedger", "it holds other code"),))
+
+
+def dated(seconds, kind=Kind.TASK_STARTED):
+    """A's record of ``kind`` is dated otherwise than the blocks around it."""
+    story = Story().found()
+    story.twist = lambda node, called, body: (
+        setattr(story, "clock", seconds if (node, called) == (A, kind.value) else 0) or body
+    )
+    story.complete()
+    return story.case()
+
+
+def part_kept(task=None, *, party=A, owner=A, early=False, registered=True):
+    """``party`` records a dataset as its part of a value that ``task`` kept."""
+    story, commitment = Story().found(), h("part")
+    register = (
+        "DatasetRegistered",
+        {
+            "dataset": dataset_id(owner, commitment),
+            "owner": owner,
+            "commitment": commitment,
+            "schemaHash": h("schema"),
+            "class": 0,
+        },
+    )
+    completed = story.complete(before=[register] if early else [])
+    if registered and not early:
+        story.mine().emit(register[0], **register[1])
+    kept = {"task": task or completed, "source": "train.model"}
+    story.record(party, Kind.DATASET_ADDED, {"dataset": dataset_id(owner, commitment), "kept_from": kept})
+    story.anchor(party)
+    return story.case()
+
+
+VIOLATED |= {
+    "ST-C02 another root for one size": lambda: anchored_anew(9, "another"),
+    "ST-C02 shorter than before": lambda: anchored_anew(3, "root"),
+    "ST-N02 a party's keys": lambda: rotated(B, during=True),
+    "ST-N02 the requester's keys": lambda: rotated(REQUESTER, during=True),
+    "ST-V05": lambda: other_code(1),
+    "EV-C01 ahead": lambda: dated(20_000),
+    "EV-C01 behind": lambda: dated(-400),
+    "EV-C01 a judgement behind": lambda: dated(-400, Kind.TASK_JUDGED),
+    "EV-K01 of a task that is none": lambda: part_kept(h("none")),
+    "EV-K01 before its task ended": lambda: part_kept(early=True),
+    "EV-K01 registered by another": lambda: part_kept(owner=B),
+    "EV-K01 registered by nobody": lambda: part_kept(registered=False),
+}
+
+
+def judged_by(case, rule):
+    (row,) = [each for each in audit(case).rows if each.check.rule == rule]
+    return row.satisfied, row.violated, row.undetermined
+
+
+@pytest.mark.parametrize(("size", "root"), [(9, "root"), (12, "a longer one")])
+def test_a_log_that_goes_on_at_a_new_generation_is_no_finding(size, root):
+    case = anchored_anew(size, root)
+    assert rules(case) == []
+    assert judged_by(case, "ST-C02") == (4, 0, 0)
+
+
+def test_keys_may_change_between_tasks():
+    assert rules(rotated(B, during=False)) == []
+
+
+def test_a_former_generations_other_code_is_undetermined_and_no_finding():
+    assert rules(other_code(0)) == []
+    assert judged_by(other_code(0), "ST-V05") == (1, 0, 1)
+    assert judged_by(honest().case(), "ST-V05") == (1, 0, 0)
+
+
+@pytest.mark.parametrize("seconds", [-290, 290])
+def test_clocks_that_are_almost_right_are_no_finding(seconds):
+    assert rules(dated(seconds)) == []
+
+
+def test_a_record_that_no_block_dates_is_undetermined():
+    story = honest()
+    story.record(
+        A, Kind.TASK_JUDGED, {"block_number": 10**9, "block_hash": h("x"), "denial": None}, COMPLETED
+    )
+    assert judged_by(story.case(), "EV-C01")[1:] == (0, 1)
+
+
+def test_a_part_of_a_completed_task_is_no_finding():
+    assert rules(part_kept()) == []
+    assert judged_by(part_kept(), "EV-K01") == (1, 0, 0)
+
+
+@pytest.mark.parametrize("kept", [{}, {"task": 5}, {"task": "0x12"}, [], "x"])
+def test_a_part_whose_task_cannot_be_read_is_a_finding(kept):
+    story = honest()
+    story.record(A, Kind.DATASET_ADDED, {"dataset": DATASETS[A], "kept_from": kept})
+    story.anchor(A)
+    assert rules(story.case()) == ["EV-K01"]
 
 
 def test_traffic_that_the_other_has_no_record_of_is_named_with_both_parties():

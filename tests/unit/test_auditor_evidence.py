@@ -1,8 +1,13 @@
 """Evidence logs as they are handed over: altered, torn, hostile."""
 
+import gzip
 import io
+import os
 import random
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +16,7 @@ from eth_account import Account
 
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.evidence import (
+    EvidenceTooLarge,
     EvidenceUnreadable,
     Held,
     open_lines,
@@ -224,6 +230,125 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_file(A, tmp_path, [])
 
 
+@pytest.mark.parametrize("name", ["000000.jsonl", "checkpoint.json"])
+@pytest.mark.parametrize("kind", ["a link", "a link to a device", "a pipe", "a folder"])
+def test_what_is_handed_over_leads_nowhere_else_and_keeps_nobody_waiting(tmp_path, name, kind):
+    secret = tmp_path / "secret"
+    secret.write_bytes(text_of(honest()))
+    folder = tmp_path / "handed over"
+    folder.mkdir()
+    (folder / "000000.jsonl").write_bytes(b"")
+    (folder / name).unlink(missing_ok=True)
+    make = {
+        "a link": lambda path: path.symlink_to(secret),
+        "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+        "a pipe": os.mkfifo,
+        "a folder": Path.mkdir,
+    }
+    make[kind](folder / name)
+    if name == "checkpoint.json":  # it holds the log to nothing
+        assert read_file(A, folder, []).size == 0
+        return
+    with pytest.raises(EvidenceUnreadable):
+        read_file(A, folder, [])
+
+
+def test_names_that_are_no_segments_are_not_opened(tmp_path):
+    for name in ("0..jsonl.bak", "notes.txt", ".000001.jsonl", "a0.jsonl"):
+        (tmp_path / name).write_bytes(b"\xff")
+    with pytest.raises(EvidenceUnreadable, match="holds no segment"):
+        read_file(A, tmp_path, [])
+
+
+def test_a_log_of_too_many_segments_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("sealtrace.auditor.evidence.MAX_SEGMENTS", 3)
+    for number in range(4):
+        (tmp_path / f"{number:06d}.jsonl").write_bytes(b"")
+    with pytest.raises(EvidenceTooLarge, match="segments"):
+        read_file(A, tmp_path, [])
+
+
+LIMITED = """if True:
+    import resource, sys
+    from pathlib import Path
+    from sealtrace.auditor import evidence
+    limit = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (96 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        log = evidence.read_file("0x" + "1" * 40, Path(sys.argv[1]), [evidence.Held(5, "0x" + "00" * 32)])
+        print(log.fault.problem)
+    except evidence.EvidenceTooLarge as refused:
+        print(refused)
+"""
+"""Reads a log with 96 MiB beyond what the program itself takes."""
+
+
+def zeros(path):
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+
+
+def many_lines(path):
+    with path.open("wb") as file:
+        file.write(b"x\n" * (32 << 20))
+
+
+ENORMOUS = {
+    "10 GB of zeros": (zeros, "longer than 262144 bytes"),
+    "deep JSON": (lambda p: p.write_bytes(b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"\n"), "not a record"),
+    "bad UTF-8": (lambda p: p.write_bytes(b"\xff\xfe" * 100_000 + b"\n"), "not a record"),
+    "a key given many times": (lambda p: p.write_bytes(b"{" + b'"at":1,' * 30_000 + b'"at":1}\n'), "not a"),
+    "32 million lines": (many_lines, "not a record"),
+}
+
+
+@pytest.mark.parametrize("name", ENORMOUS)
+def test_a_log_is_refused_by_a_process_that_may_take_little_memory(tmp_path, name):
+    make, problem = ENORMOUS[name]
+    make(tmp_path / "000000.jsonl")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert problem in done.stdout
+
+
+def test_an_answer_that_unpacks_itself_is_not_unpacked(monkeypatch):
+    bomb = bytes(64 << 20)
+    for _ in range(3):
+        bomb = gzip.compress(bomb)
+    headers = {"content-encoding": "gzip, gzip, gzip"}
+    served(monkeypatch, lambda request: httpx.Response(200, headers=headers, stream=httpx.ByteStream(bomb)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvidenceUnreadable, match="compressed"):
+            read_url(A, "https://node.example/v1/evidence", None, [])
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def served(monkeypatch, answer):
+    """Whatever is fetched is answered by ``answer``."""
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    stream = lambda method, url, *, trust_env, **more: client.stream(method, url, **more)  # noqa: E731
+    monkeypatch.setattr(httpx, "stream", stream)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 5, 7, 8, 9])
+@pytest.mark.parametrize("root", ["other", "of fewer", "of more"])
+def test_a_checkpoint_with_a_wrong_root_is_a_fault_at_every_size(size, root):
+    lines = lines_of(A, 10)
+    roots = {"other": h("other"), "of fewer": root_of(lines[: max(size - 1, 0)]), "of more": root_of(lines)}
+    wrong = Held(size, h("empty") if size == 0 else roots[root])
+    log = read_log(A, [line + b"\n" for line in lines], [wrong, Held(10, root_of(lines))])
+    assert (log.fault.size, log.fitting) == (size, ())
+
+
+def root_of(lines):
+    return hex32(MerkleTree(map(leaf_hash, lines)).root())
+
+
 def test_a_token_does_not_go_over_a_plain_connection():
     with pytest.raises(EvidenceUnreadable, match="https"):
         read_url(A, "http://node.example/v1/evidence", "secret", [])
@@ -238,14 +363,7 @@ def test_a_log_is_read_from_a_nodes_api(monkeypatch):
         seen.append(request.headers["authorization"])
         return httpx.Response(200, content=text)
 
-    transport = httpx.MockTransport(answer)
-    monkeypatch.setattr(
-        httpx,
-        "stream",
-        lambda method, url, *, trust_env, **more: httpx.Client(transport=transport).stream(
-            method, url, **more
-        ),
-    )
+    served(monkeypatch, answer)
     log = read_url(A, "https://node.example/v1/evidence", "secret", story.held(story.world(), A))
     assert log.whole
     assert (log.size, seen) == (text.count(b"\n"), ["Bearer secret"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 import zipfile
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -26,8 +27,8 @@ from pyhanko_certvalidator import ValidationContext
 from trestle.oscal.assessment_results import Model
 from typer.testing import CliRunner
 
+from sealtrace.auditor import carrying
 from sealtrace.auditor.api import create_app
-from sealtrace.auditor.archive import Archive
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.exports import formats as forms
@@ -44,7 +45,9 @@ from sealtrace.auditor.exports.parquet import columns, to_parquet
 from sealtrace.auditor.exports.pdf import to_pdf, visible
 from sealtrace.auditor.exports.signing import CannotSign, Signing, sign
 from sealtrace.auditor.exports.xlsx import MAX_CELL, Sheet, _parts, fitting, to_xlsx
+from sealtrace.auditor.jobs import OPEN
 from sealtrace.auditor.report import document, to_json
+from sealtrace.auditor.service import opened
 from sealtrace.auditor.settings import ChainTable, SigningTable, create, read_settings
 from sealtrace.auditor.times import LAST, moment, utc
 from sealtrace.contracts import abi
@@ -155,10 +158,24 @@ def column(rows, name):
     return [row.get(place, "") for row in rows[1:]]
 
 
+def test_the_pages_have_their_sections_in_order(report):
+    outline = pypdf.PdfReader(BytesIO(to_pdf(report))).outline
+    assert [each.title for each in outline if not isinstance(each, list)] == [
+        "Proof level 2 of 3 was reached",
+        "Controls",
+        "Findings",
+        "Tasks",
+        "What was disclosed",
+        "What could not be determined",
+        "What was not checked",
+        "Annex",
+    ]
+
+
 def test_a_workbook_has_what_the_report_has(report):
     sheets, _ = workbook(to_xlsx(report))
     assert list(sheets) == [
-        "Summary", "Findings", "Controls", "Undetermined", "Tasks", "Task events", "Not checked",
+        "Summary", "Controls", "Findings", "Tasks", "Task events", "Undetermined", "Not checked",
     ]  # fmt: skip
     assert {"A": "in one sentence", "B": report["verdict"]["sentence"]} in sheets["Summary"]
     for name in ("rule", "expected", "observed", "recheck", "block"):
@@ -545,26 +562,29 @@ def test_the_command_takes_the_certificate_from_the_auditors_settings(tmp_path):
 
 
 @pytest.fixture
-def service(tmp_path, done):
-    """A regulator's client, the auditor's folder, and the archive behind the service."""
+def service(tmp_path, done, monkeypatch):
+    """A regulator's client, the certificate, and the audits behind the service."""
     folder = tmp_path / "auditor"
     chain = ChainTable(rpc_url="http://127.0.0.1:1", chain_id=7, directory="0x" + "d0" * 20)
     token = create(folder, chain)
     signing, _ = certificate(tmp_path)
     table = SigningTable(pkcs12=str(signing.pkcs12), passphrase_file=str(signing.passphrase_file))
     settings = read_settings(folder).model_copy(update={"signing": table})
-    archive = Archive(tmp_path / "audits")
-    with TestClient(create_app(settings, archive, lambda inquiry: done)) as client:
+    monkeypatch.setattr(carrying, "read_settings", lambda root: settings)
+    monkeypatch.setattr(carrying, "examine", lambda inquiry, material, told: done)
+    run = lambda audit, stop: carrying.carry_out(folder, audit.name)  # noqa: E731
+    with opened(folder, settings, run) as made, TestClient(create_app(made)) as client:
         client.headers["Authorization"] = f"Bearer {token}"
-        yield client, signing, archive
+        yield client, signing, made.jobs
 
 
 def test_a_regulator_fetches_the_formats_that_were_asked_for_and_no_other(service, tmp_path):
-    client, _, archive = service
+    client, _, jobs = service
     wanted = ["xlsx", "parquet", "oscal", "pdf"]
     taken = client.post("/v1/audits", json={"formats": wanted}).json()
     assert taken["formats"] == wanted
-    archive.close()
+    while jobs.one(taken["id"])["state"] in OPEN:
+        time.sleep(0.01)
     path = f"/v1/audits/{taken['id']}"
     for form in map(Format, wanted):
         answer = client.get(f"{path}/{form.file}")
@@ -580,13 +600,13 @@ def test_the_service_refuses_formats_that_are_none(service, wanted):
 
 
 def test_the_service_says_what_it_lacks_before_it_takes_an_audit(service, monkeypatch):
-    client, signing, archive = service
+    client, signing, jobs = service
     signing.passphrase_file.unlink()
     assert client.post("/v1/audits", json={"formats": ["pdf"]}).json()["title"] == "CannotSign"
     monkeypatch.setattr(forms, "find_spec", lambda name: None)
     answer = client.post("/v1/audits", json={"formats": ["parquet"]})
     assert (answer.status_code, answer.json()["title"]) == (501, "FormatUnavailable")
-    assert archive.all() == []
+    assert jobs.all() == []
     assert client.post("/v1/audits", json={}).status_code == 202
 
 

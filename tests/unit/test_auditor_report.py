@@ -1,29 +1,26 @@
 """The report, the catalogue, the settings and the service, without a chain."""
 
-import asyncio
 import json
 import re
-import threading
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from auditor_story import MEMBER, OFFICE, OWNERS, Story, honest
-from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from sealtrace.algorithms.bundles import load, shipped, write
-from sealtrace.auditor.api import create_app
-from sealtrace.auditor.archive import Archive, AuditNotFound
 from sealtrace.auditor.audit import audit
-from sealtrace.auditor.case import Level, Proof
+from sealtrace.auditor.case import Level, OtherCode, Proof
 from sealtrace.auditor.catalogue import markdown
+from sealtrace.auditor.charts import LABEL, ROOM, Bar, chart
 from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.disclosures import known
+from sealtrace.auditor.frameworks import _CLAUSES, NAMES, frameworks
 from sealtrace.auditor.report import document, to_html, to_json
-from sealtrace.auditor.settings import ChainTable, SettingsUnusable, create, read_settings
 from sealtrace.protocol.records import Protection
 from sealtrace.protocol.security import SECURITY
 
@@ -111,9 +108,10 @@ def test_the_level_that_was_not_reached_is_given_with_its_reason():
     assert "That nothing was left out of the events: the endpoint gives no receipts." in report["not_checked"]
 
 
-def test_former_contracts_with_other_code_are_named_among_what_was_not_checked():
+def test_contracts_with_other_code_are_named_among_what_was_not_checked():
+    other = OtherCode(0, "TaskLedger", "0xc0 holds other code")
+    report = document(audit(replace(honest().case(), other_code=(other,))))
     told = "TaskLedger of generation 0: 0xc0 holds other code"
-    report = document(audit(replace(honest().case(), other_code=(told,))))
     assert any(told in line for line in report["not_checked"])
 
 
@@ -148,6 +146,63 @@ def test_a_node_that_anchors_an_absurd_size_does_not_stop_the_report():
     assert "18446744073709551615" in to_html(report)
 
 
+def test_every_check_speaks_to_a_clause_of_every_framework_and_no_clause_is_of_a_check_that_is_none():
+    for each in catalogue():
+        assert list(frameworks(each.rule)) == list(NAMES), f"auditor/frameworks.py lacks {each.rule}"
+        assert all(all(clauses) for clauses in frameworks(each.rule).values())
+    assert set(_CLAUSES) == {each.rule for each in catalogue()}
+    page = unescape(to_html(document(audit(honest().case()))))
+    assert "GDPR 5(1)(e), 28(3)(g) · PIPL 19, 21, 47 · ISO 27001 A.8.10" in page
+
+
+def test_the_page_has_charts_that_count_what_the_report_counts():
+    report = document(audit(honest().case(spoil=spoilt, nodes=OWNERS[:2])))
+    drawn = re.findall(r"<figure>.*?</figure>", to_html(report), re.DOTALL)
+    told = {}
+    for figure in drawn:
+        name, svg = re.fullmatch(
+            r"<figure><figcaption>(.*?)</figcaption>(<svg.*</svg>)</figure>", figure
+        ).groups()
+        texts = [each.text for each in ElementTree.fromstring(svg).iter("text")]
+        told[name] = dict(zip(texts[::2], map(int, texts[1::2]), strict=True))
+    counts = report["counts"]
+    assert told["Verdicts by outcome"] == counts["verdicts"]
+    assert told["Tasks by state"] == counts["states"]
+    assert told["Findings by severity"] == counts["severities"]
+    assert sum(told["Tasks by the block of their first event"].values()) == counts["tasks"]
+
+
+def test_a_chart_without_anything_to_show_is_left_out():
+    case = honest().case()
+    page = to_html(document(audit(replace(case, first=case.last.number))))
+    assert "Tasks by state" not in page
+    assert "Findings by severity" not in page
+
+
+def test_bars_keep_to_their_room_however_uneven_they_are():
+    drawn = chart(
+        "one", [Bar("most", [("good", 10**9), ("bad", 1)]), Bar("none", []), Bar("one", [("bad", 1)])]
+    )
+    for rect in ElementTree.fromstring(drawn).iter("rect"):
+        assert int(rect.get("x")) + int(rect.get("width")) <= LABEL + ROOM + 1
+        assert int(rect.get("width")) >= 1
+
+
+def test_findings_controls_and_tasks_can_be_narrowed_without_a_script():
+    report = document(audit(honest().case(spoil=spoilt, nodes=OWNERS[:2])))
+    page = to_html(report)
+    style = page[page.index("<style>") : page.index("</style>")]
+    inputs = re.findall(r'<input type="radio" name="(\w+)" id="[\w-]+" class="only-(\w+)">', page)
+    assert {name for name, _ in inputs} == {"controls", "findings", "tasks"}
+    assert {value for name, value in inputs if name == "tasks"} == set(report["counts"]["states"])
+    for _, value in inputs:
+        hidden = f".filtered > .only-{value}:checked ~ .item:not(.is-{value})"
+        assert f"{hidden}, .filtered > .only-{value}:checked ~ .scroll .item:not(.is-{value})" in style
+        assert re.search(rf'class="[^"]*item[^"]*is-{value}', page) or value in ("violated", "undetermined")
+    shown = re.findall(r'<article class="\w+ item is-(\w+)"', page)
+    assert shown == [each["severity"] for each in report["findings"]]
+
+
 def test_what_a_party_wrote_cannot_become_markup():
     story = honest()
     attack = lambda node, text: text.replace(b"\n", b"<script>alert(1)</script>\n", 1)  # noqa: E731
@@ -179,7 +234,7 @@ def test_checks_are_listed_by_the_command():
         (["--evidence", "nonsense"], "WrongArgument"),
         (["--evidence", f"{OWNERS[0]}=a", "--evidence", f"{OWNERS[0]}=b"], "WrongArgument"),
         (["--evidence", f"{OWNERS[0]}=a", "--evidence-token", f"{OWNERS[0]}=/none"], "TokenUnreadable"),
-        (["--rule", "ST-Z99"], "WrongArgument"),
+        (["--rule", "ST-Z99"], "UnknownRule"),
     ],
 )
 def test_a_wrong_option_is_an_error_and_no_result(tmp_path, arguments, name):
@@ -187,141 +242,3 @@ def test_a_wrong_option_is_an_error_and_no_result(tmp_path, arguments, name):
     result = CliRunner().invoke(app, [*fixed, "--contracts", DIRECTORY, *arguments])
     assert result.exit_code == 3
     assert json.loads(result.output)["error"] == name
-
-
-# settings and service
-
-
-def settings(folder):
-    token = create(folder, ChainTable(rpc_url="http://127.0.0.1:1", chain_id=7, directory=DIRECTORY))
-    return token, read_settings(folder)
-
-
-def test_settings_are_created_once_and_hold_no_token(tmp_path):
-    token, read = settings(tmp_path)
-    assert token not in (tmp_path / "auditor.toml").read_text()
-    assert read.admits(token)
-    assert not read.admits(token + "x")
-    with pytest.raises(SettingsUnusable, match="there already"):
-        settings(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "[chain]\nport = 1", "colour = 'red'", "[", "\xff"])
-def test_malformed_settings_are_named(tmp_path, text):
-    (tmp_path / "auditor.toml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(SettingsUnusable):
-        read_settings(tmp_path)
-
-
-def test_missing_settings_say_what_to_do(tmp_path):
-    with pytest.raises(SettingsUnusable, match="audit init"):
-        read_settings(tmp_path / "none")
-
-
-@pytest.fixture
-def service(tmp_path):
-    token, read = settings(tmp_path / "settings")
-    done, answers = threading.Event(), []
-
-    def work(inquiry):
-        done.wait(10)
-        answers.append(inquiry)
-        if inquiry.first == 13:
-            raise ConnectionError("the chain is gone")
-        return audit(honest().case())
-
-    archive = Archive(tmp_path / "audits")
-    with TestClient(create_app(read, archive, work)) as client:
-        client.headers["Authorization"] = f"Bearer {token}"
-        yield client, archive, done
-
-
-def wait_for(archive, identity):
-    for _ in range(500):
-        if (found := archive.one(identity))["state"] in ("done", "broken"):
-            return found
-        threading.Event().wait(0.01)
-    raise AssertionError(found)
-
-
-def test_a_regulator_asks_for_an_audit_and_fetches_its_report(service):
-    client, archive, done = service
-    taken = client.post("/v1/audits", json={"first": 3})
-    assert (taken.status_code, taken.json()["first"]) == (202, 3)
-    path = f"/v1/audits/{taken.json()['id']}"
-    assert client.get(f"{path}/report.html").json()["title"] == "AuditNotFound"
-    done.set()
-    assert wait_for(archive, taken.json()["id"])["result"] == "clean"
-    assert client.get(f"{path}/report.json").json()["verdict"]["result"] == "clean"
-    assert client.get(f"{path}/report.html").headers["x-content-type-options"] == "nosniff"
-    assert [each["id"] for each in client.get("/v1/audits").json()] == [taken.json()["id"]]
-
-
-def test_an_audit_that_could_not_be_carried_out_says_why(service):
-    client, archive, done = service
-    done.set()
-    taken = client.post("/v1/audits", json={"first": 13}).json()
-    broken = wait_for(archive, taken["id"])
-    assert (broken["state"], broken["detail"]) == ("broken", "ConnectionError: the chain is gone")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/v1/audits/../../etc/passwd", 404),
-        ("GET", "/v1/audits/" + "0" * 32, 404),
-        ("GET", "/v1/nothing", 404),
-        ("PUT", "/v1/audits", 405),
-    ],
-)
-def test_what_is_not_there_is_a_problem_document(service, method, path, status):
-    client, _, _ = service
-    answer = client.request(method, path)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
-
-
-def test_a_wrong_body_and_a_wrong_token_are_problem_documents(service):
-    client, _, _ = service
-    assert client.post("/v1/audits", json={"colour": 1}).status_code == 422
-    answer = client.get("/v1/audits", headers={"Authorization": "Bearer wrong"})
-    assert (answer.status_code, answer.json()["title"]) == (401, "NotAdmitted")
-    assert client.get("/v1/health", headers={"Authorization": ""}).status_code == 200
-
-
-def test_a_body_that_no_route_needs_is_not_read(service):
-    client, _, _ = service
-    for body in (b"x" * 5000, iter([b"x"])):
-        answer = client.post("/v1/audits", content=body)
-        assert (answer.status_code, answer.json()["title"]) == (413, "BodyTooLarge")
-
-
-def test_a_body_that_does_not_come_is_not_waited_for(service, monkeypatch):
-    client, _, _ = service
-    monkeypatch.setattr("sealtrace.auditor.api.BODY_SECONDS", 0.05)
-    scope = {"type": "http", "method": "POST", "path": "/v1/audits", "headers": [(b"content-length", b"9")]}
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(client.app(scope, asyncio.Event().wait, send))
-    assert (sent[0]["status"], json.loads(sent[1]["body"])["title"]) == (408, "BodyTooSlow")
-
-
-def test_audits_waiting_are_bounded(service):
-    client, _, done = service
-    answers = [client.post("/v1/audits", json={}).status_code for _ in range(18)]
-    done.set()
-    assert answers.count(202) == 16
-    assert answers[-1] == 429
-
-
-def test_an_audit_cut_short_by_a_stop_is_said_to_be(tmp_path):
-    (tmp_path / ("a" * 32)).mkdir(parents=True)
-    entry = {"id": "a" * 32, "state": "running", "asked_at": 1}
-    (tmp_path / ("a" * 32) / "audit.json").write_text(json.dumps(entry))
-    archive = Archive(tmp_path)
-    assert archive.one("a" * 32)["state"] == "broken"
-    with pytest.raises(AuditNotFound):
-        archive.one("../secret")
-    archive.close()

@@ -38,7 +38,7 @@ from sealtrace.node.errors import (
 from sealtrace.node.gateway.authority import AuthorityUnavailable
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan
 from sealtrace.node.preparing import BundleDiffers, BundleGone
-from sealtrace.node.runner import EngineProcesses, failure_of
+from sealtrace.node.runner import EngineProcesses, Hosting, failure_of
 from sealtrace.node.sessions import ChainAuthority
 from sealtrace.node.settings import ChainSection, Settings, read_settings, to_toml
 from sealtrace.node.terms import from_text, to_text
@@ -222,7 +222,7 @@ def test_what_is_no_tar_is_named(bundles, tmp_path):
 
 
 def adapter(tmp_path, *, protocols=("psi/RR22", "mpc/ABY3"), free=0):
-    return EngineProcesses(None, protocols, Timeouts(), tmp_path, free)
+    return EngineProcesses(None, protocols, Timeouts(), tmp_path, free, Hosting("", ""))
 
 
 def test_a_plan_becomes_a_job_without_inputs_that_no_step_uses(tmp_path):
