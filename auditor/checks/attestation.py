@@ -165,10 +165,9 @@ def _host(task: TaskHistory) -> Address:
     Raises:
         _Missing: there is not exactly one that it could be.
     """
-    idle = sorted(set(task.parties) - set(_owners(task)))
-    if len(idle) != 1 or task.terms() is None:
+    if task.host is None:
         raise _Missing("which one party runs the enclave")
-    return idle[0]
+    return task.host
 
 
 def _all_shown(case: Case) -> Iterator[_Shown]:
