@@ -106,6 +106,17 @@ class StorageProof:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A block that an earlier reading had as final, up to ``checkpoint``, and that another has replaced;
+    the first of several in a row."""
+
+    block: int
+    checkpoint: int
+    expected: Hex32
+    observed: Hex32
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What was proven about the blocks ``first`` to ``last``, and why not more."""
 
@@ -121,6 +132,7 @@ class Proof:
     seals: Seals = Seals(missing="commit seals were not looked at")
     execution: Execution = Execution()
     storage: StorageProof = StorageProof()
+    replaced: tuple[Replaced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

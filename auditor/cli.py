@@ -43,8 +43,10 @@ from sealtrace.auditor.exports.formats import (
 from sealtrace.auditor.exports.records import Table
 from sealtrace.auditor.exports.records import write as write_record
 from sealtrace.auditor.exports.signing import CannotSign, Signing
+from sealtrace.auditor.following import BehindReading
 from sealtrace.auditor.frameworks import frameworks
-from sealtrace.auditor.inquiry import EmptyRange, Inquiry, RangeTooLong, Source, examine
+from sealtrace.auditor.inquiry import EmptyRange, HeadTooOld, Inquiry, RangeTooLong, Source, examine
+from sealtrace.auditor.kept import ReadingDamaged, ReadingInUse, ReadingOfAnother
 from sealtrace.auditor.language import Language, UnknownLanguage, language
 from sealtrace.auditor.material import MaterialTooLarge
 from sealtrace.auditor.openings import OpeningUnreadable, fits, read_file, read_openings
@@ -75,6 +77,7 @@ from sealtrace.auditor.settings import (
 from sealtrace.auditor.statements import StatementsUnreadable
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.tokens import TokenNameUnusable, TokenNotFound, Tokens, TokensUnreadable
+from sealtrace.auditor.watching import Shown, followed
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
@@ -100,6 +103,7 @@ class PortTaken(OSError):
 
 _PROBLEMS = (
     BadBundle,
+    BehindReading,
     BundleMissing,
     BundleUnwritable,
     CannotExecute,
@@ -115,6 +119,7 @@ _PROBLEMS = (
     EvidenceUnreadable,
     FontMissing,
     FormatUnavailable,
+    HeadTooOld,
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
@@ -123,6 +128,9 @@ _PROBLEMS = (
     PortTaken,
     ReportUnreadable,
     RangeTooLong,
+    ReadingDamaged,
+    ReadingInUse,
+    ReadingOfAnother,
     ReadsTampered,
     ServiceRunning,
     SettingsUnusable,
@@ -159,6 +167,19 @@ Confirmations = Annotated[
 ]
 CheckpointBlocks = Annotated[
     int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
+]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Take the endpoint's word for the events: proof level 1.")
+]
+HeadAge = Annotated[
+    int | None, typer.Option("--head-age", help="How many seconds old the last block may be.", min=1)
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="A folder that keeps what is read; a later audit with it reads only what is new."),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Audit again whenever there is a new block, until interrupted.")
 ]
 Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
@@ -200,6 +221,10 @@ def run(
     validators: Validators = None,
     reexecute: Reexecute = False,
     genesis: Genesis = None,
+    unverified: Unverified = False,
+    head_age: HeadAge = None,
+    resume: Resume = None,
+    follow: Follow = False,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -219,13 +244,14 @@ def run(
     """Audit a range of blocks.
 
     Exit code 0: no finding. 1: findings. 2: no finding, but a critical check could not be determined.
-    3: the audit could not be carried out.
+    3: the audit could not be carried out. With --follow, the code is that of the last audit.
     """
     with _explained(as_json):
         chosen = formats(wanted)
         signing = _signing(sign)
         pages = Pages(language(in_language), fonts)
         available(chosen, signing, pages)
+        _hold_following(follow, resume, last)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
@@ -237,12 +263,21 @@ def run(
             genesis=genesis,
             openings=() if openings is None else read_openings(openings),
             statements=tuple(statements or ()),
+            trusting=unverified,
+            kept=resume,
+            head_age_s=head_age,
         )
-        done = examine(inquiry)
-        told = report.document(done, known(algorithm or ()))
-        paths = write(told, done.case.events, out, chosen, signing, pages)
-    where = {each.value: str(path) for each, path in paths.items()}
-    _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+        disclosed = known(algorithm or ())
+
+        def once() -> Audit:
+            done = examine(inquiry, notice=Shown(sys.stderr))
+            told = report.document(done, disclosed)
+            paths = write(told, done.case.events, out, chosen, signing, pages)
+            where = {each.value: str(path) for each, path in paths.items()}
+            _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+            return done
+
+        done = followed(once, inquiry) if follow else once()
     raise typer.Exit(int(done.result))
 
 
@@ -514,6 +549,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port))
     except OSError as cause:
         raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
+
+
+def _hold_following(follow: bool, resume: Path | None, last: int | None) -> None:
+    if follow and resume is None:
+        raise WrongArgument("--follow needs --resume FOLDER, so that nothing is read twice")
+    if follow and last is not None:
+        raise WrongArgument("--follow goes on without end: leave out --to")
 
 
 def _signing(folder: Path | None) -> Signing | None:

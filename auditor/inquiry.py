@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,7 @@ from sealtrace.auditor.case import (
     ProofProblem,
     Snapshot,
 )
-from sealtrace.auditor.decoding import decode
 from sealtrace.auditor.endpoints import Endpoints
-from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import (
     EvidenceTooLarge,
     EvidenceUnreadable,
@@ -33,9 +32,12 @@ from sealtrace.auditor.evidence import (
     unseen,
 )
 from sealtrace.auditor.execution import execute_again
+from sealtrace.auditor.fetching import first_log
+from sealtrace.auditor.following import ChainRead, ChainSource, Notice, go_on, read_all, unnoticed
+from sealtrace.auditor.kept import KeptReading, Subject
 from sealtrace.auditor.material import Material
 from sealtrace.auditor.openings import Opened
-from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
+from sealtrace.auditor.reading import Blocks
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
 from sealtrace.auditor.statements import Folder, Place, Statements, collect, place_beside, wanted_by
@@ -48,9 +50,17 @@ from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
 
+TIMEOUT_S = 30.0
+"""How long one answer of an endpoint may take."""
+
 
 class EmptyRange(ValueError):
     """The blocks asked for are none: the first is after the last, or the last before the contracts."""
+
+
+class HeadTooOld(ValueError):
+    """The newest final block is older than the auditor allows: the endpoint has stopped following the chain,
+    or hides its end. Use another endpoint."""
 
 
 class RangeTooLong(ValueError):
@@ -105,6 +115,12 @@ class Inquiry:
     """The genesis file for that; by default the endpoint's own."""
     openings: tuple[Opened, ...] = ()
     """The commitments that owners opened to the regulator."""
+    trusting: bool = False
+    """Take the endpoint's word for the logs: proof level 1, and a third of the work."""
+    kept: Path | None = None
+    """The folder of a kept reading, to go on from and to keep what is read."""
+    head_age_s: int | None = None
+    """How old the last final block may be where ``last`` is not given."""
     statements: tuple[Path, ...] = ()
     """Folders of enclaves' statements, beside those that are beside the logs."""
 
@@ -124,9 +140,14 @@ class Inquiry:
 
 
 def examine(
-    inquiry: Inquiry, material: Material | None = None, told: Callable[[Stage], None] = untold
+    inquiry: Inquiry,
+    material: Material | None = None,
+    told: Callable[[Stage], None] = untold,
+    notice: Notice = unnoticed,
+    clock: Callable[[], float] = time.time,
 ) -> Audit:
-    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage.
+    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage and
+    ``notice`` how far the reading is.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
@@ -137,23 +158,33 @@ def examine(
         EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
         ValidatorsInContract: validators were given, and the chain takes its own from a contract.
         CannotExecute: blocks were to be executed again, and cannot be here.
+        HeadTooOld: the last final block is older than allowed.
+        ReadingDamaged, ReadingOfAnother, ReadingInUse, BehindReading: a kept reading cannot be gone on with.
     """
     told(Stage.CONNECTING)
     chain = connected(inquiry.chain)
-    last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
+    last = _last(chain, inquiry, clock)
     with ExitStack() as stack:
-        rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
+        rpcs = [stack.enter_context(Rpc(url, timeout_s=TIMEOUT_S)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
-        begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
-        first = inquiry.bounds(begin, last.number)
         contracts = _contracts(chain, last)
+        kept = _kept(inquiry, contracts, stack)
+        standing = None if kept is None else kept.standing
+        if standing is None:
+            begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
+        else:
+            begin = standing.first
+        first = inquiry.bounds(begin, last.number)
         told(Stage.READING)
-        reading = read_range(rpc, list(contracts), begin, last.number, material, inquiry.validators)
+        source = ChainSource(rpc, contracts, last, material, notice)
+        if kept is None or standing is None:
+            read = read_all(source, begin, kept, trusting=inquiry.trusting, validators=inquiry.validators)
+        else:
+            read = go_on(source, kept)
         told(Stage.REPLAYING)
-        events = tuple(events_of(reading, contracts))
-        world = replay(events)
+        world = replay(read.events)
         addresses = [each.addresses for each in chain.named.generations]
-        snapshot, storage = prove_snapshot(rpc, addresses, world, last, reading.state_root)
+        snapshot, storage = prove_snapshot(rpc, addresses, world, last, read.state_root)
     if material is not None:
         material.contracts = contracts
     told(Stage.LOGS)
@@ -169,20 +200,39 @@ def examine(
         first=first,
         last=last,
         world=world,
-        proof=replace(_same_end(reading, last), storage=storage, execution=_execution(inquiry, last)),
+        proof=replace(_same_end(read, last), storage=storage, execution=_execution(inquiry, last)),
         snapshot=snapshot,
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
         openings=inquiry.openings,
-        cited=_cited(logs.values(), statements, reading.blocks),
+        cited=_cited(logs.values(), statements, read.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
-        events=events,
+        events=read.events,
         statements=statements,
     )
     told(Stage.JUDGING)
     return audit(case)
+
+
+def _last(chain: Chain, inquiry: Inquiry, clock: Callable[[], float]) -> BlockRef:
+    if inquiry.last is not None:
+        return chain.block(inquiry.last)
+    last = chain.finalized()
+    age = int(clock()) - last.timestamp
+    if inquiry.head_age_s is not None and age > inquiry.head_age_s:
+        told = f"block {last.number} is {age} s old, and {inquiry.head_age_s} s are allowed"
+        raise HeadTooOld(f"{told}: the endpoint may hide newer ones")
+    return last
+
+
+def _kept(inquiry: Inquiry, contracts: Mapping[Address, str], stack: ExitStack) -> KeptReading | None:
+    """The kept reading to go on from, where one is wanted; it may be empty."""
+    if inquiry.kept is None:
+        return None
+    subject = Subject(inquiry.chain.chain_id, inquiry.chain.directory, inquiry.trusting, inquiry.validators)
+    return stack.enter_context(KeptReading(inquiry.kept, subject, contracts))
 
 
 def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
@@ -215,14 +265,7 @@ def _other_code(chain: Chain, last: BlockRef) -> tuple[OtherCode, ...]:
     )
 
 
-def events_of(reading: Reading, contracts: Mapping[Address, str]) -> list[Event]:
-    """The events in a reading, in the order of the chain."""
-    blocks = {log.block: reading.blocks.ref(log.block) for log in reading.logs}
-    pairs = [(log, blocks[log.block]) for log in reading.logs]
-    return [decode(log, block, contracts) for log, block in pairs if block is not None]
-
-
-def _same_end(reading: Reading, last: BlockRef) -> Proof:
+def _same_end(reading: ChainRead, last: BlockRef) -> Proof:
     """The proof, with a problem more where storage would be read at another block than the events end at."""
     read = reading.blocks.ref(last.number)
     if read == last:

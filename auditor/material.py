@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from sealtrace.auditor.headers import Header, receipt_rlp, rlp_bytes, rlp_list
+from sealtrace.auditor.headers import Header, rlp_bytes, rlp_list
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.identifiers import Address, Hex32
 
@@ -36,13 +36,14 @@ class Material:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._blocks.close()
 
-    def block(self, header: Header, receipts: Sequence[Mapping[str, Any]] | None) -> None:
-        """Keep the next block: its header and, where its bloom filter excludes nothing, all its receipts.
+    def block(self, header: Header, receipts: Sequence[bytes] | None) -> None:
+        """Keep the next block: its header and, where its bloom filter excludes nothing, all its receipts as
+        the trie holds them.
 
         Raises:
             MaterialTooLarge: no verifier would read it.
         """
-        proof = _NO_RECEIPTS if receipts is None else rlp_list([rlp_bytes(receipt_rlp(r)) for r in receipts])
+        proof = _NO_RECEIPTS if receipts is None else rlp_list([rlp_bytes(each) for each in receipts])
         entry = rlp_list([header.encoded, proof])
         self._size += len(entry)
         if len(entry) > MAX_BLOCK_BYTES or self._size >= MAX_BLOCKS_BYTES:

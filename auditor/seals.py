@@ -158,7 +158,7 @@ class Follower:
     """
 
     pinned: frozenset[Address]
-    validators: frozenset[Address] = field(init=False)
+    validators: frozenset[Address] = frozenset()
     vote: Vote | None = None
     blocks: int = 0
     schemes: set[Scheme] = field(default_factory=set)
@@ -167,7 +167,7 @@ class Follower:
     unsealed: bool = False
 
     def __post_init__(self) -> None:
-        self.validators = self.pinned
+        self.validators = self.validators or self.pinned
 
     def take(self, header: Header) -> None:
         """Take the next block.

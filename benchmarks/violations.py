@@ -41,7 +41,15 @@ from auditor_story import (
 from enclave_story import EnclaveTask, with_statements
 from enclave_violations import ENCLAVE_FAULTS
 
-from sealtrace.auditor.case import Case, Execution, OtherCode, ProofProblem, Seals, StorageProof
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    OtherCode,
+    ProofProblem,
+    Replaced,
+    Seals,
+    StorageProof,
+)
 from sealtrace.auditor.checks.openings import PATIENCE_S
 from sealtrace.auditor.findings import Finding
 from sealtrace.auditor.openings import Opened
@@ -590,7 +598,7 @@ def _code_of_another(e: Episode) -> None:
 def _told(which: str) -> Callable[[Episode], None]:
     def violate(e: Episode) -> None:
         e.story.mine()
-        problem = ProofProblem(e.story.number, f"this {e.word}", "that")
+        problem = _problem(which, e.story.number, e.word)
         e.things.add(f"block {e.story.number}")
 
         def change(case: Case) -> Case:
@@ -625,6 +633,12 @@ def _proven_otherwise(e: Episode) -> None:
         return replace(case, proof=replace(case.proof, storage=storage))
 
     e.stored.append(change)
+
+
+def _problem(which: str, block: int, word: str) -> ProofProblem | Replaced:
+    if which == "replaced":
+        return Replaced(block, block + 1, h(f"this {word}"), h("that"))
+    return ProofProblem(block, f"this {word}", "that")
 
 
 # Violations in a node's log
@@ -843,6 +857,7 @@ FAULTS: dict[str, Fault] = {
     "event left out": _fault("PR-02", _told("log_problems")),
     "block sealed by too few": _fault("PR-03", _unsealed),
     "storage not as the state root": _fault("PR-04", _proven_otherwise),
+    "final block replaced": _fault("PR-06", _told("replaced")),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),

@@ -229,7 +229,7 @@ def _csv(path: Path) -> Schema:
 
 
 def _part(path: Path) -> Schema:
-    arrays = read_header(path).value.names
+    arrays = read_header(path).arrays
     columns = tuple(Column(name=each, kind=ColumnKind.NUMBER) for each in arrays)
     return Schema(format="sealtrace.part/1", columns=columns)
 

@@ -80,6 +80,23 @@ def blocks_execute_again(case: Case) -> Iterator[Verdict]:
         yield undetermined(thing, execution.why)
 
 
+@check("PR-06", Severity.CRITICAL, Need.HEADERS)
+def nothing_replaced(case: Case) -> Iterator[Verdict]:
+    """No block is known to have been replaced after an earlier reading had it as final.
+
+    Known is what a kept reading shows (`--resume`): without one there is nothing to compare with.
+    """
+    if not case.proof.replaced:
+        yield satisfied(_blocks(case))
+    for each in case.proof.replaced:
+        yield violated(
+            f"block {each.block}",
+            expected=f"block hash {each.expected}, read when block {each.checkpoint} was the last",
+            observed=f"block hash {each.observed}",
+            explanation=f"The chain was reorganised below block {each.checkpoint}, which had been final.",
+        )
+
+
 def _blocks(case: Case) -> str:
     return f"blocks {case.proof.first} to {case.proof.last}"
 
@@ -98,3 +115,7 @@ def _proven(case: Case, problems: Sequence[ProofProblem], explanation: str) -> I
             observed=problem.observed,
             explanation=explanation,
         )
+
+
+def _range(case: Case) -> str:
+    return f"blocks {case.proof.first} to {case.proof.last}"

@@ -17,7 +17,7 @@ from sealtrace.auditor.inquiry import examine
 from sealtrace.auditor.jobs import Wanted
 from sealtrace.auditor.settings import read_settings
 from sealtrace.contracts import calls
-from sealtrace.deploy import samples, story
+from sealtrace.deploy import samples, stage
 from sealtrace.deploy.operator import OperatorRefused
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.measuring import runtime_digest
@@ -66,7 +66,7 @@ def granted(world):
     return world, {name: allow(world, name) for name in COLUMNS}
 
 
-def provide(world: story.Story) -> None:
+def provide(world: stage.Story) -> None:
     digest = load(shipped()[ALGORITHM]).digest
     world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
     for owner, operator in world.operators.items():
@@ -75,7 +75,7 @@ def provide(world: story.Story) -> None:
         assert operator.add_algorithm(into) == digest
 
 
-def allow(world: story.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]:
+def allow(world: stage.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]:
     """The grant, and the digest of its policy."""
     operator = world.operators[owner]
     grant = operator.grant(
@@ -92,7 +92,7 @@ def allow(world: story.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]
     return grant, Hex32(shown["policy_digest"])
 
 
-def asked(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> dict[str, Any]:
+def asked(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> dict[str, Any]:
     inputs = {
         name: {"dataset": world.datasets[name], "id": samples.ID, "columns": columns}
         for name, columns in COLUMNS.items()
@@ -114,7 +114,7 @@ def asked(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: An
     }
 
 
-def ended(world: story.Story, task: Hex32) -> Any:
+def ended(world: stage.Story, task: Hex32) -> Any:
     *_, seen = world.lab.watch(task, 150)
     return seen
 
@@ -146,7 +146,7 @@ def test_an_auditor_judges_the_enclave_again_from_what_the_nodes_serve(granted):
         assert (rows[rule].satisfied > 0, rows[rule].missing) == (True, ()), rule
 
 
-def anchored(world: story.Story, name: str, task: Hex32) -> bool:
+def anchored(world: stage.Story, name: str, task: Hex32) -> bool:
     """Whether the node has put a root over all that it recorded of the task on the chain."""
     chain = world.network.chain()
     checkpoint = chain.checkpoint(world.network.plan.addresses[name], at=chain.head())
@@ -155,7 +155,7 @@ def anchored(world: story.Story, name: str, task: Hex32) -> bool:
     return wiped and checkpoint is not None and checkpoint.size > max(each["index"] for each in records)
 
 
-def refused(world: story.Story, task: Hex32, by: str) -> tuple[Denial, str]:
+def refused(world: stage.Story, task: Hex32, by: str) -> tuple[Denial, str]:
     """Why the node of ``by`` refused the task: on chain, and in its own words."""
     seen = ended(world, task)
     assert seen.state is TaskState.REFUSED, seen
@@ -164,15 +164,15 @@ def refused(world: story.Story, task: Hex32, by: str) -> tuple[Denial, str]:
     return Denial(seen.ending.args["reason"]), record["body"]["detail"]
 
 
-def uses_left(world: story.Story) -> dict[str, int]:
+def uses_left(world: stage.Story) -> dict[str, int]:
     return {grant.id: grant.uses_left for grant in world.lab.grants()}
 
 
-def submitted(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> Hex32:
+def submitted(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> Hex32:
     return world.lab.submit(world.lab.build_spec(asked(world, grants, **more))).task
 
 
-def enclaves(world: story.Story) -> list[psutil.Process]:
+def enclaves(world: stage.Story) -> list[psutil.Process]:
     """The enclaves' processes that are alive."""
     marks = ("sealtrace.node.engines.tee.enclave", str(world.network.directory))
     found = []
@@ -191,7 +191,7 @@ def computes(enclave: psutil.Process) -> bool:
         return False
 
 
-def kinds(world: story.Story, name: str, task: Hex32) -> list[str]:
+def kinds(world: stage.Story, name: str, task: Hex32) -> list[str]:
     try:
         return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
     except OperatorRefused:  # it has not heard of the task yet
@@ -233,10 +233,7 @@ def test_an_owner_that_requires_hardware_is_denied_by_the_chain_itself(granted):
     harder = spec.model_copy(update={"steps": [step]})
     with pytest.raises(SchedulerRefused, match="ProtocolUnsuitable"):
         world.lab.submit(harder)
-    task = world.lab.chain.task_id(harder.terms())  # the lab goes round the scheduler
-    world.lab.files.keep(task, harder)
-    world.lab.send(f"task.create:{task}", calls.create(harder.terms()))
-    seen = ended(world, task)
+    seen = ended(world, stage.past_the_scheduler(world, harder))
     assert seen.state is TaskState.REFUSED
     assert Denial(seen.ending.args["reason"]) is Denial.PROTECTION_NOT_ALLOWED
 
@@ -279,11 +276,11 @@ MARKER = "739182.5"
 """A number that stands in the bank's own table, once, and nowhere else."""
 
 
-def marked_file(world: story.Story) -> Path:
+def marked_file(world: stage.Story) -> Path:
     return world.network.members.data("bank") / "marked.csv"
 
 
-def marked_table(world: story.Story, folder: Path) -> tuple[Hex32, Hex32]:
+def marked_table(world: stage.Story, folder: Path) -> tuple[Hex32, Hex32]:
     """The bank's table with one amount that can be looked for, registered and granted."""
     lines = world.tables["bank"].read_text().splitlines()
     at = lines[0].split(",").index("credit_amount")
@@ -294,12 +291,12 @@ def marked_table(world: story.Story, folder: Path) -> tuple[Hex32, Hex32]:
     return allow(world, "bank")
 
 
-def long_run(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]]) -> dict[str, Any]:
+def long_run(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]]) -> dict[str, Any]:
     step = asked(world, grants)["steps"]["train"]
     return {"steps": {"train": {**step, "params": {**PARAMS, "train": slow()}}}}
 
 
-def found(world: story.Story, text: str) -> set[Path]:
+def found(world: stage.Story, text: str) -> set[Path]:
     """The files of the whole network in which ``text`` stands, in the clear or in hexadecimal."""
     marks = (text.encode(), text.encode().hex().encode())
     files = (each for each in world.network.directory.rglob("*") if each.is_file())
@@ -338,7 +335,7 @@ def test_a_model_that_is_kept_predicts_under_new_grants_of_all_its_owners(grante
     assert len(world.lab.result(later, 60).value["predictions"]["score"]) > 500
 
 
-def part_of(world: story.Story, name: str) -> Hex32:
+def part_of(world: stage.Story, name: str) -> Hex32:
     wait_for(lambda: any(map(is_part, world.operators[name].datasets())), 60, f"the part of {name}")
     (part,) = (each for each in world.operators[name].datasets() if is_part(each))
     return Hex32(part["id"])

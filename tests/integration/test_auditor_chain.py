@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sealtrace.auditor import verify_report
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.exports.formats import Format
-from sealtrace.auditor.inquiry import events_of
+from sealtrace.auditor.following import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
 from sealtrace.contracts import calls, deployment, signing
@@ -530,14 +530,15 @@ def test_a_service_whose_port_is_taken_says_so(network, tmp_path):
 
 def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
     """Blocks of several transactions, by the trie library that the embedded chain uses."""
-    from sealtrace.auditor.headers import read_header, receipts_root
+    from sealtrace.auditor.headers import read_header, read_receipts, receipts_rlp, receipts_root
 
     with Rpc(network.url) as rpc:
         for number in range(network.chain.head().number + 1):
             header = read_header(rpc.ask("eth_getBlockByNumber", hex(number), False))
             receipts = rpc.ask("eth_getBlockReceipts", hex(number))
             assert hex32(raw(header.computed)) == header.claimed
-            assert receipts_root(receipts) == header.receipts_root
+            encoded = receipts_rlp(read_receipts(receipts))
+            assert receipts_root(encoded) == header.receipts_root
 
 
 # the whole of the contracts, on two generations

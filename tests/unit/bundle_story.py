@@ -12,8 +12,8 @@ from sealtrace.auditor.audit import audit
 from sealtrace.auditor.bundle import gathering, pack
 from sealtrace.auditor.case import Case, Parameters
 from sealtrace.auditor.evidence import open_lines, read_log
-from sealtrace.auditor.headers import bloom_mask, receipts_root
-from sealtrace.auditor.inquiry import events_of
+from sealtrace.auditor.following import events_of
+from sealtrace.auditor.headers import bloom_mask, read_receipts, receipts_rlp, receipts_root
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.report import document
@@ -57,7 +57,7 @@ def receipt_of(events, number):
 
 def block_with(receipts, number, parent, time):
     bloom = {"logsBloom": receipts[0]["logsBloom"]} if receipts else {}
-    root = receipts_root(receipts)
+    root = receipts_root(receipts_rlp(read_receipts(receipts)))
     return block(number, parent, time, receiptsRoot=root, baseFeePerGas="0x7", **bloom)
 
 
@@ -75,7 +75,8 @@ class FakeChain(FakeEndpoint):
 
     def result(self, method, params):
         if method == "eth_getLogs":
-            return {"result": self.logs()}
+            first, last = (int(params[0][name], 16) for name in ("fromBlock", "toBlock"))
+            return {"result": [log for log in self.logs() if first <= int(log["blockNumber"], 16) <= last]}
         known = self.blocks if method == "eth_getBlockByNumber" else self.receipts
         return {"result": known[int(params[0], 16)]}
 
