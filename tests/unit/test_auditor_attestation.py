@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from auditor_story import Story
+from auditor_story import OWNERS, Story, honest, usual_uses
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -16,7 +16,10 @@ from enclave_violations import ENCLAVE_FAULTS
 
 from sealtrace.auditor.audit import Result, audit
 from sealtrace.auditor.checks import catalogue
+from sealtrace.auditor.language import Language
+from sealtrace.auditor.report import document, to_html
 from sealtrace.auditor.statements import Statements
+from sealtrace.protocol.records import Protection
 
 RULES = [each.rule for each in catalogue() if each.rule.startswith("EV-E")]
 
@@ -51,6 +54,35 @@ def test_each_thing_that_is_not_as_owners_allowed_is_found_as_what_it_is(name):
     rule, kind, how = ENCLAVE_FAULTS[name]
     case, _ = made(kind, **how)
     assert rules(case) == [rule]
+
+
+def test_the_report_says_that_no_hardware_stands_behind_a_simulated_enclave():
+    case, _ = made()
+    told = document(audit(case))
+    (task,) = told["tasks"]
+    assert task["enclave"].startswith(f"Runs in a simulated enclave at {HOST}: no hardware stands behind it")
+    assert any("1 task in simulated enclaves" in each for each in told["not_checked"])
+    assert "no hardware stands behind it" in to_html(told)
+    assert "背后没有硬件" in to_html(told, Language.CHINESE)
+
+
+def test_the_report_does_not_say_so_where_hardware_is_named_or_there_is_no_enclave():
+    _, kind, how = ENCLAVE_FAULTS["simulated where hardware is due"]
+    told = document(audit(made(kind, **how)[0]))
+    assert told["tasks"][0]["enclave"] == f"Runs in an enclave at {HOST} that hardware is to stand behind."
+    told = document(audit(honest().case()))
+    assert {task["enclave"] for task in told["tasks"]} == {None}
+    assert not any("simulated" in each for each in told["not_checked"])
+
+
+def test_a_task_that_names_an_enclave_at_no_party_of_its_own_is_a_finding():
+    story = Story().found(members=2)
+    grants = {owner: story.grant(owner, protections=128) for owner in OWNERS}
+    story.carry_out(story.create("idle", uses=usual_uses(grants), protections=Protection.TEE_SIMULATED))
+    done = audit(story.case())
+    assert "EV-E01" in {each.rule for each in done.findings}
+    (told, *_) = document(done)["tasks"]
+    assert "a party that is not known" in told["enclave"]
 
 
 def test_without_statements_nothing_is_satisfied_that_rests_on_them():
