@@ -75,8 +75,9 @@ def enclaves_are_accepted(case: Case) -> Iterator[Verdict]:
 
     The auditor judges it again itself. What a simulated enclave shows vouches for no hardware.
     """
+    recorded = _Policies(case)
     for shown in _all_shown(case):
-        yield _is_accepted(case, shown)
+        yield _is_accepted(case, shown, recorded)
 
 
 @check("EV-E04", Severity.CRITICAL, Need.EVENTS, Need.LOGS, Need.STATEMENTS)
@@ -105,9 +106,10 @@ def results_say_what_was_appraised(case: Case) -> Iterator[Verdict]:
     """Every attestation result (EAR) that an owner recorded is signed by the key of its certificate, and says
     of the statement what the auditor finds.
     """
+    recorded = _Policies(case)
     for shown in _all_shown(case):
         for name, said in sorted(shown.appraisals.items()):
-            yield _is_result(case, shown, name, said)
+            yield _is_result(case, shown, name, said, recorded)
 
 
 # what is looked at
@@ -288,14 +290,16 @@ def _first_shown(case: Case, task: TaskHistory, owner: Address) -> _Shown:
 # EV-E03: what it judged is accepted
 
 
-def _is_accepted(case: Case, shown: _Shown) -> Verdict:
+def _is_accepted(case: Case, shown: _Shown, recorded: _Policies) -> Verdict:
     explanation = f"Node {shown.owner} went by a statement that it had no right to accept."
-    return _verdict(shown.name, partial(_looked_accepted, case, shown), explanation, **_against(shown))
+    return _verdict(
+        shown.name, partial(_looked_accepted, case, shown, recorded), explanation, **_against(shown)
+    )
 
 
-def _looked_accepted(case: Case, shown: _Shown) -> None:
+def _looked_accepted(case: Case, shown: _Shown, recorded: _Policies) -> None:
     statement = _statement(case, shown.digest)
-    policies = _policies(case, shown)
+    policies = recorded.behind(shown)
     block = _block(case, shown)
     _require_of_task(case, shown, statement)
     _require_strength(case, shown, statement)
@@ -331,32 +335,42 @@ def _moment(block: BlockRef) -> Moment:
     return Moment(block.timestamp, block.number)
 
 
-def _policies(case: Case, shown: _Shown) -> list[AttestationPolicy]:
-    """The policies of the grants that the owner spends, as it recorded them when it gave the grants.
+class _Policies:
+    """Owners' policies as they recorded them when they gave their grants; each log is gone through once."""
 
-    Raises:
-        _Missing: a grant has no such record.
-        _Wrong: what is recorded is no policy, or not the one that is named.
-    """
-    log = case.logs[shown.owner]
-    recorded = {
-        str(record.body.get("grant")): record.body
-        for record in log.records
-        if record.kind == Kind.GRANT_ISSUED
-    }
-    found = {}
-    for grant in sorted({use.grant for use in shown.task.uses if use.party == shown.owner}):
-        body = recorded.get(grant, {})
-        text, named = body.get("policy_text"), body.get("policy")
-        if not isinstance(text, str):
-            raise _Missing(f"no policy on record with the grant {grant}")
-        if sha256(text.encode()) != named:
-            raise _Wrong(f"the policy {named} with the grant {grant}", f"{sha256(text.encode())}")
-        try:
-            found[grant] = read_policy(text.encode())
-        except BadPolicy as cause:
-            raise _Wrong(f"a policy with the grant {grant}", str(cause)) from cause
-    return list(found.values())
+    def __init__(self, case: Case) -> None:
+        self._logs = case.logs
+        self._bodies: dict[Address, Mapping[str, Mapping[str, Any]]] = {}
+
+    def behind(self, shown: _Shown) -> list[AttestationPolicy]:
+        """The policies of the grants that the owner spends for the task.
+
+        Raises:
+            _Missing: a grant has no such record.
+            _Wrong: what is recorded is no policy, or not the one that is named.
+        """
+        uses = [use for use in shown.task.uses if use.party == shown.owner]
+        bodies = self._of(shown.owner)
+        return [_policy(grant, bodies.get(grant, {})) for grant in sorted({use.grant for use in uses})]
+
+    def _of(self, owner: Address) -> Mapping[str, Mapping[str, Any]]:
+        if owner not in self._bodies:
+            records = self._logs[owner].records
+            issued = [each.body for each in records if each.kind == Kind.GRANT_ISSUED]
+            self._bodies[owner] = {str(body.get("grant")): body for body in issued}
+        return self._bodies[owner]
+
+
+def _policy(grant: Hex32, body: Mapping[str, Any]) -> AttestationPolicy:
+    text, named = body.get("policy_text"), body.get("policy")
+    if not isinstance(text, str):
+        raise _Missing(f"no policy on record with the grant {grant}")
+    if sha256(text.encode()) != named:
+        raise _Wrong(f"the policy {named} with the grant {grant}", f"{sha256(text.encode())}")
+    try:
+        return read_policy(text.encode())
+    except BadPolicy as cause:
+        raise _Wrong(f"a policy with the grant {grant}", str(cause)) from cause
 
 
 def _require_of_task(case: Case, shown: _Shown, statement: Statement) -> None:
@@ -490,17 +504,17 @@ def _outputs(record: Record) -> dict[Address, Hex32] | None:
 # EV-E06: the owner's signed word
 
 
-def _is_result(case: Case, shown: _Shown, name: str, said: Any) -> Verdict:
+def _is_result(case: Case, shown: _Shown, name: str, said: Any, recorded: _Policies) -> Verdict:
     explanation = f"The attestation result that {shown.owner} signed is not what its statement deserves."
-    look = partial(_looked_result, case, shown, said)
+    look = partial(_looked_result, case, shown, said, recorded)
     return _verdict(f"{shown.name}/{name}", look, explanation, **_against(shown))
 
 
-def _looked_result(case: Case, shown: _Shown, said: Any) -> None:
+def _looked_result(case: Case, shown: _Shown, said: Any, recorded: _Policies) -> None:
     statement, block = _statement(case, shown.digest), _block(case, shown)
     named = Hex32(str(said.get("policy"))) if isinstance(said, Mapping) else Hex32("none")
     try:
-        policies = {policy.digest(): policy for policy in _policies(case, shown)}
+        policies = {policy.digest(): policy for policy in recorded.behind(shown)}
     except _Wrong as cause:
         raise _Missing("a policy on record as it is named") from cause
     if named not in policies:
