@@ -293,6 +293,8 @@ def _await_starts(story: Story, task: Hex32) -> None:
     chain = story.network.chain()
 
     def started() -> bool:
+        seen = story.lab.look(task)
+        require(not seen.over, f"the task is {seen.state.name} before the bank saw it: {ending(story, seen)}")
         found = chain.events(chain.deployed_at, chain.head().number, names={"TaskStarted"}, task=task)
         return len(found) == len(PARTIES) - 1
 

@@ -327,7 +327,7 @@ def test_a_model_that_is_kept_predicts_under_new_grants_of_all_its_owners(grante
     parts = {name: part_of(world, name) for name in COLUMNS}
     both = {**grants, **{f"{name}-part": allow(world, name, dataset=parts[name]) for name in COLUMNS}}
     inputs = asked(world, grants)["inputs"]
-    inputs |= {f"{name}-part": {"dataset": parts[name], "part_of": "risk"} for name in COLUMNS}
+    inputs |= {f"{name}-part": {"party": name, "dataset": parts[name], "part_of": "risk"} for name in COLUMNS}
     step = asked(world, both)["steps"]["train"]
     predict = {**step, "params": {"mode": "predict", "join": "vertical"}, "uses": {"model": "risk"}}
     later = submitted(world, both, inputs=inputs, steps={"predict": predict})
@@ -336,9 +336,16 @@ def test_a_model_that_is_kept_predicts_under_new_grants_of_all_its_owners(grante
 
 
 def part_of(world: stage.Story, name: str) -> Hex32:
-    wait_for(lambda: any(map(is_part, world.operators[name].datasets())), 60, f"the part of {name}")
-    (part,) = (each for each in world.operators[name].datasets() if is_part(each))
-    return Hex32(part["id"])
+    """The part that ``name`` keeps, once the chain has it too."""
+    chain = world.network.chain()
+
+    def parts() -> list[Hex32]:
+        listed = [Hex32(each["id"]) for each in world.operators[name].datasets() if is_part(each)]
+        return [each for each in listed if chain.dataset(each, at=chain.head()) is not None]
+
+    wait_for(lambda: parts() != [], 60, f"the part of {name}")
+    (part,) = parts()
+    return part
 
 
 def is_part(dataset: dict[str, Any]) -> bool:
