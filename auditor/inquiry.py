@@ -161,6 +161,7 @@ def examine(
         HeadTooOld: the last final block is older than allowed.
         ReadingDamaged, ReadingOfAnother, ReadingInUse, BehindReading: a kept reading cannot be gone on with.
     """
+    folders = [Folder(each) for each in inquiry.statements]
     told(Stage.CONNECTING)
     chain = connected(inquiry.chain)
     last = _last(chain, inquiry, clock)
@@ -189,7 +190,7 @@ def examine(
         material.contracts = contracts
     told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
-    statements = _statements(inquiry, logs, material)
+    statements = _statements(folders, inquiry.sources, logs, material)
     told(Stage.STORAGE)
     no_snapshot = ""
     if snapshot is None:
@@ -316,11 +317,15 @@ def _read_log(source: Source, held: Sequence[Held], material: Material | None) -
     return read_file(source.node, Path(source.where), held, seen)
 
 
-def _statements(inquiry: Inquiry, logs: Mapping[Address, NodeLog], material: Material | None) -> Statements:
+def _statements(
+    folders: Sequence[Place],
+    sources: Sequence[Source],
+    logs: Mapping[Address, NodeLog],
+    material: Material | None,
+) -> Statements:
     """What enclaves stated: from the folders that were given, then from beside each log that was read."""
-    places: list[Place] = [Folder(each) for each in inquiry.statements]
-    beside = [place_beside(each.where, each.token) for each in inquiry.sources if each.node in logs]
-    places += [place for place in beside if place is not None]
+    beside = [place_beside(each.where, each.token) for each in sources if each.node in logs]
+    places = [*folders, *(place for place in beside if place is not None)]
     found = collect(wanted_by(logs.values()), places)
     if material is not None:
         material.statements(found.found)

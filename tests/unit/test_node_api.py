@@ -13,11 +13,13 @@ from eth_account import Account
 from fastapi.testclient import TestClient
 from node_world import ALGORITHM, GRANT, LAB, OTHER, World
 from scheduler_fakes import h as digest_of
+from typer.testing import CliRunner
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.auditor.statements import Folder, collect
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.sender import Mined
+from sealtrace.node import cli
 from sealtrace.node.api.app import build
 from sealtrace.node.directory import Layout
 from sealtrace.node.errors import ChainUnavailable, NodeError
@@ -552,3 +554,14 @@ def test_exported_statements_are_what_an_auditor_reads(node, stating, tmp_path):
     assert found.found == {STATED.digest: STATED}
     assert found.certificates[sha256(stating)] == stating
     assert node.evidence.record(1).body == {"by": "the command line", "statements": "all"}
+
+
+def test_the_command_line_exports_statements_and_says_where(node, stating, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_operations", lambda directory: Operations(node))
+    words = ["statements", "export", "--out", str(tmp_path / "out"), "--json"]
+    done = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    assert json.loads(done.output) == {"folder": str(tmp_path / "out"), "statements": 1}
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        f"{STATED.digest}.json",
+        f"{sha256(stating)}.der",
+    }
