@@ -111,6 +111,7 @@ def _recheck(case: Case, check: Check, thing: str) -> str:
         f"--from {case.first} --to {case.last.number}",
         *_evidence_arguments(case.logs if Need.LOGS in check.needs else {}),
         *(["--openings OPENINGS"] if Need.OPENINGS in check.needs else []),
+        *(["--statements STATEMENTS"] if Need.STATEMENTS in check.needs else []),
         *_proof_arguments(case, check),
         f"--rule {check.rule} --object '{thing}' --out recheck",
     ]

@@ -9,6 +9,7 @@ from enum import IntEnum
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.openings import Opened
+from sealtrace.auditor.statements import Statements
 from sealtrace.auditor.world import Key, TaskHistory, World
 from sealtrace.contracts.governance import Consortium, Proposal
 from sealtrace.protocol.evidence import Kind
@@ -204,6 +205,8 @@ class Case:
     parameters: Parameters = Parameters()
     events: tuple[Event, ...] = ()
     """All that was replayed, from the contracts' first block on, in the order of the chain."""
+    statements: Statements = field(default_factory=Statements)
+    """What enclaves stated, as far as the logs name it and it was handed over."""
 
     def covers(self, event: Event) -> bool:
         """Whether ``event`` lies in the range that is judged."""

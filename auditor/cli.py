@@ -75,6 +75,7 @@ from sealtrace.auditor.settings import (
     read_settings,
     token_in,
 )
+from sealtrace.auditor.statements import StatementsUnreadable
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.tokens import TokenNameUnusable, TokenNotFound, Tokens, TokensUnreadable
 from sealtrace.auditor.watching import Shown, followed
@@ -139,6 +140,7 @@ _PROBLEMS = (
     ReadsTampered,
     ServiceRunning,
     SettingsUnusable,
+    StatementsUnreadable,
     TokenNameUnusable,
     TokenNotFound,
     TokenUnreadable,
@@ -161,6 +163,10 @@ Evidence = Annotated[
 ]
 EvidenceToken = Annotated[
     list[str] | None, typer.Option(help="NODE=FILE: a file that holds the reader's token for its URL.")
+]
+StatementFolders = Annotated[
+    list[Path] | None,
+    typer.Option("--statements", help="A folder of enclaves' statements, beside those beside the logs."),
 ]
 Confirmations = Annotated[
     int, typer.Option(help="Blocks that must follow a final one; -1 for finalized.", min=-1)
@@ -214,6 +220,7 @@ def run(
     last: Last = None,
     evidence: Evidence = None,
     evidence_token: EvidenceToken = None,
+    statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
@@ -261,6 +268,7 @@ def run(
             reexecute=reexecute,
             genesis=genesis,
             openings=() if openings is None else read_openings(openings),
+            statements=tuple(statements or ()),
             trusting=unverified,
             kept=resume,
             head_age_s=head_age,
@@ -289,6 +297,7 @@ def bundle_(
     last: Last = None,
     evidence: Evidence = None,
     evidence_token: EvidenceToken = None,
+    statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
@@ -311,6 +320,7 @@ def bundle_(
             validators=_addresses(validators),
             reexecute=reexecute,
             genesis=genesis,
+            statements=tuple(statements or ()),
         )
         done = examine(inquiry, material)
         told = report.document(done, known(algorithm or ()))

@@ -40,6 +40,7 @@ from sealtrace.auditor.openings import Opened
 from sealtrace.auditor.reading import Blocks
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
+from sealtrace.auditor.statements import Folder, Place, Statements, collect, place_beside, wanted_by
 from sealtrace.auditor.storage import prove_snapshot, read_snapshot
 from sealtrace.auditor.world import World
 from sealtrace.contracts.client import Chain, ChainSettings, named_by, require_chain, why_not_ours
@@ -120,6 +121,8 @@ class Inquiry:
     """The folder of a kept reading, to go on from and to keep what is read."""
     head_age_s: int | None = None
     """How old the last final block may be where ``last`` is not given."""
+    statements: tuple[Path, ...] = ()
+    """Folders of enclaves' statements, beside those that are beside the logs."""
 
     def bounds(self, begin: int, end: int) -> int:
         """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
@@ -149,6 +152,7 @@ def examine(
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
         EndpointsDisagree: two endpoints show different chains.
+        StatementsUnreadable: a folder of statements is none.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
         EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
@@ -157,6 +161,7 @@ def examine(
         HeadTooOld: the last final block is older than allowed.
         ReadingDamaged, ReadingOfAnother, ReadingInUse, BehindReading: a kept reading cannot be gone on with.
     """
+    folders = [Folder(each) for each in inquiry.statements]
     told(Stage.CONNECTING)
     chain = connected(inquiry.chain)
     last = _last(chain, inquiry, clock)
@@ -185,6 +190,7 @@ def examine(
         material.contracts = contracts
     told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
+    statements = _statements(folders, inquiry.sources, logs, material)
     told(Stage.STORAGE)
     no_snapshot = ""
     if snapshot is None:
@@ -201,10 +207,11 @@ def examine(
         logs=logs,
         unread=unread,
         openings=inquiry.openings,
-        cited=_cited(logs.values(), read.blocks),
+        cited=_cited(logs.values(), statements, read.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
         events=read.events,
+        statements=statements,
     )
     told(Stage.JUDGING)
     return audit(case)
@@ -310,17 +317,35 @@ def _read_log(source: Source, held: Sequence[Held], material: Material | None) -
     return read_file(source.node, Path(source.where), held, seen)
 
 
-def _cited(logs: Iterable[NodeLog], blocks: Blocks) -> dict[int, BlockRef]:
-    """The blocks that records cite as what a judgement or a receipt rests on."""
+def _statements(
+    folders: Sequence[Place],
+    sources: Sequence[Source],
+    logs: Mapping[Address, NodeLog],
+    material: Material | None,
+) -> Statements:
+    """What enclaves stated: from the folders that were given, then from beside each log that was read."""
+    beside = [place_beside(each.where, each.token) for each in sources if each.node in logs]
+    places = [*folders, *(place for place in beside if place is not None)]
+    found = collect(wanted_by(logs.values()), places)
+    if material is not None:
+        material.statements(found.found)
+    return found
+
+
+def _cited(logs: Iterable[NodeLog], statements: Statements, blocks: Blocks) -> dict[int, BlockRef]:
+    """The blocks that records cite as what a judgement or a receipt rests on, and that statements are bound
+    to."""
     numbers = {
         number for log in logs for record in log.records for number in _numbers(record.kind, record.body)
     }
+    numbers |= {each.challenge.issued.number for each in statements.found.values()}
     found = {number: blocks.ref(number) for number in sorted(numbers)}
     return {number: block for number, block in found.items() if block is not None}
 
 
 def _numbers(kind: str, body: Mapping[str, object]) -> list[int]:
-    receipt = body.get("receipt")
+    receipt, attestation = body.get("receipt"), body.get("attestation")
     given = [body.get("block_number")] if kind == Kind.TASK_JUDGED else []
     given += [receipt.get("authority_number")] if isinstance(receipt, dict) else []
+    given += [attestation.get("block_number")] if isinstance(attestation, dict) else []
     return [number for number in given if type(number) is int and number >= 0]

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from sealtrace.auditor.headers import Header, rlp_bytes, rlp_list
-from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.attestation.statement import Statement
+from sealtrace.protocol.identifiers import Address, Hex32
 
 MAX_BLOCK_BYTES: Final = 32 << 20
 MAX_BLOCKS_BYTES: Final = 8 << 30
@@ -26,6 +27,7 @@ class Material:
         self._folder = folder
         self._blocks = (folder / "blocks.rlp").open("wb")
         self._size = 0
+        self._stated: tuple[Hex32, ...] = ()
         self.contracts: Mapping[Address, str] = {}
 
     def __enter__(self) -> Self:
@@ -55,9 +57,16 @@ class Material:
                 kept.write(line)
                 yield line
 
+    def statements(self, found: Mapping[Hex32, Statement]) -> None:
+        """Keep what enclaves stated, each under its digest."""
+        for digest, statement in found.items():
+            (self._folder / f"{digest}.json").write_bytes(statement.document())
+        self._stated = tuple(sorted(found))
+
     def members(self, nodes: Iterable[str]) -> list[tuple[str, Path]]:
-        """The names and paths of the blocks and of the logs of ``nodes``, in the order of a bundle: a log
-        that could not be fetched to its end is not among what the audit is based on."""
+        """The names and paths of the blocks, of the logs of ``nodes`` and of statements, in the order of a
+        bundle: a log that could not be fetched to its end is not among what the audit is based on."""
         self._blocks.flush()
         logs = [(f"logs/{node}.jsonl", self._folder / f"{node}.jsonl") for node in sorted(nodes)]
-        return [("blocks.rlp", self._folder / "blocks.rlp"), *logs]
+        stated = [(f"statements/{each}.json", self._folder / f"{each}.json") for each in self._stated]
+        return [("blocks.rlp", self._folder / "blocks.rlp"), *logs, *stated]

@@ -33,6 +33,7 @@ from sealtrace.auditor.timelines import swimlanes
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.world import Generation, Step, TaskHistory, World
 from sealtrace.contracts.governance import Office
+from sealtrace.protocol.attestation.policy import ENCLAVES
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
@@ -291,6 +292,7 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "deadline": task.deadline,
         "parties": task.parties,
         "protections": _protections(task.protections),
+        "enclave": _enclave(task),
         "uses": [
             {
                 "party": use.party,
@@ -305,6 +307,19 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "progress": [_progress(event) for _, event in sorted(task.progress.items())],
         "events": [_step(step) for step in task.steps],
     }
+
+
+def _enclave(task: TaskHistory) -> str | None:
+    """What stands behind the enclave that a task runs in, if it runs in one."""
+    if not task.protections & ENCLAVES:
+        return None
+    where = task.host or "a party that is not known"
+    if Protection.TEE_SIMULATED in task.protections:
+        return (
+            f"Runs in a simulated enclave at {where}: no hardware stands behind it, and whoever runs that "
+            "machine can read every input."
+        )
+    return f"Runs in an enclave at {where} that hardware is to stand behind."
 
 
 def _protections(protections: Protection) -> list[Json]:
@@ -378,6 +393,10 @@ def _not_checked(audit: Audit) -> Iterator[str]:
     for node, log in sorted(case.logs.items()):
         if log.unanchored:
             yield f"{_many(log.unanchored, 'record')} of {node} that no checkpoint on the chain holds yet."
+    simulated = sum(Protection.TEE_SIMULATED in task.protections for task in case.tasks())
+    if simulated:
+        of = _many(simulated, "task")
+        yield f"That nobody read the inputs of {of} in simulated enclaves: no hardware stands behind them."
     yield from _ALWAYS_UNCHECKED
 
 

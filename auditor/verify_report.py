@@ -41,13 +41,13 @@ from typing import IO, Any, Final, Never
 VERSION: Final = "sealtrace.audit-bundle/1"
 REPORT_VERSION: Final = "sealtrace.report/1"
 
-MAX_MANIFEST, MAX_REPORT = 1 << 20, 64 << 20  # bytes
+MAX_MANIFEST, MAX_REPORT, MAX_STATEMENT = 8 << 20, 64 << 20, 2 << 20  # bytes
 MAX_BLOCK, MAX_LOG, MAX_RECORD = 32 << 20, 1 << 30, 256 << 10  # bytes
 MAX_RECORDS = 2_000_000  # lines of one log
 MAX_LIST = 200_000  # entries of one RLP list
 MAX_DEPTH, MAX_COMMAS, MAX_NESTS = 64, 2_000_000, 1_000_000  # of one JSON text
 MAX_KEPT = 1_000_000  # facts of tasks and checkpoints held in memory
-MAX_CONTRACTS, MAX_MEMBERS = 1_000, 2_000
+MAX_CONTRACTS, MAX_MEMBERS = 1_000, 22_000
 MAX_VALIDATORS, MAX_UNSEALED = (
     1_000,
     20,
@@ -401,7 +401,10 @@ def hexed(data: bytes) -> str:
 
 # The archive: ustar, of members known by name, nothing else -----------------------------------------------
 
-_NAME = re.compile(rb"manifest\.json|report\.json|blocks\.rlp|logs/0x[0-9a-f]{40}\.jsonl")
+_NAME = re.compile(
+    rb"manifest\.json|report\.json|blocks\.rlp|logs/0x[0-9a-f]{40}\.jsonl"
+    rb"|statements/0x[0-9a-f]{64}\.json"
+)
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -632,6 +635,7 @@ class Task:
         self.state, self.last = "none", 0
         self.uses: list[tuple[object, ...]] = []
         self.parties: set[str] = set()
+        self.results: set[str] = set()
         self.acknowledged = False
 
 
@@ -757,6 +761,9 @@ class Recount:
         self.matched += told is not None
         self.starts += name == "started" and told is not None
         task.state = after or task.state
+        if name == "finished":
+            self.keep()
+            task.results.add(str(found[4]).rpartition(" ")[2])
         task.acknowledged |= name == "acknowledged"
 
     def anchor(self, place: tuple[int, int], topics: list[bytes], words: list[bytes]) -> None:
@@ -1078,8 +1085,46 @@ class Tree:
         return hexed(root)
 
 
+class Stated:
+    """What logs say of enclaves: which statements they name, and which results are over a last one."""
+
+    def __init__(self, tasks: dict[str, Task]) -> None:
+        self.named: set[str] = set()
+        self.borne_out: set[str] = set()
+        self._tasks = tasks
+
+    def take(self, line: bytes) -> None:
+        """Look at a record. One that cannot be read says nothing here."""
+        if b'"attested"' not in line and b'"statements"' not in line:
+            return
+        try:
+            record = read_json(line.removesuffix(b"\n"), "a record")
+            body, task = part(record, "body", dict), self._tasks.get(str(record.get("task")))
+            if record.get("kind") == "task.judged":
+                self.named.add(part(body, "attested", str))
+            elif record.get("kind") == "task.ran":
+                named, outputs = (part(body, f"transcript.{x}", dict) for x in ("statements", "outputs"))
+                self.named |= {part(named, stage, str) for stage in ("release", "final")}
+                if task is not None and over(outputs, named["final"]) in task.results:
+                    self.borne_out.add(named["final"])
+        except Unreadable:
+            return
+
+
+def over(outputs: dict[str, Any], final: str) -> str:
+    """The result of a task in an enclave: SHA-256 over what each party delivers and the last statement."""
+    said = [{"digest": outputs[party], "party": party} for party in sorted(outputs)]
+    text = json.dumps([*said, {"attested": final}], sort_keys=True, separators=(",", ":"))
+    return hexed(hashlib.sha256(text.encode()).digest())
+
+
 def check_log(
-    member: Member, told: dict[str, Any], anchors: dict[int, set[str]], faulty: bool, judge: Judgement
+    member: Member,
+    told: dict[str, Any],
+    anchors: dict[int, set[str]],
+    faulty: bool,
+    judge: Judgement,
+    stated: Stated,
 ) -> None:
     """Rebuild the roots of one node's log where the node anchored them."""
     node = part(told, "node", str)
@@ -1090,6 +1135,7 @@ def check_log(
     wanted = {*anchors, *fitting}
     for line in member.lines():
         tree.add(line.removesuffix(b"\n"))
+        stated.take(line)
         torn = not line.endswith(b"\n")
         if tree.size in wanted:
             roots[tree.size] = tree.root()
@@ -1296,16 +1342,43 @@ class Bundle:
         """The evidence logs that were handed over."""
         told = {str(part(each, "node", str)): each for each in part(report, "annex.logs", list)}
         faulty = [each.get("node") for each in findings_of(report) if each.get("rule") == "EV-L01"]
+        stated = Stated(recount.tasks)
         for node, log in sorted(told.items()):
             member = self.needed(f"logs/{node}.jsonl")
-            check_log(member, log, recount.anchors.get(node, {}), node in faulty, self.judge)
+            check_log(member, log, recount.anchors.get(node, {}), node in faulty, self.judge, stated)
             self.close(member)
+        self.check_statements(stated)
         if self.waiting:
             raise Unreadable("the manifest lists more members than the report has logs")
         silent = sorted(set(recount.anchors) - set(told))
         if silent:
             self.judge.unchecked.append(
                 f"Logs that were anchored and not handed over: {', '.join(silent[:20])}."
+            )
+
+    def check_statements(self, stated: Stated) -> None:
+        """What enclaves stated: each is what a log names, a last one what a result on the chain is over."""
+        digests = set()
+        while self.waiting:
+            name = part({"member": self.waiting[-1]}, "member.name", str)
+            if not name.startswith("statements/"):
+                break
+            member = self.needed(name)
+            found = hexed(hashlib.sha256(member.whole(MAX_STATEMENT)).digest())
+            self.close(member)
+            if member.name != f"statements/{found}.json" or found in digests:
+                self.judge.against(f"{member.name}: a statement's name is its SHA-256, and it comes once")
+            elif found not in stated.named:
+                self.judge.against(f"{member.name}: no log names this statement")
+            digests.add(found)
+        final = digests & stated.borne_out
+        if final and not self.judge.excused:
+            self.judge.proved.append(
+                f"Last statements of enclaves: {len(final)} are those that results on the chain are over."
+            )
+        if digests:
+            self.judge.unchecked.append(
+                f"{len(digests)} statements of enclaves: whether their evidence is genuine and acceptable."
             )
 
     def say(self, report: dict[str, Any], recount: Recount) -> None:

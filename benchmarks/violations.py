@@ -38,6 +38,8 @@ from auditor_story import (
     h,
     usual_uses,
 )
+from enclave_story import EnclaveTask, with_statements
+from enclave_violations import ENCLAVE_FAULTS
 
 from sealtrace.auditor.case import (
     Case,
@@ -134,6 +136,14 @@ class Episode:
         self.things.add(task)
         return task
 
+    def in_enclave(self, kind: type[EnclaveTask] = EnclaveTask, **how: Any) -> None:
+        """A task of this episode in an enclave, carried out under grants of its own."""
+        grant = {"uses": 1000, "expiresAt": _end()}
+        made = kind(self.story, self.word, **{"grant": grant, **how})
+        self.things.add(made.carry_out())
+        self.things.update(made.grants.values())
+        self.stored.append(lambda case: with_statements(case, made.kept))
+
     def under(self, participants: tuple[str, ...] = (), asked: int = 0, **change: Any) -> None:
         """A task of which A's grant says otherwise."""
         grant = self.grant(A, participants, **change)
@@ -213,6 +223,10 @@ def _new_dataset(e: Episode) -> None:
     e.story.mine().dataset(dataset_id(B, e.fresh("c")), B, h(f"c of {e.word}"))
 
 
+def _in_an_enclave(e: Episode) -> None:
+    e.in_enclave()
+
+
 def _opened(e: Episode, *, recorded: bool = True, **changes: Any) -> None:
     """An owner opens its dataset to the regulator, rightly or with these ``changes``."""
     owner, now = e.chance.choice(e.writers), e.story.block().timestamp
@@ -287,6 +301,7 @@ HONEST: dict[Callable[[Episode], None], int] = {
     _in_progress: 1,
     _decided: 1,
     _new_dataset: 1,
+    _in_an_enclave: 1,
     _opened: 1,
     _kept: 1,
     _anchored_at_a_new_generation: 1,
@@ -872,6 +887,13 @@ FAULTS: dict[str, Fault] = {
     "other promise": _fault("EV-X03", _all_told_otherwise(security="malicious; nobody is trusted")),
 }
 """Kinds of violation that may come anywhere in a history, and as often as one likes."""
+
+
+def _of_enclave(kind: type[EnclaveTask], how: dict[str, Any]) -> Callable[[Episode], None]:
+    return lambda e: e.in_enclave(kind, **how)
+
+
+FAULTS |= {name: _fault(rule, _of_enclave(kind, how)) for name, (rule, kind, how) in ENCLAVE_FAULTS.items()}
 
 
 def _rewritten(text: bytes) -> bytes:

@@ -50,6 +50,7 @@ policy_app = typer.Typer(no_args_is_help=True, help="Which enclaves may open the
 task_app = typer.Typer(no_args_is_help=True, help="Tasks that name this node.")
 algorithm_app = typer.Typer(no_args_is_help=True, help="Algorithm bundles held here.")
 evidence_app = typer.Typer(no_args_is_help=True, help="The evidence log.")
+statements_app = typer.Typer(no_args_is_help=True, help="What enclaves stated.")
 for name, group in {
     "token": token_app,
     "dataset": dataset_app,
@@ -58,6 +59,7 @@ for name, group in {
     "task": task_app,
     "algorithm": algorithm_app,
     "evidence": evidence_app,
+    "statements": statements_app,
 }.items():
     app.add_typer(group, name=name)
 
@@ -525,3 +527,15 @@ def evidence_export(
     body = signed.statement.body
     write_checkpoint(out / "checkpoint.json", signed)
     _show({"folder": str(out), "records": body["size"], "root": body["root"]}, as_json)
+
+
+@statements_app.command("export")
+def statements_export(
+    out: Annotated[Path, typer.Option(help="A folder to write to.")],
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Write the statements of enclaves kept here, and this node's certificate, for an auditor. The reading is
+    recorded."""
+    written = _operations(directory).export_statements("the command line", out)
+    _show({"folder": str(out), "statements": len(written)}, as_json)

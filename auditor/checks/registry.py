@@ -26,6 +26,7 @@ class Need(StrEnum):
     STORAGE = "contract storage"
     CODE = "contract code"
     LOGS = "node logs"
+    STATEMENTS = "enclaves' statements"
     OPENINGS = "openings"
 
 
@@ -63,6 +64,7 @@ def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judg
 def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
     from sealtrace.auditor.checks import (
+        attestation,
         clocks,
         governance,
         logs,
@@ -75,9 +77,11 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all(  # noqa: S101 - loads them
-        (clocks, governance, logs, openings, proof, records, registries, starts, tasks, transcripts)
+    loaded = (
+        *(attestation, clocks, governance, logs, openings, proof),
+        *(records, registries, starts, tasks, transcripts),
     )
+    assert all(loaded)  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
 
 

@@ -13,6 +13,9 @@ import psutil
 import pytest
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.auditor.inquiry import examine
+from sealtrace.auditor.jobs import Wanted
+from sealtrace.auditor.settings import read_settings
 from sealtrace.contracts import calls
 from sealtrace.deploy import samples, stage
 from sealtrace.deploy.operator import OperatorRefused
@@ -126,6 +129,30 @@ def test_a_model_is_trained_in_the_enclave_and_the_requester_opens_it(granted):
     for name in (HOST, *COLUMNS):
         ran = [r for r in world.operators[name].task(task)["evidence"] if r["kind"] == "task.ran"]
         assert ran[0]["body"]["transcript"]["statements"]["final"]
+
+
+def test_an_auditor_judges_the_enclave_again_from_what_the_nodes_serve(granted):
+    world, grants = granted
+    task = world.lab.submit(world.lab.build_spec(asked(world, grants))).task
+    assert ended(world, task).state is TaskState.COMPLETED
+    wait_for(
+        lambda: all(anchored(world, each, task) for each in (HOST, *COLUMNS)), 120, "an anchor is missing"
+    )
+    settings = read_settings(world.network.members.root / "auditor")
+    done = examine(settings.inquiry(Wanted()))
+    assert [(each.rule, each.expected, each.observed) for each in done.findings] == []
+    rows = {row.check.rule: row for row in done.rows}
+    for rule in ("EV-E01", "EV-E02", "EV-E03", "EV-E04", "EV-E05", "EV-E06", "EV-X01", "EV-X02", "EV-X03"):
+        assert (rows[rule].satisfied > 0, rows[rule].missing) == (True, ()), rule
+
+
+def anchored(world: stage.Story, name: str, task: Hex32) -> bool:
+    """Whether the node has put a root over all that it recorded of the task on the chain."""
+    chain = world.network.chain()
+    checkpoint = chain.checkpoint(world.network.plan.addresses[name], at=chain.head())
+    records = world.operators[name].task(task)["evidence"]
+    wiped = any(each["kind"] == "task.wiped" for each in records)
+    return wiped and checkpoint is not None and checkpoint.size > max(each["index"] for each in records)
 
 
 def refused(world: stage.Story, task: Hex32, by: str) -> tuple[Denial, str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from enclave_keys import FINGERPRINTS
+
 from sealtrace.auditor.case import (
     Case,
     Execution,
@@ -87,13 +89,20 @@ def usual_uses(grants=None, epsilon=0):
     return [(i, DATASETS[o], ALGORITHM, grants[o], epsilon) for i, o in enumerate(OWNERS)]
 
 
-def terms_of(word, *, deadline=GENESIS_TIME + DAY, uses=None, requester=REQUESTER):
+def terms_of(
+    word,
+    *,
+    deadline=GENESIS_TIME + DAY,
+    uses=None,
+    requester=REQUESTER,
+    protections=Protection.MPC_ABY3,
+):
     """The terms of the task called ``word``."""
     return TaskTerms(
         requester=requester,
         spec=h("spec" + word),
         purpose=PURPOSE,
-        protections=Protection.MPC_ABY3,
+        protections=protections,
         deadline=UnixSeconds(deadline),
         parties=tuple(OWNERS),
         uses=tuple(Use(*each) for each in uses or usual_uses()),
@@ -230,7 +239,7 @@ class Story:
             self.mine().dataset(DATASETS[owner], owner, COMMITMENTS[owner])
 
     def admit(self, node, roles=3, **changes):
-        keys = {"tlsFingerprint": h("tls" + node), "encryptionKey": h("enc" + node)}
+        keys = {"tlsFingerprint": FINGERPRINTS.get(node) or h("tls" + node), "encryptionKey": h("enc" + node)}
         return self.emit("NodeAdmitted", node=node, roles=roles, **(keys | changes))
 
     def dataset(self, key, owner, commitment):

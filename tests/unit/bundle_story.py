@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, STORED, contract, honest, snapshot_of
+from enclave_story import with_statements
 from fake_endpoint import FakeEndpoint, block
 
 from sealtrace.auditor.audit import audit
@@ -88,7 +89,18 @@ class FakeChain(FakeEndpoint):
         ]
 
 
-def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, seal=None, validators=(), **parameters):
+def packed(
+    story,
+    out,
+    *,
+    nodes=OWNERS,
+    spoil=None,
+    chain=None,
+    seal=None,
+    validators=(),
+    stated=None,
+    **parameters,
+):
     """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash.
 
     ``seal`` is what is done to each block, ``validators`` who the auditor knows to seal the first.
@@ -121,6 +133,9 @@ def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, seal=None, valid
             cited={n: story.block(n) for n in range(story.number + 1)},
             parameters=Parameters(**parameters),
         )
+        if stated is not None:
+            case = with_statements(case, stated)
+            material.statements(stated)
         report = document(audit(case))
         pack(report, material, out)
     return last.hash

@@ -641,7 +641,7 @@ MANY_KEYS = b"{" + b",".join(b'"%020d":"%05d"' % (i, i % 99_999) for i in range(
 
 HOSTILE = {
     "10 GB of zeros": (zeros, "a member that no bundle has"),
-    "10 GB of zeros as the manifest": (zeros_as_manifest, "more than 1048576"),
+    "10 GB of zeros as the manifest": (zeros_as_manifest, "more than 8388608"),
     "10 GB of zeros as the report": (zeros_as_report, "more than 67108864"),
     "8 GB of zeros as blocks": (zeros_as("blocks.rlp", 8_589_934_591), "no RLP list"),
     "8 GB of zeros as a log": (zeros_as(f"logs/{OWNERS[0]}.jsonl", 8_589_934_591), "more than 1073741824"),

@@ -385,7 +385,7 @@ def out(value, shape, held):
     ],
 )
 def test_a_secret_text_does_not_leave(shape):
-    held = holding(held_of(iter([(["person-1"], [["1", "2", "3"]])])), PLAIN)
+    held = holding(Held(frozenset({"person-1"})), {"secrets": PLAIN})
     with pytest.raises(OutputRefused) as refusal:
         out("north", shape, held)
     assert refusal.value.reason is Reason.FREE_TEXT
@@ -403,11 +403,15 @@ def test_a_list_of_secret_numbers_does_not_leave_and_one_of_them_may():
 
 
 def test_what_was_held_of_tables_is_held_with_secret_values_too():
-    held = held_of(iter([(["person-1"], [["2", "4", "6"]])]))
-    more = holding(held, {"secrets": PLAIN})
-    assert held.rows < more.rows
-    assert (held.ids, held.widths <= more.widths, held.firsts <= more.firsts) == (more.ids, True, True)
-    assert holding(held, {}) == held
+    square = [["2", "4", "6"], ["4", "7", "8"], ["6", "8", "9"]]
+    numbers = {"kind": "list", "of": {"kind": "number", "decimals": 2}, "max_items": 9}
+    held = holding(held_of(iter([(["person-1"], square)])), {"secrets": PLAIN})
+    for row in ([2, 4, 6], [4, 7, 8], PLAIN["steps"]):
+        with pytest.raises(OutputRefused) as refusal:
+            out(row, numbers, held)
+        assert refusal.value.reason is Reason.ROW_IN_OUTPUT
+    assert out("person-1", {"kind": "id"}, held) == "person-1"
+    assert out([2, 7, 9], numbers, held) == [2, 7, 9]
 
 
 # --- the files of their owner

@@ -51,8 +51,6 @@ INSIDE = "sealtrace_tee"
 """The name of our package in the sandbox."""
 
 Report = Callable[[int, Mapping[str, float]], None]
-
-
 Kind = Literal["table", "model", "config"]
 
 

@@ -24,8 +24,6 @@ STATEMENT, FINAL = "statement.json", "final.json"
 """What an enclave states before anything is released, and at its end."""
 METRICS = "metrics"
 """The folder in which an enclave leaves rounds of metrics, each sealed for the requester."""
-
-
 CONFIG: Final = "config"
 """The kind of an input that brings the algorithm's secret values."""
 
