@@ -238,6 +238,17 @@ def held_of(tables: Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> 
     return Held(frozenset(ids), frozenset(rows), frozenset(map(len, rows)), firsts)
 
 
+def holding(held: Held, secret: Mapping[str, Any]) -> Held:
+    """``held`` and every list and record of the ``secret`` values, looked for like rows of an input.
+
+    Their texts need no search: a text leaves only where a policy lists it, the job says it, or it is an id.
+    """
+    found = (tuple(map(_cell, _scalars(each))) for each in _containers(secret))
+    rows = held.rows | {row for row in found if _telling(row)}
+    firsts = frozenset(row[0] for row in rows)
+    return Held(held.ids, rows, frozenset(map(len, rows)), firsts)
+
+
 def why_too_few_rows(policy: OutputPolicy, rows: Mapping[str, int]) -> OutputRefused | None:
     """The refusal of the first input table with fewer rows than the policy asks for."""
     few = next((name for name, count in sorted(rows.items()) if count < policy.min_rows), None)
@@ -486,6 +497,14 @@ def _scalars(value: Any) -> Iterator[Any]:
             yield from _scalars(each)
     else:
         yield value
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    """Every list and dictionary in a value, itself included."""
+    if isinstance(value, Mapping | list):
+        yield value
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _containers(each)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from sealtrace.algorithms.bundles import BundleMissing
+from sealtrace.algorithms.bundles import Bundle, BundleMissing, load
 from sealtrace.auditor import report
 from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.bundle import BundleUnwritable, gathering, pack
@@ -63,6 +63,7 @@ from sealtrace.auditor.reads import (
 )
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
 from sealtrace.auditor.seals import ValidatorsInContract
+from sealtrace.auditor.secret_values import why_not_opened
 from sealtrace.auditor.service import ServiceRunning, opened
 from sealtrace.auditor.settings import (
     FILE,
@@ -81,8 +82,11 @@ from sealtrace.auditor.watching import Shown, followed
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
+from sealtrace.protocol.attestation.refusals import EvidenceRefused
+from sealtrace.protocol.attestation.statement import Statement, read_statement
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
+from sealtrace.protocol.secret_config import BadSecretConfig, ValueOpening, read_value_opening
 
 ERROR = 3
 GRACE_S = 10
@@ -103,6 +107,7 @@ class PortTaken(OSError):
 
 _PROBLEMS = (
     BadBundle,
+    BadSecretConfig,
     BehindReading,
     BundleMissing,
     BundleUnwritable,
@@ -115,6 +120,7 @@ _PROBLEMS = (
     EndpointTalksNonsense,
     EndpointUnreachable,
     EndpointsDisagree,
+    EvidenceRefused,
     EvidenceTooLarge,
     EvidenceUnreadable,
     FontMissing,
@@ -408,6 +414,50 @@ def checks(
     for row in rows:
         table.add_row(str(row["rule"]), str(row["severity"]), str(row["sentence"]))
     Console().print(table)
+
+
+@app.command("config")
+def config_(
+    opening: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="What `sealtrace algorithm open-config` wrote."),
+    ],
+    bundle: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The folder of the algorithm that it is of.")
+    ],
+    statement: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="An enclave's last statement: it must have run it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a secret value which was opened is the one that an algorithm's manifest commits to.
+
+    Exit code 1: it is not. Whether a statement is genuine, `sealtrace attestation verify` judges. 3: a file
+    could not be read.
+    """
+    with _explained(as_json):
+        opened = read_value_opening(opening.read_bytes())
+        held = load(bundle)
+        shown = None if statement is None else read_statement(statement.read_bytes())
+        why = why_not_opened(opened, held, shown)
+    if as_json:
+        ran = None if shown is None else shown.digest
+        told = {"algorithm": held.digest, "name": opened.name, "value": opened.value, "statement": ran}
+        typer.echo(json.dumps({**told, "holds": why is None, "why": why}))
+    else:
+        _say_opened(opened, held, shown, why)
+    raise typer.Exit(int(why is not None))
+
+
+def _say_opened(opened: ValueOpening, held: Bundle, shown: Statement | None, why: str | None) -> None:
+    if why is not None:
+        typer.echo(f"{opened.name} does not hold: {why}")
+        return
+    typer.echo(f"{opened.name} is {json.dumps(opened.value)}: the manifest of {held.digest} commits to it")
+    if shown is not None:
+        at = f"the enclave of {shown.party}, task {shown.challenge.task}"
+        typer.echo(f"statement {shown.digest} says that {at}, ran that algorithm")
 
 
 @app.command()

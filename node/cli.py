@@ -285,7 +285,7 @@ def token_list(directory: Dir = HERE, as_json: Json = False) -> None:
 
 @dataset_app.command("add")
 def dataset_add(
-    path: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")],
+    path: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header, or secret values.")],
     name: Annotated[str | None, typer.Option(help="For people; default: the file's name.")] = None,
     data_class: Annotated[str, typer.Option(help="general, important or core (GB/T 43697).")] = "general",
     copy: Annotated[bool, typer.Option(help="Copy the file into the node's directory.")] = False,

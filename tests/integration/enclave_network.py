@@ -12,7 +12,7 @@ from typing import Any
 
 from engine_network import Network
 
-from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.algorithms.bundles import load, located
 from sealtrace.node.engines.errors import EngineError
 from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.process import JobResult, begin_process, run_job
@@ -45,11 +45,14 @@ class Task:
     """One task at the first node's enclave, with inputs of the others."""
 
     net: Network
-    algorithm: str
+    algorithm: str | Path
+    """The name of a bundle that ships with us, or a folder."""
     params: dict[str, Any]
     tables: dict[str, tuple[int, Path, list[str]]]
     """By input: whose it is, where it lies, which columns are granted. The id is ``id``."""
     parts: dict[str, tuple[int, Path, str]] = field(default_factory=dict)
+    configs: dict[str, tuple[int, Path]] = field(default_factory=dict)
+    """Secret values of the algorithm, by input: whose they are and where they lie."""
     uses: dict[str, str] = field(default_factory=dict)
     keep: dict[str, str] = field(default_factory=dict)
     policies: dict[str, AttestationPolicy] = field(default_factory=dict)
@@ -57,7 +60,7 @@ class Task:
 
     def __post_init__(self) -> None:
         self.task = Hex32(self.net.new_task(count=self.count))
-        names = [*self.tables, *self.parts]
+        names = [*self.tables, *self.parts, *self.configs]
         self.policies = {**dict.fromkeys(names, policy()), **self.policies}
 
     def address(self, me: int) -> Address:
@@ -65,13 +68,17 @@ class Task:
 
     @property
     def spec(self) -> TaskSpec:
-        bundle = load(shipped()[self.algorithm])
+        bundle = load(located(Path(self.algorithm)))
         inputs = [
             {"name": n, "party": self.address(i), "dataset": dataset(n), "id_column": "id", "columns": c}
             for n, (i, _, c) in self.tables.items()
         ] + [
             {"name": n, "party": self.address(i), "dataset": dataset(n), "part_of": value}
             for n, (i, _, value) in self.parts.items()
+        ]
+        inputs += [
+            {"name": n, "party": self.address(i), "dataset": dataset(n), "kind": "config"}
+            for n, (i, _) in self.configs.items()
         ]
         names = [each["name"] for each in inputs]
         step = {
@@ -112,7 +119,7 @@ class Task:
         job = enclave_job(
             self.spec,
             self.task,
-            shipped()[self.algorithm],
+            located(Path(self.algorithm)),
             BLOCK,
             platform,
             memory_mib=2048,
@@ -131,7 +138,8 @@ class Task:
 
     def run_owner(self, me: int, enclave: Hosted) -> JobResult | EngineError:
         token = self.net.open(self.task, me, self.count)
-        given = {n: path for n, (i, path, _) in [*self.tables.items(), *self.parts.items()] if i == me}
+        brought = {**self.tables, **self.parts, **self.configs}
+        given = {n: path for n, (i, path, *_) in brought.items() if i == me}
         job = owner_job(
             self.spec,
             self.task,

@@ -53,12 +53,15 @@ INSIDE = "sealtrace_tee"
 Report = Callable[[int, Mapping[str, float]], None]
 
 
+Kind = Literal["table", "model", "config"]
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """One input: a descriptor open for reading, and how it is read."""
 
     descriptor: int
-    kind: Literal["table", "model"]
+    kind: Kind
     id_column: str | None = None
 
 

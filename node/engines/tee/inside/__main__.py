@@ -20,22 +20,26 @@ from .frames import METRICS, OUTPUTS, RUNTIME, frame
 from .inputs import Inputs, Model, Table, read_table
 
 MISMATCH = 3
+CONFIG = "config"
+"""The kind of an input that brings secret values."""
 
 
 def main() -> int:
     """Do one job; the status is 0, or 3 where the runtime is not the locked one."""
     descriptors = json.loads(os.environ[DESCRIPTORS])
     out = os.fdopen(descriptors["output"], "wb")
-    job = json.loads(_content(descriptors["inputs"][JOB]))
+    given = descriptors["inputs"]
+    job = json.loads(_content(given[JOB]))
     if wrong := _other_versions(job["runtime"]):
         _give(out, RUNTIME, wrong)
         return MISMATCH
     _seed(job["seeds"])
     inputs = Inputs(
-        {name: _input(descriptors["inputs"][name], how) for name, how in job["inputs"].items()},
+        {name: _input(given[name], how) for name, how in job["inputs"].items() if how["kind"] != CONFIG},
         job["seeds"],
         lambda number, metrics: _give(out, METRICS, {"round": number, "metrics": metrics}),
         job["min_group"],
+        _config(given, job["inputs"]),
     )
     entry = import_module(f"algorithm.bundle.{job['entry']}")
     _give(out, OUTPUTS, entry.run(inputs, job["params"]))
@@ -50,6 +54,14 @@ def _content(descriptor: int) -> bytes:
 def _input(descriptor: int, how: Mapping[str, Any]) -> Table | Model:
     content = _content(descriptor)
     return read_table(content, how["id"]) if how["kind"] == "table" else Model(content)
+
+
+def _config(given: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The secret values; none where the job has no input of them."""
+    found: dict[str, Any] = {}
+    for name in (name for name, how in inputs.items() if how["kind"] == CONFIG):
+        found |= json.loads(_content(given[name]))
+    return found
 
 
 def _other_versions(runtime: Mapping[str, Any]) -> list[str]:
