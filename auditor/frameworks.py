@@ -49,6 +49,7 @@ _CLAUSES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "PR-03": _SHOWN,
     "PR-04": _SHOWN,
     "PR-05": _SHOWN,
+    "PR-06": _SHOWN,
     "ST-A01": ("25, 28(3)(a), 32", "51", "A.8.19", "CM-3, CM-7, SI-7"),
     "ST-A02": ("24, 25", "51, 55", "A.5.3, A.8.32", "CM-3, CM-5"),
     "ST-C01": _KEPT,

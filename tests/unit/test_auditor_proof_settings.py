@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sealtrace.auditor.jobs import Wanted
 from sealtrace.auditor.settings import FILE, ChainTable, SettingsUnusable, create, read_settings
 
 CHAIN = ChainTable(rpc_url="http://x", chain_id=7, directory="0x" + "d1" * 20)
@@ -20,13 +21,13 @@ def settings_with(folder, text):
 
 
 def test_by_default_no_validators_are_known_and_nothing_is_executed_again(tmp_path):
-    inquiry = settings_with(tmp_path, "").inquiry(None, None)
+    inquiry = settings_with(tmp_path, "").inquiry(Wanted())
     assert (inquiry.validators, inquiry.reexecute, inquiry.genesis) == ((), False, None)
 
 
 def test_validators_execution_and_genesis_reach_the_audit(tmp_path):
     text = f'[proof]\nvalidators = {WHO}\nreexecute = true\ngenesis = "g.json"\n'
-    inquiry = settings_with(tmp_path, text).inquiry(None, None)
+    inquiry = settings_with(tmp_path, text).inquiry(Wanted())
     assert inquiry.validators == tuple(WHO)
     assert (inquiry.reexecute, inquiry.genesis) == (True, Path("g.json"))
 
