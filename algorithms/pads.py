@@ -2,7 +2,8 @@
 
 The pads are a one-time pad's (Shannon, 1949): all but one are random, and that one is their sum with the
 value, bit by bit. All of them give the value; fewer say nothing of it but its length. So each owner has a say
-in its later use, as with the shares of an MPC task.
+in its later use, as with the shares of an MPC task. Where the data of one owner alone is in it, the part of
+that owner is the value.
 """
 
 from __future__ import annotations

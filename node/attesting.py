@@ -19,18 +19,19 @@ from sealtrace.node.ports import RunFailed, Undeliverable
 from sealtrace.node.preparing import Prepared, Unfit
 from sealtrace.protocol.attestation.appraisal import Appraisal, Stage
 from sealtrace.protocol.attestation.binding import Moment
+from sealtrace.protocol.attestation.eventlog import EventKind, digests_of
 from sealtrace.protocol.attestation.evidence import SoftwareCollateral
 from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.attestation.refusals import EvidenceRefused
 from sealtrace.protocol.attestation.results import VerifierId, result_claims
-from sealtrace.protocol.attestation.statement import Statement, read_statement
+from sealtrace.protocol.attestation.statement import Statement, read_statement, why_another
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.receipt import input_commitment
 
 LOOK_BACK_BLOCKS: Final = 50_000
-"""Where a statement is bound to an older block than this, the start that names it is not looked for."""
+"""A statement that is bound to an older block is refused before the start that names it is looked for."""
 
 
 class NotShown(Exception):
@@ -55,10 +56,12 @@ def show(view: View, hold: Hold, prepared: Prepared) -> Prepared:
     """
     ports, spec = hold.ports, view.known().spec
     folder = ports.jobs(view.task)
+    ports.scheduler.statement(view.task, Stage.RELEASE)  # does it answer? an enclave is not begun in vain
     wipe(folder)
     try:
         hosted = ports.holdings.engine.host(spec, view.task, prepared.bundles, view.block, folder, hold.stop)
     except RunFailed as failed:
+        hold.require()  # whoever holds the task now says what becomes of it
         raise Unfit(Denial.ENGINE_UNAVAILABLE, failed.detail) from failed
     hold.enclave = hosted
     text = hosted.statement.document()
@@ -72,14 +75,12 @@ def show(view: View, hold: Hold, prepared: Prepared) -> Prepared:
     return prepared.attesting(view.task, hosted.statement.digest)
 
 
-def judge(view: View, ports: Ports, prepared: Prepared) -> tuple[Prepared, Judged]:
+def judge(view: View, ports: Ports, prepared: Prepared, statement: Statement) -> tuple[Prepared, Judged]:
     """Judge what the enclave shows, at the block of ``view``; what the start will bind names the statement.
 
     Raises:
-        NotShown: there is nothing to judge yet.
         Unfit: it is not accepted; with every reason.
     """
-    statement = _shown(view, ports)
     if why := _why_not_of(view, ports, statement):
         raise Unfit(Denial.ATTESTATION_REFUSED, why)
     policies = own_policies(view, ports)
@@ -114,8 +115,10 @@ def own_policies(view: View, ports: Ports) -> dict[str, AttestationPolicy]:
     return found
 
 
-def judge_final(view: View, ports: Ports) -> dict[str, Any]:
+def judge_final(view: View, ports: Ports, first: Statement | None) -> dict[str, Any]:
     """Judge the enclave's last statement, which lies in the job's folder; return what is recorded of it.
+
+    ``first`` is the statement upon which this owner released its inputs.
 
     The party of the enclave judges nothing: it shows.
 
@@ -125,16 +128,27 @@ def judge_final(view: View, ports: Ports) -> dict[str, Any]:
     spec = view.known().spec
     if spec.enclave is None:
         return {}
-    text = (ports.jobs(view.task) / FINAL).read_bytes()
+    try:
+        text = (ports.jobs(view.task) / FINAL).read_bytes()
+    except OSError as cause:
+        detail = f"the enclave's last statement is not here: {cause.strerror}"
+        raise RunFailed(Failure.INTERRUPTED, Blame.REPORTER, None, detail) from cause
     keep(ports, text)
     if spec.enclave == ports.me:
         return {}
     block = ports.chain.finalized()
     try:
+        policies = own_policies(view, ports)
+    except Unfit as unfit:
+        raise RunFailed(Failure.INPUT_INVALID, Blame.REPORTER, None, str(unfit)) from unfit
+    try:
         statement = read_statement(text)
-        seen = _appraised(statement, own_policies(view, ports), Moment(block.timestamp, block.number))
-    except (EvidenceRefused, Unfit) as cause:
+    except EvidenceRefused as cause:
         raise _broken(spec.enclave, str(cause)) from cause
+    assert first is not None  # noqa: S101 - an owner released upon it
+    if why := why_another(statement, first) or _why_not_of(view, ports, statement):
+        raise _broken(spec.enclave, why)
+    seen = _appraised(statement, policies, Moment(block.timestamp, block.number))
     refused = [f"{name}: {'; '.join(map(str, each.reasons))}" for name, each in seen.items() if each.reasons]
     if statement.stage is not Stage.FINAL or refused:
         raise _broken(spec.enclave, " ".join(refused) or "it is not of the end")
@@ -185,8 +199,13 @@ def _broken(enclave: Address, why: str) -> RunFailed:
     return RunFailed(Failure.ATTESTATION_FAILED, Blame.PARTY, enclave, f"the last statement: {why}")
 
 
-def _shown(view: View, ports: Ports) -> Statement:
-    """The statement that the enclave's party bound its start to."""
+def shown(view: View, ports: Ports) -> Statement:
+    """The statement that the enclave's party bound its start to.
+
+    Raises:
+        NotShown: it is not to be had yet.
+        Unfit: it is bound to a block of long ago.
+    """
     text = ports.scheduler.statement(view.task, Stage.RELEASE)
     if text is None:
         raise NotShown("the scheduler has no statement of the enclave yet")
@@ -194,6 +213,8 @@ def _shown(view: View, ports: Ports) -> Statement:
         statement = read_statement(text)
     except EvidenceRefused as cause:
         raise NotShown(f"what the scheduler gives as the enclave's statement is none: {cause}") from cause
+    if statement.challenge.issued.number < view.block.number - LOOK_BACK_BLOCKS:
+        raise Unfit(Denial.ATTESTATION_REFUSED, "the enclave's evidence is bound to a block of long ago")
     if statement.stage is not Stage.RELEASE or not _is_bound(view, ports, statement):
         raise NotShown("the scheduler gives another statement than the enclave's start is bound to")
     return statement
@@ -201,7 +222,7 @@ def _shown(view: View, ports: Ports) -> Statement:
 
 def _is_bound(view: View, ports: Ports, statement: Statement) -> bool:
     spec, issued = view.known().spec, statement.challenge.issued
-    if issued.number < view.block.number - LOOK_BACK_BLOCKS or spec.enclave is None:
+    if spec.enclave is None:
         return False
     algorithms = tuple(sorted({step.algorithm for step in spec.steps}))
     bound = input_commitment(view.task, {}, algorithms, statement.digest)
@@ -215,7 +236,12 @@ def _why_not_of(view: View, ports: Ports, statement: Statement) -> str | None:
         return "the statement is of another task or another party"
     if said.algorithm != spec.steps[0].algorithm:
         return f"the statement is of the algorithm {said.algorithm}"
-    wanted = spec.steps[0].protocol
+    events, step = statement.evidence.events, spec.steps[0]
+    if digests_of(events, EventKind.CONFIG) != {spec.digest()}:
+        return "the enclave's log names another specification than the task's"
+    if digests_of(events, EventKind.POLICY) != set(step.policies.values()):
+        return "the enclave's log names other policies than the task"
+    wanted = step.protocol
     if statement.evidence.kind.is_hardware is not (wanted == "HARDWARE"):
         return f"the task asks for {wanted}, the evidence is {statement.evidence.kind}"
     block = ports.chain.block(said.issued.number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sealtrace.node.attesting import NotShown, judge, show
+from sealtrace.node.attesting import NotShown, judge, show, shown
 from sealtrace.node.ending import close, denied_by_chain, judged, not_taken, refuse, settled
 from sealtrace.node.errors import NodeError
 from sealtrace.node.hold import LONG_S, SOON_S, Circular, Hold, LeaseLost, Ports, View, look, settle, where
@@ -30,8 +30,10 @@ from sealtrace.node.judging import (
 from sealtrace.node.ports import Release, Reverted
 from sealtrace.node.preparing import Prepared, Unfit, prepare
 from sealtrace.node.running import go_on, record_start
+from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Hex32
+from sealtrace.protocol.outcome import Denial
 
 MAX_ROUNDS = 24  # a life has at most ten steps; more means that this code runs in a circle
 
@@ -123,16 +125,28 @@ def _take(step: Step, view: View, hold: Hold) -> float | None:
             return go_on(view, hold)
 
 
-def _attested(view: View, hold: Hold, prepared: Prepared) -> tuple[Prepared, Mapping[str, Any]]:
+def _seen(view: View, hold: Hold) -> Statement | None:
+    """What the task's enclave shows, where it has one elsewhere; looked for before anything is read here."""
+    enclave, ports = view.known().spec.enclave, hold.ports
+    if enclave is None or enclave != ports.me:
+        return None if enclave is None else shown(view, ports)
+    before = ports.evidence.last(view.task, Kind.TASK_JUDGED)
+    if before is not None and before.body["denial"] is None:
+        raise Unfit(Denial.ENCLAVE_LOST, "the start of an earlier enclave was sent, and its key is gone")
+    return None
+
+
+def _attested(
+    view: View, hold: Hold, prepared: Prepared, seen: Statement | None
+) -> tuple[Prepared, Mapping[str, Any]]:
     """What the start binds and the judgement says more, where the task runs in an enclave."""
-    enclave = view.known().spec.enclave
-    if enclave is None:
+    if view.known().spec.enclave is None:
         return prepared, {}
-    if enclave == hold.ports.me:
-        shown = show(view, hold, prepared)
+    if seen is None:
+        bound = show(view, hold, prepared)
         assert hold.enclave is not None  # noqa: S101 - it is what was shown
-        return shown, {"attested": hold.enclave.statement.digest}
-    bound, found = judge(view, hold.ports, prepared)
+        return bound, {"attested": hold.enclave.statement.digest}
+    bound, found = judge(view, hold.ports, prepared, seen)
     hold.release = Release(found.statement, found.policies)
     return bound, found.words
 
@@ -150,8 +164,9 @@ def _start(view: View, hold: Hold) -> float | None:
     ports = hold.ports
     ports.store.note(view.task, "checking")
     try:
+        seen = _seen(view, hold)
         prepared = prepare(view.task, ports.me, view.known(), view.facts, ports.holdings)
-        hold.prepared, more = _attested(view, hold, prepared)
+        hold.prepared, more = _attested(view, hold, prepared, seen)
     except Unfit as unfit:
         return refuse(view, ports, unfit.denial, unfit.detail)
     except NotShown as cause:

@@ -11,12 +11,13 @@ from sealtrace.node.attesting import judge_final, kept, own_policies, show_final
 from sealtrace.node.ending import fail, not_taken, record_finish, refuse, report_failure, stop
 from sealtrace.node.engines.handover import RECEIVED
 from sealtrace.node.engines.tee.job import METRICS
-from sealtrace.node.errors import DiskFull
+from sealtrace.node.errors import DiskFull, Unavailable
 from sealtrace.node.heartbeat import Heartbeat
 from sealtrace.node.hold import SOON_S, Circular, Hold, Ports, View, settle, where
 from sealtrace.node.keeping import take_parts
 from sealtrace.node.ports import (
     Done,
+    LocalGateway,
     Plan,
     Ran,
     Release,
@@ -93,11 +94,15 @@ def _still_waiting(view: View, hold: Hold, seconds: float) -> bool:
     ports = hold.ports
     give_up = min(ports.clock() + seconds, float(view.terms.deadline))
     while True:
-        standing = ports.chain.task(view.task, at=ports.chain.finalized())
-        if standing is None or standing.state is not TaskState.AUTHORIZED or hold.lost:
-            return False
-        if ports.store.task(view.task).stop_wanted or (hold.enclave and not hold.enclave.alive):
-            return False
+        try:
+            standing = ports.chain.task(view.task, at=ports.chain.finalized())
+            if standing is None or standing.state is not TaskState.AUTHORIZED or hold.lost:
+                return False
+            if ports.store.task(view.task).stop_wanted or (hold.enclave and not hold.enclave.alive):
+                return False
+        except Unavailable:
+            if hold.enclave is None or hold.lost or ports.clock() >= give_up:
+                raise
         if ports.clock() >= give_up:
             return True
         ports.sleep(ports.limits.poll_s)
@@ -135,7 +140,7 @@ def _run(view: View, hold: Hold) -> None:
     if hold.enclave is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        gateway = ports.sessions.open(view.task, view.known().peers_of(ports.me))
+        gateway = _opened(view, hold)
     except SessionRefused as refused:
         raise RunFailed(Failure.SESSION_REVOKED, Blame.NOBODY, None, str(refused)) from refused
     hold.require()
@@ -165,6 +170,19 @@ def _run(view: View, hold: Hold) -> None:
     hold.carrier.carry()
     _require_unchanged(prepared)
     _record_run(view, ports, ran)
+
+
+def _opened(view: View, hold: Hold) -> LocalGateway:
+    """The task's session, opened; an enclave that is held is worth a few more tries."""
+    ports = hold.ports
+    give_up = ports.clock() + (ports.limits.wait_for_others_s if hold.enclave is not None else 0)
+    while True:
+        try:
+            return ports.sessions.open(view.task, view.known().peers_of(ports.me))
+        except Unavailable:
+            if ports.clock() >= give_up or hold.lost:
+                raise
+        ports.sleep(ports.limits.poll_s)
 
 
 def _release(view: View, hold: Hold) -> Release | None:
@@ -225,8 +243,9 @@ def _record_run(view: View, ports: Ports, ran: Ran) -> Receipt:
     """
     if (before := ports.evidence.last(view.task, Kind.TASK_RAN)) is not None:
         return Receipt.model_validate(before.body["receipt"])
-    attestation = judge_final(view, ports)
     authority = _authority(view, ports)
+    attested = authority.get("attested")
+    attestation = judge_final(view, ports, None if attested is None else kept(ports, attested))
     receipt = Receipt(
         task=view.task,
         party=ports.me,

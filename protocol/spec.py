@@ -26,6 +26,8 @@ from sealtrace.protocol.records import Protection, TaskTerms, Use
 
 VERSION: Final = "sealtrace.task/1"
 MAX_SPEC_BYTES = 256 << 10
+RESERVED: Final = "job"
+"""No input or role of a step in an enclave has this name."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
@@ -387,6 +389,24 @@ def _enclave_contradictions(spec: TaskSpec) -> Iterator[str]:
         yield f"step {step.id}: the party of the enclave brings no data: name another in compute"
     if set(step.policies) != set(step.inputs):
         yield f"step {step.id}: policies must name each of its inputs, and nothing else"
+    yield from _ambiguous_in_enclave(spec, step)
+
+
+def _ambiguous_in_enclave(spec: TaskSpec, step: Step) -> Iterator[str]:
+    """What an enclave could not tell apart in its log, or in what it hands to the algorithm."""
+    given = [each for each in spec.inputs if each.name in step.inputs]
+    if len({each.dataset for each in given}) != len(given):
+        yield f"step {step.id}: two inputs are one dataset, which an enclave opens once"
+    for idle in sorted(set(spec.parties) - set(spec.compute) - {each.party for each in given}):
+        yield f"step {step.id}: party {idle} releases nothing to it: leave the party out"
+    for each in given:
+        columns = [name for name in (each.id_column, *each.columns) if name]
+        if len(set(columns)) != len(columns):
+            yield f"input {each.name}: a column is named twice"
+    if len({source_of(name, source)[1] for name, source in spec.keep.items()}) != len(spec.keep):
+        yield f"step {step.id}: one output is kept under two names"
+    if RESERVED in {*step.inputs, *step.uses}:
+        yield f"step {step.id}: {RESERVED!r} names the job itself in an enclave: call it otherwise"
 
 
 def _shared_grants(spec: TaskSpec) -> Iterator[str]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sealtrace.node.attesting import NotShown, judge, judge_final, kept
+from sealtrace.node.attesting import NotShown, judge, judge_final, kept, shown
 from sealtrace.node.gateway.certificates import create_certificate, pem_to_der
 from sealtrace.node.ports import RunFailed
 from sealtrace.node.preparing import Prepared, Unfit
@@ -148,7 +148,7 @@ class World:
 
     def judge(self):
         prepared = Prepared((), {ALGORITHM: self.folder}, {DATASET: DATASET}, DATASET, {})
-        return judge(self.view, self.ports, prepared)
+        return judge(self.view, self.ports, prepared, shown(self.view, self.ports))
 
 
 @pytest.fixture
@@ -261,10 +261,33 @@ def test_what_the_policy_does_not_take_is_refused_with_its_reason(tmp_path, own,
     assert reason in refusal(World(tmp_path, own))
 
 
-def test_a_log_that_does_not_name_the_owners_policy_is_refused(world):
-    other = spec(policy(max_age_s=61))
-    world.show(statement(other))
-    assert "wrong-policy" in refusal(world)
+def with_log(world, *changed):
+    """A statement whose log has other events of some kinds, and evidence over just that log."""
+    kinds = {each.kind for each in changed}
+    begun = [e for e in statement(world.spec).evidence.events if e.kind not in kinds]
+    log = tuple(sorted([*begun, *changed], key=lambda e: list(eventlog.EventKind).index(e.kind)))
+    given = statement(world.spec)
+    raw = software_evidence(
+        KEY, report_data(given.challenge, log), {"runtime": RUNTIME[2:]}, ISSUED.timestamp
+    )
+    return replace(given, evidence=Evidence(Kind.SOFTWARE, raw, log))
+
+
+def test_a_log_of_another_specification_is_refused_though_no_policy_names_one(world):
+    world.show(with_log(world, eventlog.config(hex32(b"\x66" * 32))))
+    assert "another specification" in refusal(world)
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_log_of_other_policies_than_the_task_names_is_refused(world, more):
+    named = [eventlog.policy(world.policy.digest())] if more else []
+    world.show(with_log(world, *named, eventlog.policy(hex32(b"\x67" * 32))))
+    assert "other policies" in refusal(world)
+
+
+def test_evidence_bound_to_a_block_of_long_ago_is_refused_at_once(world):
+    world.now = replace(NOW, number=NOW.number + 60_000)
+    assert "long ago" in refusal(world)
 
 
 @pytest.mark.parametrize("kept_policy", [None, policy(max_age_s=61)])
@@ -288,7 +311,7 @@ DONE = [eventlog.took_input(DATASET, DATASET), eventlog.gave_output(TASK), event
 def final(world: World, events=DONE, **about) -> dict:
     text = statement(world.spec, stage=about.pop("stage", Stage.FINAL), events=events, **about).document()
     (world.folder / "final.json").write_bytes(text)
-    return judge_final(world.view, world.ports)
+    return judge_final(world.view, world.ports, statement(world.spec))
 
 
 def test_a_last_statement_is_recorded_with_its_appraisal(world):
@@ -322,3 +345,28 @@ def test_a_kept_statement_that_was_altered_is_of_no_use(world):
     path.write_bytes(statement(world.spec, key=b"\x24" * 32).document())
     with pytest.raises(RunFailed, match="altered"):
         kept(world.ports, found.statement.digest)
+
+
+def test_a_last_statement_of_another_enclave_has_failed(world):
+    with pytest.raises(RunFailed, match="another task, party, block, algorithm or key"):
+        final(world, key=b"\x25" * 32)
+
+
+def test_a_last_statement_under_another_certificate_than_the_chains_has_failed(world):
+    pem, key = create_certificate(HOST)
+    with pytest.raises(RunFailed, match="certificate that the chain holds") as caught:
+        final(world, signer=load_pem_private_key(key, None), certificate=pem_to_der(pem.decode()))
+    assert caught.value.blamed == HOST
+
+
+def test_an_owner_whose_own_policy_is_gone_blames_itself(world):
+    world.kept_policy = None
+    with pytest.raises(RunFailed) as caught:
+        final(world)
+    assert (caught.value.reason, caught.value.blame) == (Failure.INPUT_INVALID, Blame.REPORTER)
+
+
+def test_a_last_statement_that_is_gone_is_an_interruption(world):
+    with pytest.raises(RunFailed) as caught:
+        judge_final(world.view, world.ports, statement(world.spec))
+    assert (caught.value.reason, caught.value.blame) == (Failure.INTERRUPTED, Blame.REPORTER)

@@ -31,6 +31,7 @@ TASK, DATASET, ALGORITHM, STATEMENT = (hex32(bytes([n]) * 32) for n in (1, 2, 3,
 HEADER = Header(TASK, DATASET, ALGORITHM, STATEMENT)
 OWNER = Address("0x" + "02" * 20)
 KEY = X25519PrivateKey.generate()
+MOST = 8 << 20
 PUBLIC = KEY.public_key().public_bytes_raw()
 
 
@@ -46,7 +47,7 @@ def sent(content: bytes, header: Header = HEADER, secrets: Secrets | None = None
 
 def taken(offer, messages, header: Header = HEADER, key: X25519PrivateKey = KEY) -> Opened:
     left = iter(messages)
-    return opened(offer, lambda: next(left), key, header, OWNER)
+    return opened(offer, lambda: next(left), key, header, OWNER, MOST)
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
@@ -123,6 +124,12 @@ def test_a_message_that_is_no_part_of_a_stream_is_refused(message):
     source = Popped(lambda: message)
     with pytest.raises(ProtocolViolated):
         source.readinto(bytearray(8))
+
+
+def test_an_input_that_is_larger_than_it_may_be_is_refused():
+    offer, messages, *_ = sent(bytes(MOST + 1))
+    with pytest.raises(ProtocolViolated, match="8 MiB"):
+        taken(offer, messages)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,14 @@ from sealtrace.node.engines.tee.limits import MIB, Limits
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.node.engines.tee.memory import harden
 from sealtrace.node.engines.tee.opened import Opened, opened
+from sealtrace.node.engines.tee.tasks import hold_to_specification
 from sealtrace.node.engines.tee.telling import Telling
 from sealtrace.node.engines.tee.words import DATA, HELLO, OFFER, PART, WORD, return_nonce
 from sealtrace.node.engines.workplace import CONNECTING, OUTPUT, TRANSCRIPT, live, tell, version, write
 from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.eventlog import Event
-from sealtrace.protocol.attestation.policy import AttestationPolicy, BadPolicy, read_policy
+from sealtrace.protocol.attestation.policy import AttestationPolicy, read_policy
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import canonical, sha256
@@ -99,11 +100,11 @@ def run(folder: Path) -> None:
         EngineError: one of its kinds.
     """
     job = read_tee_job(folder, EnclaveJob)
+    harden()
     enclave = _begun(job, folder)
     enclave.first = enclave.state(Stage.RELEASE)
     write(folder / STATEMENT, enclave.first.document())
     gateway = _told_to_go()
-    harden()
     tell(folder, CONNECTING)
     with Channel(gateway["url"], gateway["token"], job.task, job.party, job.timeouts) as channel:
         outputs = {owner: _greeted(channel, job, owner) for owner in job.owners}
@@ -118,6 +119,7 @@ def run(folder: Path) -> None:
 
 
 def _begun(job: EnclaveJob, folder: Path) -> Enclave:
+    hold_to_specification(job)
     try:
         bundle = load(Path(job.bundle), expected=job.algorithm)
     except (BundleMissing, BundleAltered, BadBundle, OSError) as error:
@@ -164,7 +166,14 @@ def _open(enclave: Enclave, channel: Channel, given: EnclaveInput) -> None:
     offer = channel.hear(given.party, OFFER)
     header = Header(job.task, given.dataset, job.algorithm, enclave.first.digest)
     enclave.policies[given.name] = _policy(offer, given)
-    taken = opened(offer, lambda: channel.pop(given.party, DATA), enclave.key, header, given.party)
+    taken = opened(
+        offer,
+        lambda: channel.pop(given.party, DATA),
+        enclave.key,
+        header,
+        given.party,
+        job.memory_mib * MIB,
+    )
     enclave.inputs[given.name] = taken
     enclave.events.append(eventlog.took_input(given.dataset, taken.digest))
 
@@ -173,7 +182,7 @@ def _policy(offer: Mapping[str, Any], given: EnclaveInput) -> AttestationPolicy:
     """The owner's policy, which must be the one that the evidence names."""
     try:
         policy = read_policy(str(offer["policy"]).encode())
-    except (KeyError, BadPolicy) as error:
+    except (KeyError, ValueError) as error:
         raise ProtocolViolated(f"{given.party} sent no policy: {error}", peer=given.party) from error
     if policy.digest() != given.policy:
         raise ProtocolViolated(f"{given.party} sent another policy than the task names", peer=given.party)

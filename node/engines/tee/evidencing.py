@@ -37,6 +37,8 @@ from sealtrace.protocol.attestation.software import software_evidence
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.identifiers import Hex32, UnixSeconds
 
+COLLATERAL_S = 30.0
+"""How long Intel's collateral is waited for."""
 PRESENT = "01"
 """What a barrier that is in force counts as, among the measurements of software evidence."""
 
@@ -54,6 +56,7 @@ class Witness:
         self._challenge = Challenge(job.task, job.block.hash, job.block.moment, key, job.algorithm)
         self._attester = _attester(job, runtime, confinement)
         self._extended: list[Event] = []
+        self._collateral: Collateral | None = None
 
     def state(self, stage: Stage, events: tuple[Event, ...]) -> Statement:
         """The statement over ``events``.
@@ -63,9 +66,18 @@ class Witness:
         """
         self._extend(events)
         raw = self._attester.evidence(report_data(self._challenge, events))
-        collateral = _collateral(raw, self._job.platform)
+        collateral = self._collateral_for(raw)
         evidence = Evidence(raw.kind, raw.raw, events)
         return Statement(stage, self._job.party, self._challenge, evidence, collateral)
+
+    def _collateral_for(self, raw: RawEvidence) -> Collateral:
+        """Collateral of now, or that of before: a run does not fail because nobody publishes at its end."""
+        try:
+            self._collateral = _collateral(raw, self._job.platform)
+        except AttesterUnavailable:
+            if self._collateral is None:
+                raise
+        return self._collateral
 
     def _extend(self, events: tuple[Event, ...]) -> None:
         """Extend the platform's register by what is new, where it has one: a policy may ask for it."""
@@ -137,7 +149,8 @@ def _of_intel(quote: bytes, url: str) -> Collateral:
     except ImportError as cause:
         raise AttesterUnavailable("dcap-qvl is missing: pip install 'sealtrace[tee]'") from cause
     try:
-        fetched = asyncio.run(dcap_qvl.get_collateral(url or dcap_qvl.INTEL_PCS_URL, quote))
+        asked = dcap_qvl.get_collateral(url or dcap_qvl.INTEL_PCS_URL, quote)
+        fetched = asyncio.run(asyncio.wait_for(asked, COLLATERAL_S))
         return read_dcap_collateral(fetched.to_json().encode())
     except Exception as cause:  # the library raises what its HTTP client does
         raise AttesterUnavailable(f"no collateral for this platform: {cause}") from cause

@@ -45,8 +45,12 @@ class Hosted:
         return self.begun
 
     def end(self) -> None:
-        """Kill it, where it still lives."""
-        bury(self.begun)
+        """Kill it, where nobody has yet: a process that was waited for is gone, and its number another's."""
+        if self.begun.process.returncode is None:
+            bury(self.begun)
+        if self.begun.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.begun.process.stdin.close()
 
 
 def host(job: EnclaveJob, folder: Path, *, limit_s: float, stop: threading.Event | None = None) -> Hosted:

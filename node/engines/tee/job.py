@@ -78,13 +78,15 @@ class Platform(_Document):
 class EnclaveJob(_Document):
     """All that an enclave's process is told. Where its node's gateway is, it hears when the task runs.
 
-    ``spec`` is the digest of the whole specification: the run's configuration in its event log.
+    ``specification`` is the canonical text, and everything else that the specification says must be as it
+    says: the enclave compares, for its host is not trusted. ``spec`` is its digest, in the event log.
     """
 
     engine: Literal["tee"] = "tee"
     role: Literal["enclave"] = "enclave"
     task: Hex32Field
     spec: Hex32Field
+    specification: str
     party: AddressField
     parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
     requester_key: Hex32Field

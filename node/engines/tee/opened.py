@@ -56,11 +56,13 @@ class Opened:
 
 
 class _Sink:
-    def __init__(self, taken: Opened, blinded: Blinded) -> None:
-        self._taken, self._blinded = taken, blinded
+    def __init__(self, taken: Opened, blinded: Blinded, most: int) -> None:
+        self._taken, self._blinded, self._most = taken, blinded, most
 
     def write(self, content: memoryview, /) -> None:
         """Keep and digest ``content``."""
+        if self._blinded.octets + len(content) > self._most:
+            raise ProtocolViolated(f"an input is over the {self._most >> 20} MiB that it may take here")
         self._blinded.update(content)
         self._taken.write(content)
 
@@ -71,8 +73,10 @@ def opened(
     key: X25519PrivateKey,
     header: Header,
     owner: Address,
+    most: int,
 ) -> Opened:
-    """Open what ``owner`` sends under ``header``, which says for which task and enclave it is.
+    """Open what ``owner`` sends under ``header``, which says for which task and enclave it is; ``most`` is
+    how many bytes it may be.
 
     Raises:
         ProtocolViolated: it is for another, or not whole and unaltered. Nothing of it is kept.
@@ -81,7 +85,7 @@ def opened(
     try:
         secrets = unwrapped(bytes.fromhex(offer["wrapped"]), key, header)
         blinded = Blinded(secrets.nonce)
-        found = unseal(Popped(receive), _Sink(taken, blinded), secrets.data_key)
+        found = unseal(Popped(receive), _Sink(taken, blinded, most), secrets.data_key)
         if found != header:
             raise ProtocolViolated("an input was sealed for another purpose")
     except (BadSealedStream, ProtocolViolated, KeyError, ValueError, TypeError) as error:

@@ -89,7 +89,7 @@ def _served(
         if "send" not in said:
             return sent, said
         name = said["send"]
-        if name not in own or name in sent:
+        if not isinstance(name, str) or name not in own or name in sent:
             raise ProtocolViolated("the enclave asks for what it was not granted, or twice", peer=job.enclave)
         tell(folder, "sending", job.step)
         sent[name] = _send(channel, job, first, own[name])
@@ -170,7 +170,7 @@ def _final(job: OwnerJob, first: Statement, said: Mapping[str, Any], sent: Mappi
     """
     try:
         final = read_statement(str(said["statement"]).encode())
-    except (KeyError, EvidenceRefused) as error:
+    except (KeyError, ValueError) as error:
         raise ProtocolViolated(f"the enclave's last statement: {error}", peer=job.enclave) from error
     if why := why_another(final, first):
         raise ProtocolViolated(f"the enclave's last statement: {why}", peer=job.enclave)
@@ -215,8 +215,12 @@ def _take_parts(
             header = read_header(path)
         except (InvalidTag, BadShare) as error:
             raise ProtocolViolated(f"the part of {name} is none", peer=job.enclave) from error
-        if why := why_no_pad(header, job.party, header.keepers):
+        owners = [each for each in job.parties if each != job.enclave]
+        source = f"{job.step}.{job.keep[name]}"
+        if why := why_no_pad(header, job.party, owners):
             raise ProtocolViolated(f"the part of {name}: {why}", peer=job.enclave)
+        if (header.task, header.source) != (job.task, source):
+            raise ProtocolViolated(f"the part of {name} is of another value", peer=job.enclave)
         kept[name] = {
             "of": header.source,
             "kind": "enclave",

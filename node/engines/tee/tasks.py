@@ -24,10 +24,10 @@ from sealtrace.node.engines.tee.job import (
 )
 from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.bundle import BadBundle
-from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds
 from sealtrace.protocol.records import BlockRef
 from sealtrace.protocol.secret_config import ConfigUnfit
-from sealtrace.protocol.spec import TaskSpec, source_of
+from sealtrace.protocol.spec import TaskSpec, read_spec, source_of
 
 
 def enclave_job(
@@ -45,6 +45,7 @@ def enclave_job(
     return EnclaveJob(
         task=task,
         spec=spec.digest(),
+        specification=spec.canonical().decode(),
         party=spec.computing[0],
         parties=tuple(spec.parties),
         requester_key=spec.requester_key,
@@ -61,6 +62,23 @@ def enclave_job(
         memory_mib=memory_mib,
         timeouts=timeouts,
     )
+
+
+def hold_to_specification(job: EnclaveJob) -> None:
+    """Refuse a job that is not what its own specification makes of it, for whoever wrote it is not trusted.
+
+    Raises:
+        BadJob: it is not.
+    """
+    block = BlockRef(job.block.number, job.block.hash, UnixSeconds(job.block.timestamp))
+    how = {"memory_mib": job.memory_mib, "timeouts": job.timeouts}
+    try:
+        spec = read_spec(job.specification.encode())
+        meant = enclave_job(spec, job.task, Path(job.bundle), block, job.platform, **how)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise BadJob(f"the specification is none of a task in an enclave: {error}") from error
+    if meant != job:
+        raise BadJob("the job is not what its specification says")
 
 
 def owner_job(
