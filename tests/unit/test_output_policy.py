@@ -141,7 +141,7 @@ def test_words_of_the_job_may_leave_where_the_policy_says_so():
 
 
 ROWS = [["1169", "radio/television", "67"], ["5951", "radio/television", "22"], ["1", "0", "1"]]
-HELD = held_of(iter([(["10001", "10002", "10003"], ROWS)]))
+HELD = held_of([(["10001", "10002", "10003"], list(zip(*ROWS, strict=True)))])
 ANYTHING = {"kind": "model", "decimals": 6, "words": ["a", "b", "c", "radio/television"]}
 
 
@@ -277,7 +277,7 @@ CELLS = st.lists(st.integers(2, 99_999), min_size=3, max_size=6, unique=True)
 @settings(deadline=None)
 @given(CELLS, st.lists(st.floats(0, 1), max_size=3), st.lists(st.floats(0, 1), max_size=3))
 def test_a_row_is_found_among_whatever_stands_around_it(row, before, after):
-    held = held_of(iter([([], [[str(each) for each in row]])]))
+    held = held_of([([], [[str(each)] for each in row])])
     assert reason([*before, *row, *after], ANYTHING, held) == Reason.ROW_IN_OUTPUT
 
 
