@@ -242,9 +242,7 @@ def held_of(tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> 
     return Held(frozenset(id for ids, _ in found for id in ids), tuple(columns for _, columns in found))
 
 
-def _rows_among(
-    columns: Sequence[Sequence[str]], cells: AbstractSet[object]
-) -> Iterator[tuple[object, ...]]:
+def _rows_among(columns: Sequence[Sequence[str]], cells: AbstractSet[object]) -> Iterator[tuple[object, ...]]:
     left: Sequence[int] = range(len(columns[0])) if columns else ()
     for column in sorted(columns, key=lambda each: _share_among(each, cells)):
         texts = _taken(column, left)

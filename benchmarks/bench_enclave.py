@@ -1,10 +1,11 @@
 """XGBoost through an enclave's whole path, against bare XGBoost on the same CSV file in one process.
 
 *Enclave* is real processes and gateways with mutual TLS: owners seal their columns to the (simulated)
-enclave's key and push them through; it opens them, runs the bundle in the sandbox, guards and seals what comes
-out, and all judge the last statement. No chain and no scheduler are asked. *Bare* reads the table with
-pyarrow, the fastest reader installed, and trains with the same parameters, rows and threads. Its process and
-imports count on both sides. Both have to come to the same loss.
+enclave's key and push them through; it opens them, runs the bundle in the sandbox, guards and seals what
+comes out, and states what it did. No chain and no scheduler are asked, and statements are not judged: that
+costs milliseconds. *Bare* reads the whole table with pyarrow, the fastest reader installed, and trains with
+the same parameters, rows and threads. Its process and imports count on both sides. Both have to come to the
+same loss.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,22 +147,26 @@ def _tables(result: Mapping[str, Any]) -> list[Any]:
 # --- tables
 
 
-def make(
-    rows: int, owners: int, folder: Path
-) -> tuple[Path, dict[str, tuple[int, Path, list[str]]]]:
+def make(rows: int, owners: int, folder: Path) -> tuple[Path, dict[str, tuple[int, Path, list[str]]]]:
     """Write the whole table for bare, and each owner's columns of it; the same bytes for the same rows."""
     whole, held = folder / "whole.csv", [*NAMES, TARGET]
     cuts = [held] if owners == 1 else [held[: COLUMNS // 2], held[COLUMNS // 2 :]]
     paths = [folder / f"owner-{at}.csv" for at in range(owners)]
-    for path, columns in [(whole, held), *zip(paths, cuts, strict=True)]:
-        with path.open("w", encoding="ascii", newline="") as file:
-            for lines in _lines(rows, columns):
-                file.write(lines)
+    with ExitStack() as stack:
+        files = [
+            (stack.enter_context(path.open("w", encoding="ascii", newline="")), [ID, *columns])
+            for path, columns in [(whole, held), *zip(paths, cuts, strict=True)]
+        ]
+        for texts in _blocks(rows):
+            for file, columns in files:
+                lines = zip(*(texts[name] for name in columns), strict=True)
+                file.write("\n".join(map(",".join, lines)) + "\n")
     return whole, {f"owner_{at}": (at + 1, paths[at], cut) for at, cut in enumerate(cuts)}
 
 
-def _lines(rows: int, columns: Sequence[str]) -> Iterator[str]:
-    yield ",".join([ID, *columns]) + "\n"
+def _blocks(rows: int) -> Iterator[dict[str, list[str]]]:
+    """The header, then many rows at a time: texts by column."""
+    yield {name: [name] for name in [ID, *NAMES, TARGET]}
     chance = np.random.default_rng(SEED)
     for start in range(0, rows, 50_000):
         count = min(50_000, rows - start)
@@ -168,9 +174,7 @@ def _lines(rows: int, columns: Sequence[str]) -> Iterator[str]:
         score = values[:, 0] - values[:, 1] * values[:, 30] + 0.5 * values[:, 49]
         texts = {name: list(map(repr, values[:, at].tolist())) for at, name in enumerate(NAMES)}
         texts[TARGET] = (score + chance.standard_normal(count) > 0).astype(int).astype(str).tolist()
-        ids = [f"A{at:08d}" for at in range(start, start + count)]
-        rows_of = zip(ids, *(texts[name] for name in columns), strict=True)
-        yield "\n".join(map(",".join, rows_of)) + "\n"
+        yield {ID: [f"A{at:08d}" for at in range(start, start + count)], **texts}
 
 
 # --- bare
@@ -180,7 +184,10 @@ def run_bare(whole: Path) -> Side:
     """Read and train in a process of its own."""
     began = time.monotonic()
     command = [sys.executable, __file__, "--bare", str(whole)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process, watched({"bare": [process.pid]}) as seen:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as process,
+        watched({"bare": [process.pid]}) as seen,
+    ):
         said = json.loads(process.communicate()[0])
     return Side(time.monotonic() - began, said["cpu_s"], seen.peak_mib, said["loss"])
 
@@ -255,9 +262,7 @@ def watched(groups: dict[str, list[int]]) -> Iterator[Watch]:
         thread.join()
 
 
-def run_enclave(
-    tables: dict[str, tuple[int, Path, list[str]]], folder: Path, memory_mib: int
-) -> Side:
+def run_enclave(tables: dict[str, tuple[int, Path, list[str]]], folder: Path, memory_mib: int) -> Side:
     """Run the task, from the start of the enclave's process to the end of the last party's.
 
     Raises:
@@ -308,7 +313,7 @@ def run_enclave(
             seconds, used = time.monotonic() - began, watch.look() - before
     marks.append(("end", began + seconds, used + before))
     stages: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for (name, at, cpu), (_, then, cpu_then) in zip(marks, marks[1:], strict=False):
+    for (name, at, cpu), (_, then, cpu_then) in pairwise(marks):
         stages[name] = (stages[name][0] + then - at, stages[name][1] + cpu_then - max(cpu, before))
     watch.cpu["gateways"] -= before
     return Side(seconds, used, watch.peak_mib, _loss(ended, key), stages, watch.cpu)

@@ -119,8 +119,9 @@ def _scale(values: Any, how: Any) -> tuple[float, float]:
 def _made(joined: Joined, learned: Learned) -> Any:
     if "categories" in learned:
         place = {name: at for at, name in enumerate(learned["categories"])}
-        found = [place.get(each or learned["fill"], -1) for each in joined.texts(learned["column"])]
-        return (np.array(found)[:, None] == np.arange(len(place))).astype(float)
+        texts = joined.texts(learned["column"])
+        found = np.array([[place.get(each or learned["fill"], -1)] for each in texts])
+        return (found == np.arange(len(place))).astype(float)
     values = joined.floats(learned["column"])
     if learned["fill"] is not None:
         values = np.where(np.isnan(values), learned["fill"], values)

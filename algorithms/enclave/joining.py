@@ -132,7 +132,7 @@ def _common(held: Sequence[Array]) -> Array:
 
 
 def _array(ids: Sequence[str]) -> Array:
-    """Ids as an array that sorts by code points. numpy drops zeros at the end of a text: such stay objects."""
+    """Ids as an array that sorts by code points. numpy drops zeros at a text's end: such stay objects."""
     zeros = any("\0" in each for each in ids)
     return np.array(ids, dtype=object if zeros or not len(ids) else str)
 

@@ -45,10 +45,12 @@ def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> tuple[dict[str, Any]
         "nthread": min(len(os.sched_getaffinity(0)), THREADS),
     }
     held = xgboost.DMatrix(matrix, label=truth, nthread=settings["nthread"])
-    booster = xgboost.Booster(settings, [held])
+    few = isinstance(asked.watched, slice)  # all rows are looked at
+    looked = held if few else xgboost.DMatrix(matrix[asked.watched], nthread=settings["nthread"])
+    booster = xgboost.Booster(settings, [held] if few else [held, looked])
     for number in range(int(asked.own.get("rounds", 50))):
         booster.update(held, number)
-        asked.told(number, booster.predict(held)[asked.watched])
+        asked.told(number, booster.predict(looked))
     trees = json.loads(bytes(booster.save_raw("json")))["learner"]["gradient_booster"]["model"]["trees"]
     margin = float(np.log(mean / (1 - mean))) if asked.classes else mean
     fitted = {"classes": asked.classes, "margin": margin, "trees": [_plain(each) for each in trees]}

@@ -11,9 +11,9 @@ from engine_network import Network
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from enclaves import EnclaveTask, Party, dataset, policy  # noqa: E402
+from enclaves import EnclaveTask, Party, dataset, policy
 
-from sealtrace.protocol.identifiers import Address, Hex32  # noqa: E402
+from sealtrace.protocol.identifiers import Address, Hex32
 
 __all__ = ["Task", "dataset", "policy"]
 

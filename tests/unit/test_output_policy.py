@@ -17,6 +17,8 @@ from sealtrace.algorithms.output_policy import (
     OutputRefused,
     PolicyWidened,
     Reason,
+    _cell,
+    _telling,
     held_of,
     narrow,
     passed,
@@ -287,3 +289,33 @@ def test_no_number_leaves_with_more_places_than_declared(value, decimals):
     found = out(value, {"kind": "number", "decimals": decimals})
     assert found == round(found, decimals)
     assert abs(found - value) <= 0.5000001 * 10**-decimals + 1e-6 * abs(value)
+
+
+COLUMN = st.lists(
+    st.sampled_from(["", "0", "1", "2", "2.0", "3", "4", "own", "rent", "nan"]), min_size=3, max_size=3
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(COLUMN, COLUMN, COLUMN, COLUMN), min_size=1, max_size=6),
+    st.sets(st.sampled_from("0234")),
+)
+def test_the_rows_looked_for_are_the_telling_ones_whose_every_cell_is_in_the_output(parts, words):
+    columns = [[cell for part in parts for cell in part[at]] for at in range(4)]
+    cells = {_cell(each) for each in words} | {_cell("own"), 1.0}
+    rows = {tuple(map(_cell, row)) for row in zip(*columns, strict=True)}
+    expected = {row for row in rows if _telling(row) and all(cell in cells for cell in row)}
+    assert held_of([((), columns)]).rows_among(cells) == expected
+
+
+def test_rows_of_a_large_table_are_found_where_many_cells_fit_and_few_rows_do():
+    columns = [[str(at % 7) for at in range(30_000)], [str(at) for at in range(30_000)], ["own"] * 30_000]
+    held = held_of([((), columns)])
+    assert held.rows_among({3.0, 10.0, 17.0, 12.0, "own"}) == {(3.0, 10.0, "own"), (3.0, 17.0, "own")}
+    telling = [at for at in range(30_000) if at % 7 > 1 and at > 6]
+    assert len(held.rows_among({*map(float, range(30_000)), "own"})) == len(telling)
+    assert (
+        reason([3, 10, "own"], {"kind": "model", "decimals": 2, "words": ["own"]}, held)
+        == Reason.ROW_IN_OUTPUT
+    )

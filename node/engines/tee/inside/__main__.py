@@ -35,7 +35,7 @@ def main() -> int:
         _give(out, RUNTIME, wrong)
         return MISMATCH
     _seed(job["seeds"])
-    arrow = ARROW <= set(job["runtime"]["packages"])
+    arrow = set(job["runtime"]["packages"]) >= ARROW
     inputs = Inputs(
         {name: _input(descriptors["inputs"][name], how, arrow) for name, how in job["inputs"].items()},
         job["seeds"],

@@ -1,8 +1,8 @@
-"""Large tables without quotation marks, split and converted by Arrow. What it cannot tell is read cell by cell.
+"""Large tables without quotation marks, split and converted by Arrow. What it cannot tell is read by cells.
 
-It never decides what a table is: where it is in doubt it gives ``None``, and the reader of the standard library
-says what the table holds, or what is wrong with it. So both come to the same cells, the same numbers and the
-same refusals.
+It never decides what a table is: where it is in doubt it gives ``None``, and the reader of the standard
+library says what the table holds, or what is wrong with it. So both come to the same cells, the same numbers
+and the same refusals.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class Column(Sequence[str]):
         import pyarrow.compute as compute
 
         cells = self._cells
+        empty = compute.invert(compute.cast(compute.binary_length(cells), pa.bool_()))
+        if compute.any(empty).as_py():
+            cells = compute.if_else(empty, pa.nulls(1, pa.string())[0], cells)
         try:
-            if compute.any(compute.equal(cells, "")).as_py():
-                cells = compute.if_else(compute.equal(cells, ""), None, cells)
             found = compute.cast(cells, pa.float64())
         except pa.ArrowInvalid:
             return None
@@ -104,7 +105,7 @@ def _plain(view: memoryview) -> bool:
             return False
         if b"\r" in piece:
             alone += piece.count(b"\r") - piece.count(b"\r\n")
-            alone -= piece.endswith(b"\r") and view[at + _PIECE_BYTES : at + _PIECE_BYTES + 1] == b"\n"
+            alone -= piece.endswith(b"\r") and bytes(view[at + _PIECE_BYTES :][:1]) == b"\n"
     return not alone
 
 
