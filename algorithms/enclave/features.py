@@ -127,7 +127,7 @@ def _made(joined: Joined, learned: Learned) -> Any:
         values = np.where(np.isnan(values), learned["fill"], values)
     if "edges" not in learned:
         return ((values - learned["shift"]) / learned["scale"])[:, None]
-    bins = np.searchsorted(np.array(learned["edges"]), values, side="right")
+    bins: Any = np.searchsorted(np.array(learned["edges"]), values, side="right")
     made = (bins[:, None] == np.arange(_width(learned))).astype(float)
     return np.where(np.isnan(values)[:, None], np.nan, made)
 

@@ -23,14 +23,12 @@ from sealtrace.node.engines.errors import (
     BadInput,
     BadJob,
     BundleRefused,
-    MemoryExceeded,
     OutputForbidden,
     RuntimeMismatch,
     SandboxFailed,
 )
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.inside.columns import LEAST_BYTES
-from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.rehearsal import rehearse
 from sealtrace.requester.cli import algorithm_app
 from sealtrace.requester.rehearsing import NoSandbox
@@ -317,18 +315,6 @@ def test_a_row_of_a_large_table_does_not_leave(large, author):
     (folder / "requirements.txt").write_text("numpy==1.26.4\npyarrow==25.0.1\n")
     with pytest.raises(OutputForbidden, match="row_in_output"):
         rehearse(load(folder), {}, {"t": files["plain"]}, "id")
-
-
-def test_a_table_that_needs_more_memory_than_there_is_ends_in_the_error_that_says_so(large):
-    files, names, _ = large
-    params = {
-        "mode": "train",
-        "join": "none",
-        "features": [{"column": n} for n in names[2:]],
-        "target": {"column": "x1"},
-    }
-    with pytest.raises(MemoryExceeded, match=str(200 << 20)):
-        tried("tee-xgboost", params, {"t": files["plain"]}, limits=Limits(memory_bytes=200 << 20))
 
 
 # --- the guard, around code that gives what it should not

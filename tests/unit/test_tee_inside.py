@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrace.algorithms.bundles import Manifest, load, shipped
-from sealtrace.algorithms.enclave import features, joining, measures
+from sealtrace.algorithms.enclave import features, joining, measures, modelling
 from sealtrace.algorithms.output_policy import _SHAPED, OutputPolicy, Reason
 from sealtrace.algorithms.template import create
 from sealtrace.node.engines.tee.execution import INSIDE, laid_out
@@ -21,6 +21,7 @@ from sealtrace.node.engines.tee.inside import columns, inputs
 from sealtrace.node.engines.tee.inside.columns import Column
 from sealtrace.node.engines.tee.inside.frames import METRICS, OUTPUTS, BadFrame, Frames, frame
 from sealtrace.node.engines.tee.inside.inputs import Inputs, Model, Table, TableUnfit, read_table
+from sealtrace.node.engines.tee.sandbox import _ran_out_of_memory
 from sealtrace.protocol.bundle import BadBundle
 
 TEE = sorted(name for name, folder in shipped().items() if load(folder).manifest.engine == "tee")
@@ -151,6 +152,19 @@ def test_inputs_are_told_apart_and_metrics_are_handed_on():
     assert (told, given.min_group, given.seeds) == ([(3, {"loss": 0.5})], 7, {"split": 1})
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        b"pyarrow.lib.ArrowMemoryError: malloc of size 800000 failed",
+        b"ImportError: /packages/1/x.so: failed to map segment from shared object",
+        b"numpy.core._exceptions._ArrayMemoryError: Unable to allocate 3.00 GiB",
+    ],
+)
+def test_what_libraries_print_when_memory_ends_is_known(printed):
+    assert _ran_out_of_memory(b"Traceback\n" + printed + b"\n")
+    assert not _ran_out_of_memory(b"ValueError: a cell is empty: give the feature a fill")
+
+
 # --- joins, features, measures
 
 
@@ -261,6 +275,13 @@ def test_measures_agree_with_scikit_learn(rows):
     both = 0 < truth.sum() < len(truth)
     expected = metrics.roc_auc_score(truth, scores) if both else 0.5
     assert measures.auc(truth, scores) == pytest.approx(expected)
+
+
+def test_the_metrics_of_a_round_are_of_a_bounded_number_of_rows_that_the_seed_chooses():
+    assert modelling._watched(modelling.WATCHED, 1) == slice(None)
+    chosen = modelling._watched(modelling.WATCHED + 10_000, 1)
+    assert len(set(chosen.tolist())) == modelling.WATCHED
+    assert (chosen == modelling._watched(modelling.WATCHED + 10_000, 1)).all()
 
 
 # --- bundles
