@@ -26,6 +26,7 @@ from sealtrace.algorithms.output_policy import OutputPolicy
 from sealtrace.protocol.bundle import MAX_BYTES, MAX_MEMBERS, BadBundle, Member, PackedBundle, pack
 from sealtrace.protocol.canonical import NotCanonical, parse
 from sealtrace.protocol.identifiers import Hex32
+from sealtrace.protocol.secret_config import Commitments
 
 MANIFEST = "manifest.json"
 IGNORED = frozenset({"__pycache__", ".git"})
@@ -78,6 +79,8 @@ class Manifest(_Document):
         dict[Annotated[str, Field(pattern=r"^[a-z]{1,32}$")], Annotated[int, Field(ge=0, lt=2**32)]] | None
     ) = None
     output_policy: OutputPolicy | None = None
+    secret_config: Commitments | None = None
+    """Commitments to secret values, by name; the values come to an enclave as an input of kind ``config``."""
     inputs: dict[str, Any]
     params: dict[str, Any]
     outputs: dict[str, Any]
@@ -99,8 +102,13 @@ class Manifest(_Document):
         return self
 
     def _why_no_tee(self) -> str | None:
-        of_tee = {"runtime": self.runtime, "seeds": self.seeds, "output_policy": self.output_policy}
+        of_tee: dict[str, Any] = {
+            "runtime": self.runtime,
+            "seeds": self.seeds,
+            "output_policy": self.output_policy,
+        }
         if self.engine != "tee":
+            of_tee["secret_config"] = self.secret_config
             given = [name for name, each in of_tee.items() if each is not None]
             return f"only a tee algorithm has {', '.join(given)}" if given else None
         if lacking := [name for name, each in {"entry": self.entry, **of_tee}.items() if each is None]:

@@ -45,10 +45,15 @@ def check_params(
 
 
 def check_enclave_step(
-    manifest: Manifest, protocol: str, params: Mapping[str, Any], kept: Collection[str]
+    manifest: Manifest,
+    protocol: str,
+    params: Mapping[str, Any],
+    kept: Collection[str],
+    *,
+    config: bool = False,
 ) -> None:
     """Refuse a step that an enclave's algorithm does not take, as far as its manifest tells; ``kept`` are the
-    outputs that stay with the owners.
+    outputs that stay with the owners, ``config`` whether an input brings secret values.
 
     Raises:
         ParamsRefused: in words, led by the place in ``params`` where there is one.
@@ -57,6 +62,17 @@ def check_enclave_step(
         raise ParamsRefused(f"{manifest.name} does not run in an enclave under {protocol}")
     if why := why_not(params, manifest.params):
         raise ParamsRefused(why)
+    if why := why_config_unfit(manifest, given=config):
+        raise ParamsRefused(why)
     given = manifest.output_policy.outputs if manifest.output_policy else {}
     if stray := sorted(set(kept) - set(given)):
         raise ParamsRefused(f"{manifest.name} has no output {stray[0]!r} that could be kept")
+
+
+def why_config_unfit(manifest: Manifest, *, given: bool) -> str | None:
+    """Why secret values are needed that are not ``given``, or not taken where they are; or ``None``."""
+    if manifest.secret_config and not given:
+        return f"{manifest.name} has a secret_config: bring its values as an input of kind config"
+    if given and not manifest.secret_config:
+        return f"{manifest.name} has no secret_config: leave out the input of kind config"
+    return None

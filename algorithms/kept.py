@@ -28,6 +28,8 @@ from sealtrace.protocol.identifiers import AddressField, Hex32Field
 
 MAGIC = b"sealtrace.part/1\n"
 SUFFIX = ".part"
+PAD = "pad"
+"""What a part of an enclave's value holds."""
 
 
 class PartHeader(Holding):
@@ -50,6 +52,15 @@ class PartHeader(Holding):
     def common(self) -> dict[str, Any]:
         """What all parts of one value say alike."""
         return self.model_dump(mode="json", exclude={"party", "values"})
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of what each holder's part holds.
+
+        Raises:
+            BadShare: what is said of the value is malformed.
+        """
+        return (PAD,) if self.computation is None else tuple(self.value.names)
 
     @property
     def value(self) -> Value:
@@ -94,7 +105,7 @@ def decode_part(data: bytes) -> Part:
     """
     header, values = held(MAGIC, PartHeader, data)
     part = Part(header, values)
-    wanted = header.value.names if header.party in header.holders else []
+    wanted = list(header.arrays) if header.party in header.holders else []
     if [each.name for each in part.values] != wanted:
         raise BadShare("the part does not hold the arrays of its value")
     return part

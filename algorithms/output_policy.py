@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -226,14 +226,17 @@ class Held:
     ids: frozenset[str] = frozenset()
     tables: tuple[Sequence[Sequence[str]], ...] = ()
     """Each table's columns without the id, as texts."""
+    rows: frozenset[tuple[object, ...]] = frozenset()
+    """What is looked for like rows, and is of no table."""
 
     def rows_among(self, cells: AbstractSet[object]) -> frozenset[tuple[object, ...]]:
-        """The telling rows whose every cell is one of ``cells``: no other can stand in an output of these.
+        """``rows``, and the tables' telling rows whose every cell is one of ``cells``: no other row can stand
+        in an output of these.
 
         An output is small and a table large, so this goes from the one to the other: a column at a time, and
         only the rows that are left.
         """
-        return frozenset(row for columns in self.tables for row in _rows_among(columns, cells))
+        return self.rows.union(row for columns in self.tables for row in _rows_among(columns, cells))
 
 
 def held_of(tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> Held:
@@ -268,6 +271,15 @@ def _taken(column: Sequence[str], places: Sequence[int]) -> list[str]:
 def _share_among(column: Sequence[str], cells: AbstractSet[object]) -> float:
     """How many of the column's first cells are among ``cells``: the rarest column rules out most rows."""
     return sum(_cell(each) in cells for each in column[:_SAMPLE])
+
+
+def holding(held: Held, secret: Mapping[str, Any]) -> Held:
+    """``held`` and every list and record of the ``secret`` values, looked for like rows of an input.
+
+    Their texts need no search: a text leaves only where a policy lists it, the job says it, or it is an id.
+    """
+    found = (tuple(map(_cell, _scalars(each))) for each in _containers(secret))
+    return replace(held, rows=held.rows | {row for row in found if _telling(row)})
 
 
 def why_too_few_rows(policy: OutputPolicy, rows: Mapping[str, int]) -> OutputRefused | None:
@@ -519,6 +531,14 @@ def _scalars(value: Any) -> Iterator[Any]:
             yield from _scalars(each)
     else:
         yield value
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    """Every list and dictionary in a value, itself included."""
+    if isinstance(value, Mapping | list):
+        yield value
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _containers(each)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sealtrace.algorithms.frames import BadShare, SecretValue, held, holding
-from sealtrace.algorithms.kept import MAGIC, PartHeader
+from sealtrace.algorithms.kept import MAGIC, PAD, PartHeader
 from sealtrace.protocol.identifiers import Address, Hex32
 
-PAD: Final = "pad"
 SALT_BYTES: Final = 32
 
 

@@ -40,7 +40,8 @@ from statistics import fmean
 def run(inputs, params):
     """Return what output_policy in the manifest declares; everything else stays inside.
 
-    inputs[NAME] is a table with .texts(column), .numbers(column) and .ids, params are the step's.
+    inputs[NAME] is a table with .texts(column), .numbers(column) and .ids, params are the step's;
+    inputs.config has the secret values that `sealtrace algorithm seal-config` committed to, if any.
     """
     owed = dict(zip(inputs["bank"].ids, inputs["bank"].numbers("owed"), strict=True))
     earned = dict(zip(inputs["employer"].ids, inputs["employer"].numbers("earned"), strict=True))

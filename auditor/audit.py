@@ -110,9 +110,18 @@ def _recheck(case: Case, check: Check, thing: str) -> str:
         f'sealtrace audit run --rpc "$RPC" --chain-id {case.chain_id} --contracts {case.directory}',
         f"--from {case.first} --to {case.last.number}",
         *_evidence_arguments(case.logs if Need.LOGS in check.needs else {}),
+        *(["--openings OPENINGS"] if Need.OPENINGS in check.needs else []),
+        *(["--statements STATEMENTS"] if Need.STATEMENTS in check.needs else []),
+        *_proof_arguments(case, check),
         f"--rule {check.rule} --object '{thing}' --out recheck",
     ]
     return " ".join(parts)
+
+
+def _proof_arguments(case: Case, check: Check) -> list[str]:
+    """What a check of seals or of execution was told; the genesis file is left to the reader."""
+    seals = [f"--validators {','.join(case.proof.seals.pinned)}"] if check.rule == "PR-03" else []
+    return [*seals, *(["--reexecute"] if check.rule == "PR-05" else [])]
 
 
 def _evidence_arguments(logs: Mapping[Address, object]) -> list[str]:

@@ -8,6 +8,8 @@ from enum import IntEnum
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
+from sealtrace.auditor.openings import Opened
+from sealtrace.auditor.statements import Statements
 from sealtrace.auditor.world import Key, TaskHistory, World
 from sealtrace.contracts.governance import Consortium, Proposal
 from sealtrace.protocol.evidence import Kind
@@ -34,6 +36,7 @@ class Level(IntEnum):
 
     RPC_TRUSTED = 1
     RECEIPTS_COMPLETE = 2
+    SEALS_CHECKED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,72 @@ class ProofProblem:
     observed: str
     transaction: Hex32 | None = None
     log_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorChange:
+    """From ``block`` on, who seals is another set than before."""
+
+    block: int
+    added: tuple[Address, ...]
+    removed: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seals:
+    """What was found of commit seals. ``pinned`` are the validators of the first block, as the auditor knows
+    them from elsewhere; ``missing`` tells why seals were not checked."""
+
+    missing: str = ""
+    sealed: bool = False
+    """Whether the chain seals its blocks at all."""
+    pinned: tuple[Address, ...] = ()
+    schemes: tuple[str, ...] = ()
+    blocks: int = 0
+    """How many blocks a quorum sealed; the genesis carries no seals."""
+    last: tuple[Address, ...] = ()
+    """The validators of the last block."""
+    changes: tuple[ValidatorChange, ...] = ()
+    problems: tuple[ProofProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of executing the chain again from its genesis. ``why`` tells why it was not done."""
+
+    why: str = "the blocks were not executed again: give --reexecute where the chain is the embedded one"
+    genesis_hash: Hex32 | None = None
+    blocks: int = 0
+    transactions: int = 0
+    problem: ProofProblem | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it was carried out, to whatever end."""
+        return self.genesis_hash is not None or self.problem is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageProof:
+    """Whether the contract storage that was read is what the last block's state root commits to.
+    ``why`` tells why it was not proven."""
+
+    why: str = "contract storage was not read"
+    state_root: Hex32 | None = None
+    slots: int = 0
+    problems: tuple[tuple[str, str, str], ...] = ()
+    """Object, expected, observed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A block that an earlier reading had as final, up to ``checkpoint``, and that another has replaced;
+    the first of several in a row."""
+
+    block: int
+    checkpoint: int
+    expected: Hex32
+    observed: Hex32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +129,10 @@ class Proof:
     excluded_by_bloom: int = 0
     chain_problems: tuple[ProofProblem, ...] = ()
     log_problems: tuple[ProofProblem, ...] = ()
+    seals: Seals = Seals(missing="commit seals were not looked at")
+    execution: Execution = Execution()
+    storage: StorageProof = StorageProof()
+    replaced: tuple[Replaced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +194,8 @@ class Case:
     snapshot: Snapshot | None = None
     no_snapshot: str = "contract storage was not read"
     logs: Mapping[Address, NodeLog] = field(default_factory=dict)
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
     unread: Mapping[Address, str] = field(default_factory=dict)
     """Why a log that was asked for could not be read."""
     cited: Mapping[int, BlockRef] = field(default_factory=dict)
@@ -130,6 +205,8 @@ class Case:
     parameters: Parameters = Parameters()
     events: tuple[Event, ...] = ()
     """All that was replayed, from the contracts' first block on, in the order of the chain."""
+    statements: Statements = field(default_factory=Statements)
+    """What enclaves stated, as far as the logs name it and it was handed over."""
 
     def covers(self, event: Event) -> bool:
         """Whether ``event`` lies in the range that is judged."""

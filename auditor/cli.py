@@ -15,9 +15,9 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
-from sealtrace.algorithms.bundles import BundleMissing
+from sealtrace.algorithms.bundles import Bundle, BundleMissing, load
 from sealtrace.auditor import report
 from sealtrace.auditor.audit import Audit, Result
 from sealtrace.auditor.bundle import BundleUnwritable, gathering, pack
@@ -27,19 +27,30 @@ from sealtrace.auditor.checks import UnknownRule, catalogue, known_rule
 from sealtrace.auditor.disclosures import known
 from sealtrace.auditor.endpoints import EndpointsDisagree
 from sealtrace.auditor.evidence import EvidenceTooLarge, EvidenceUnreadable
+from sealtrace.auditor.execution import CannotExecute
+from sealtrace.auditor.exports.fonts import FontMissing
 from sealtrace.auditor.exports.formats import (
     USUAL,
     Format,
     FormatUnavailable,
     NothingToSign,
+    Pages,
     UnknownFormat,
     available,
     formats,
     write,
 )
+from sealtrace.auditor.exports.records import Table
+from sealtrace.auditor.exports.records import write as write_record
 from sealtrace.auditor.exports.signing import CannotSign, Signing
-from sealtrace.auditor.inquiry import EmptyRange, Inquiry, RangeTooLong, Source, examine
+from sealtrace.auditor.following import BehindReading
+from sealtrace.auditor.frameworks import frameworks
+from sealtrace.auditor.inquiry import EmptyRange, HeadTooOld, Inquiry, RangeTooLong, Source, examine
+from sealtrace.auditor.kept import ReadingDamaged, ReadingInUse, ReadingOfAnother
+from sealtrace.auditor.language import Language, UnknownLanguage, language
 from sealtrace.auditor.material import MaterialTooLarge
+from sealtrace.auditor.openings import OpeningUnreadable, fits, read_file, read_openings
+from sealtrace.auditor.processing import OrganisationUnknown, ReportUnreadable, processing, read_report
 from sealtrace.auditor.reads import (
     CheckpointMalformed,
     Head,
@@ -51,6 +62,8 @@ from sealtrace.auditor.reads import (
     verified,
 )
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable
+from sealtrace.auditor.seals import ValidatorsInContract
+from sealtrace.auditor.secret_values import why_not_opened
 from sealtrace.auditor.service import ServiceRunning, opened
 from sealtrace.auditor.settings import (
     FILE,
@@ -62,13 +75,18 @@ from sealtrace.auditor.settings import (
     read_settings,
     token_in,
 )
+from sealtrace.auditor.statements import StatementsUnreadable
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.tokens import TokenNameUnusable, TokenNotFound, Tokens, TokensUnreadable
+from sealtrace.auditor.watching import Shown, followed
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.contracts.errors import ChainError
 from sealtrace.contracts.options import ChainId, Contracts, Rpc
+from sealtrace.protocol.attestation.refusals import EvidenceRefused
+from sealtrace.protocol.attestation.statement import Statement, read_statement
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, MalformedIdentifier, address
+from sealtrace.protocol.secret_config import BadSecretConfig, ValueOpening, read_value_opening
 
 ERROR = 3
 GRACE_S = 10
@@ -89,8 +107,11 @@ class PortTaken(OSError):
 
 _PROBLEMS = (
     BadBundle,
+    BadSecretConfig,
+    BehindReading,
     BundleMissing,
     BundleUnwritable,
+    CannotExecute,
     CannotSign,
     ChainError,
     CheckpointMalformed,
@@ -99,23 +120,35 @@ _PROBLEMS = (
     EndpointTalksNonsense,
     EndpointUnreachable,
     EndpointsDisagree,
+    EvidenceRefused,
     EvidenceTooLarge,
     EvidenceUnreadable,
+    FontMissing,
     FormatUnavailable,
+    HeadTooOld,
     MalformedIdentifier,
     MaterialTooLarge,
     NothingToSign,
+    OpeningUnreadable,
+    OrganisationUnknown,
     PortTaken,
+    ReportUnreadable,
     RangeTooLong,
+    ReadingDamaged,
+    ReadingInUse,
+    ReadingOfAnother,
     ReadsTampered,
     ServiceRunning,
     SettingsUnusable,
+    StatementsUnreadable,
     TokenNameUnusable,
     TokenNotFound,
     TokenUnreadable,
     TokensUnreadable,
     UnknownFormat,
+    UnknownLanguage,
     UnknownRule,
+    ValidatorsInContract,
     WrongArgument,
 )
 
@@ -131,14 +164,49 @@ Evidence = Annotated[
 EvidenceToken = Annotated[
     list[str] | None, typer.Option(help="NODE=FILE: a file that holds the reader's token for its URL.")
 ]
+StatementFolders = Annotated[
+    list[Path] | None,
+    typer.Option("--statements", help="A folder of enclaves' statements, beside those beside the logs."),
+]
 Confirmations = Annotated[
     int, typer.Option(help="Blocks that must follow a final one; -1 for finalized.", min=-1)
 ]
 CheckpointBlocks = Annotated[
     int, typer.Option(help="How long after a task's end a log may stay unanchored.", min=1)
 ]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Take the endpoint's word for the events: proof level 1.")
+]
+HeadAge = Annotated[
+    int | None, typer.Option("--head-age", help="How many seconds old the last block may be.", min=1)
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="A folder that keeps what is read; a later audit with it reads only what is new."),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Audit again whenever there is a new block, until interrupted.")
+]
 Algorithms = Annotated[
     list[Path] | None, typer.Option(help="The folder of an algorithm, for what its manifest discloses.")
+]
+Validators = Annotated[
+    str | None,
+    typer.Option(
+        help="Who seals the first block that is read, by addresses with commas between them, as learnt from "
+        "the consortium: the commit seals of every block are then checked (proof level 3)."
+    ),
+]
+Reexecute = Annotated[
+    bool, typer.Option("--reexecute", help="Execute an embedded chain again from its genesis.")
+]
+Genesis = Annotated[
+    Path | None, typer.Option(help="With --reexecute: the genesis file you hold, not the endpoint's.")
+]
+
+In = Annotated[str, typer.Option("--language", help=f"Of pages and tables: {', '.join(Language)}.")]
+Fonts = Annotated[
+    Path | None, typer.Option(help="A folder with a font that has Chinese, where none is installed.")
 ]
 
 
@@ -152,9 +220,17 @@ def run(
     last: Last = None,
     evidence: Evidence = None,
     evidence_token: EvidenceToken = None,
+    statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
+    unverified: Unverified = False,
+    head_age: HeadAge = None,
+    resume: Resume = None,
+    follow: Follow = False,
     rule: Annotated[str | None, typer.Option(help="Apply this check alone.")] = None,
     thing: Annotated[str | None, typer.Option("--object", help="Judge this object alone.")] = None,
     wanted: Annotated[
@@ -164,29 +240,50 @@ def run(
         Path | None,
         typer.Option(help="The auditor's folder; the certificate that its settings name signs report.pdf."),
     ] = None,
+    in_language: In = Language.ENGLISH.value,
+    fonts: Fonts = None,
+    openings: Annotated[
+        Path | None, typer.Option(help="A folder with what owners opened (sealtrace node dataset open).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks.
 
     Exit code 0: no finding. 1: findings. 2: no finding, but a critical check could not be determined.
-    3: the audit could not be carried out.
+    3: the audit could not be carried out. With --follow, the code is that of the last audit.
     """
     with _explained(as_json):
         chosen = formats(wanted)
         signing = _signing(sign)
-        available(chosen, signing)
+        pages = Pages(language(in_language), fonts)
+        available(chosen, signing, pages)
+        _hold_following(follow, resume, last)
         inquiry = Inquiry(
             ChainSettings(rpc, chain_id, address(contracts), confirmations=confirmations, timeout_s=30),
             first,
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks, known_rule(rule), thing),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
+            openings=() if openings is None else read_openings(openings),
+            statements=tuple(statements or ()),
+            trusting=unverified,
+            kept=resume,
+            head_age_s=head_age,
         )
-        done = examine(inquiry)
-        told = report.document(done, known(algorithm or ()))
-        paths = write(told, done.case.events, out, chosen, signing)
-    where = {each.value: str(path) for each, path in paths.items()}
-    _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+        disclosed = known(algorithm or ())
+
+        def once() -> Audit:
+            done = examine(inquiry, notice=Shown(sys.stderr))
+            told = report.document(done, disclosed)
+            paths = write(told, done.case.events, out, chosen, signing, pages)
+            where = {each.value: str(path) for each, path in paths.items()}
+            _show(done, told, where, f"Report: {', '.join(where.values())}", as_json=as_json)
+            return done
+
+        done = followed(once, inquiry) if follow else once()
     raise typer.Exit(int(done.result))
 
 
@@ -200,9 +297,13 @@ def bundle_(
     last: Last = None,
     evidence: Evidence = None,
     evidence_token: EvidenceToken = None,
+    statements: StatementFolders = None,
     confirmations: Confirmations = 0,
     checkpoint_blocks: CheckpointBlocks = 100,
     algorithm: Algorithms = None,
+    validators: Validators = None,
+    reexecute: Reexecute = False,
+    genesis: Genesis = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a range of blocks, and pack report, headers, receipts and logs to be checked without a network.
@@ -216,6 +317,10 @@ def bundle_(
             last,
             _sources(evidence or [], evidence_token or []),
             Parameters(checkpoint_blocks),
+            validators=_addresses(validators),
+            reexecute=reexecute,
+            genesis=genesis,
+            statements=tuple(statements or ()),
         )
         done = examine(inquiry, material)
         told = report.document(done, known(algorithm or ()))
@@ -224,6 +329,63 @@ def bundle_(
     where = f"Bundle: {out}, sha256 {digest[2:]}. Its last block is {anchor}"
     _show(done, told, {"bundle": str(out), "sha256": digest, "anchor": anchor}, where, as_json=as_json)
     raise typer.Exit(int(done.result))
+
+
+@app.command()
+def opening(
+    file: Annotated[Path, typer.Argument(help="What sealtrace node dataset open wrote.")],
+    data: Annotated[Path | None, typer.Option(help="A copy of the table, to hold to it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an opened commitment opens and who signed it, without a network. An audit tells whether the
+    chain holds it.
+
+    Exit code 0: signed, and the data is what was committed to. 1: not so. 3: it cannot be read.
+    """
+    with _explained(as_json):
+        found = read_file(file)
+        same = None if data is None else fits(file, data)
+    told: dict[str, Any] = {
+        "dataset": found.dataset,
+        "commitment": found.commitment,
+        "opened_by": found.speaker,
+        "signed": found.signed,
+        "opened_to": found.to,
+        "data_fits": same,
+    }
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        words = {True: "yes", False: "no", None: "not looked at"}
+        shown = told | {name: words[told[name]] for name in ("signed", "data_fits")}
+        typer.echo("\n".join(f"{name:<12}{value}" for name, value in shown.items()))
+    raise typer.Exit(0 if found.signed and same is not False else 1)
+
+
+@app.command("processing")
+def processing_(
+    organisation: Annotated[str, typer.Option(help="The address of its node.")],
+    out: Annotated[Path, typer.Option(help="The folder that the record is written to.")],
+    source: Annotated[Path, typer.Option("--report", help="A report.json, of an audit or of a bundle.")],
+    wanted: Annotated[Table, typer.Option("--format", help="The form of the record.")] = Table.CSV,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="A purpose in words, shown where the chain has its hash.")
+    ] = None,
+    in_language: In = Language.ENGLISH.value,
+    as_json: AsJson = False,
+) -> None:
+    """Write an organisation's record of processing (GDPR Art. 30, PIPL), as far as the chain knows it."""
+    with _explained(as_json):
+        chosen = language(in_language)
+        if wanted is Table.XLSX:
+            available([Format.XLSX])
+        record = processing(read_report(source), address(organisation), purpose or ())
+        path = write_record(record, out, wanted, chosen)
+    rows, empty = len(record["rows"]), len(record["to_be_filled"])
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), "rows": rows, "to_be_filled": record["to_be_filled"]}))
+        return
+    typer.echo(f"{path}: {rows} rows; {empty} columns are to be filled by the organisation")
 
 
 @app.command()
@@ -241,16 +403,61 @@ def checks(
             "severity": each.severity.value,
             "sentence": each.sentence,
             "needs": [need.value for need in each.needs],
+            "frameworks": frameworks(each.rule),
         }
         for each in catalogue()
     ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("rule", "severity", "asserts")
+    table = Grid("rule", "severity", "asserts")
     for row in rows:
         table.add_row(str(row["rule"]), str(row["severity"]), str(row["sentence"]))
     Console().print(table)
+
+
+@app.command("config")
+def config_(
+    opening: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="What `sealtrace algorithm open-config` wrote."),
+    ],
+    bundle: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The folder of the algorithm that it is of.")
+    ],
+    statement: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="An enclave's last statement: it must have run it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a secret value which was opened is the one that an algorithm's manifest commits to.
+
+    Exit code 1: it is not. Whether a statement is genuine, `sealtrace attestation verify` judges. 3: a file
+    could not be read.
+    """
+    with _explained(as_json):
+        opened = read_value_opening(opening.read_bytes())
+        held = load(bundle)
+        shown = None if statement is None else read_statement(statement.read_bytes())
+        why = why_not_opened(opened, held, shown)
+    if as_json:
+        ran = None if shown is None else shown.digest
+        told = {"algorithm": held.digest, "name": opened.name, "value": opened.value, "statement": ran}
+        typer.echo(json.dumps({**told, "holds": why is None, "why": why}))
+    else:
+        _say_opened(opened, held, shown, why)
+    raise typer.Exit(int(why is not None))
+
+
+def _say_opened(opened: ValueOpening, held: Bundle, shown: Statement | None, why: str | None) -> None:
+    if why is not None:
+        typer.echo(f"{opened.name} does not hold: {why}")
+        return
+    typer.echo(f"{opened.name} is {json.dumps(opened.value)}: the manifest of {held.digest} commits to it")
+    if shown is not None:
+        at = f"the enclave of {shown.party}, task {shown.challenge.task}"
+        typer.echo(f"statement {shown.digest} says that {at}, ran that algorithm")
 
 
 @app.command()
@@ -291,7 +498,7 @@ def token_list(folder: Folder, as_json: AsJson = False) -> None:
             json.dumps([each.model_dump(include={"name", "created_at", "revoked_at"}) for each in known])
         )
         return
-    table = Table("name", "made", "revoked")
+    table = Grid("name", "made", "revoked")
     for each in known:
         table.add_row(each.name, utc(each.created_at), utc(each.revoked_at) if each.revoked_at else "")
     Console().print(table)
@@ -330,7 +537,7 @@ def reads(
         listed = [each.model_dump(mode="json") for each in shown]
         typer.echo(json.dumps({"size": now.size, "root": now.root, "reads": listed}))
         return
-    table = Table("when", "who", "what", "status", "sha256")
+    table = Grid("when", "who", "what", "status", "sha256")
     for each in shown:
         table.add_row(
             utc(each.at), each.who, escape(ascii(each.what)[1:-1]), str(each.status), each.sha256[:18]
@@ -394,6 +601,13 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortTaken(f"{host}:{port}: {cause.strerror}; choose another port in auditor.toml") from cause
 
 
+def _hold_following(follow: bool, resume: Path | None, last: int | None) -> None:
+    if follow and resume is None:
+        raise WrongArgument("--follow needs --resume FOLDER, so that nothing is read twice")
+    if follow and last is not None:
+        raise WrongArgument("--follow goes on without end: leave out --to")
+
+
 def _signing(folder: Path | None) -> Signing | None:
     if folder is None:
         return None
@@ -418,12 +632,21 @@ def _pair(text: str, form: str) -> tuple[Address, str]:
     return address(node), value
 
 
+def _addresses(text: str | None) -> tuple[Address, ...]:
+    if text is None:
+        return ()
+    found = tuple(address(each.strip()) for each in text.split(","))
+    if len(set(found)) < len(found):
+        raise WrongArgument("--validators names one address twice: name each validator once")
+    return found
+
+
 def _show(done: Audit, told: dict[str, Any], written: dict[str, str], where: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_summary(told, written)))
         return
     console = Console()
-    table = Table("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
+    table = Grid("tasks", "ran", "refused", "failed", "other", "findings", "undetermined")
     counts = told["counts"]
     shown = [counts["states"].get("refused", 0), counts["states"].get("failed", 0)]
     other = counts["tasks"] - counts["ran"] - sum(shown)

@@ -7,7 +7,7 @@ headers' parents to all that came before, so it does not matter which endpoint a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from sealtrace.auditor.headers import read_header
 from sealtrace.auditor.rpc import EndpointRefused, EndpointTalksNonsense, EndpointUnreachable, Rpc
@@ -34,13 +34,21 @@ class Endpoints:
     def __init__(self, rpcs: Sequence[Rpc], last: BlockRef) -> None:
         self._asked = _agreeing(rpcs, last)
 
-    def ask(self, method: str, *params: object) -> Any:
+    @overload
+    def ask(self, method: str, *params: object) -> Any: ...
+    @overload
+    def ask(self, method: str, *params: object, kind: type[T]) -> T: ...
+    def ask(self, method: str, *params: object, kind: Any = Any) -> Any:
         """As :meth:`Rpc.ask`; raises what the last endpoint that was asked gave for a reason."""
-        return self._first(lambda rpc: rpc.ask(method, *params))
+        return self._first(lambda rpc: rpc.ask(method, *params, kind=kind))
 
-    def ask_all(self, method: str, params: Sequence[Sequence[object]]) -> list[Any]:
+    @overload
+    def ask_all(self, method: str, params: Sequence[Sequence[object]]) -> list[Any]: ...
+    @overload
+    def ask_all(self, method: str, params: Sequence[Sequence[object]], kind: type[T]) -> list[T]: ...
+    def ask_all(self, method: str, params: Sequence[Sequence[object]], kind: Any = Any) -> list[Any]:
         """As :meth:`Rpc.ask_all`, all of it from one endpoint."""
-        return self._first(lambda rpc: rpc.ask_all(method, params))
+        return self._first(lambda rpc: rpc.ask_all(method, params, kind))
 
     def _first(self, question: Callable[[Rpc], T]) -> T:
         *others, last = self._asked

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, UnixSeconds, address, hex32
 from sealtrace.protocol.records import BlockRef
 
 Value = str | int | bool
+
+_is_hex32 = re.compile(r"0x[0-9a-f]{64}").fullmatch
+_is_address = re.compile(r"0x[0-9a-f]{40}").fullmatch
 
 
 class MalformedEvent(ValueError):
@@ -28,8 +34,7 @@ class Position:
         return cls(block + 1, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A decoded log of one of the contracts; ``contract`` is the address that emitted it."""
 
     name: str
@@ -55,6 +60,9 @@ class Event:
         Raises:
             MalformedEvent: there is none.
         """
+        value = self.args.get(name)
+        if type(value) is str and _is_hex32(value):  # as decoded
+            return Hex32(value)
         try:
             return hex32(self._text(name))
         except MalformedIdentifier as cause:
@@ -66,6 +74,9 @@ class Event:
         Raises:
             MalformedEvent: there is none.
         """
+        value = self.args.get(name)
+        if type(value) is str and _is_address(value):  # as decoded
+            return Address(value)
         try:
             return address(self._text(name))
         except MalformedIdentifier as cause:

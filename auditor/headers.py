@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
@@ -45,6 +49,10 @@ _FIELDS: Final = (  # in the order of the header's RLP; what later forks added m
     ("requestsHash", _BYTES),
 )
 _REQUIRED = 15
+_BLOOM_HEAD = "b90100"
+"""What stands before 256 bytes in RLP."""
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+MAX_TOPICS: Final = 4
 
 Json = Mapping[str, Any]
 Nibbles = Sequence[int]
@@ -54,9 +62,38 @@ class MalformedBlock(ValueError):
     """A block, receipt or log lacks a field, or has one that is not hexadecimal: use another endpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawLog:
-    """A log exactly as emitted, and its place."""
+class Emitted(msgspec.Struct, frozen=True, gc=False):
+    """A log in a receipt, as JSON-RPC shows it; what the endpoint says of its place is not read."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: str
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """A receipt as JSON-RPC shows it: what its block commits to, and whose it is."""
+
+    transactionHash: str  # noqa: N815 - its name in JSON
+    status: str
+    cumulativeGasUsed: str  # noqa: N815
+    logsBloom: str  # noqa: N815
+    logs: tuple[Emitted, ...]
+    type: str = "0x0"
+
+
+class ToldLog(msgspec.Struct, frozen=True, gc=False):
+    """A log as ``eth_getLogs`` shows it."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: str
+    blockNumber: str  # noqa: N815
+    logIndex: str  # noqa: N815
+    transactionHash: str  # noqa: N815
+
+
+class RawLog(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A log exactly as emitted, in lower-case hexadecimal, and its place."""
 
     block: int
     index: int
@@ -121,39 +158,78 @@ def header_rlp(block: Json) -> bytes:
     return rlp_list(fields)
 
 
-def receipts_root(receipts: Sequence[Json]) -> Hex32:
-    """The root of the trie of ``receipts``, all of one block and in order.
+def read_receipts(receipts: object) -> list[Receipt]:
+    """Read a block's receipts from the JSON of an answer; they are in form.
 
     Raises:
-        MalformedBlock: one of them is none.
+        MalformedBlock: they are none.
     """
-    items = sorted((_nibbles(rlp_bytes(_minimal(i))), receipt_rlp(each)) for i, each in enumerate(receipts))
+    try:
+        return in_form(msgspec.convert(receipts, list[Receipt]))
+    except msgspec.ValidationError as cause:
+        raise MalformedBlock(f"receipts were asked for: {cause}") from cause
+
+
+def in_form(receipts: list[Receipt]) -> list[Receipt]:
+    """A block's receipts in lower-case hexadecimal, each part of the size it must have.
+
+    Raises:
+        MalformedBlock: a part is not hexadecimal, or of another size.
+    """
+    logs = [log for receipt in receipts for log in receipt.logs]
+    hashes = [receipt.transactionHash for receipt in receipts]
+    if _hold_to_form(logs, hashes, [receipt.logsBloom for receipt in receipts]):
+        return receipts
+    return msgspec.convert(_lower(msgspec.to_builtins(receipts)), list[Receipt])
+
+
+def receipts_root(encoded: Sequence[bytes]) -> Hex32:
+    """The root of the trie of receipts, as :func:`receipts_rlp` gives them, all of one block and in order."""
+    items = sorted((_place(i), each) for i, each in enumerate(encoded))
     return hex32(keccak(_trie(items, 0) if items else b"\x80"))
 
 
-def logs_of(receipts: Sequence[Json], block: int) -> list[RawLog]:
-    """The logs of a block's receipts, numbered as they come: what the endpoint calls them is not asked.
+def logs_of(receipts: Sequence[Receipt], block: int, ours: Container[str]) -> list[RawLog]:
+    """The logs of the contracts ``ours`` in a block's receipts, numbered as they come among all of the block:
+    what the endpoint calls them is not asked. The receipts are :func:`in_form`."""
+    found, before = [], 0
+    for receipt in receipts:
+        transaction = Hex32(receipt.transactionHash)
+        for index, log in enumerate(receipt.logs, before):
+            if log.address in ours:
+                found.append(RawLog(block, index, transaction, Address(log.address), log.topics, log.data))
+        before += len(receipt.logs)
+    return found
+
+
+def read_logs(logs: Sequence[ToldLog]) -> list[RawLog]:
+    """What ``eth_getLogs`` shows, in our spelling.
 
     Raises:
-        MalformedBlock: one of them is none.
+        MalformedBlock: a part of it is not hexadecimal, or of another size.
     """
-    pairs = [(receipt, log) for receipt in receipts for log in _logs(receipt)]
+    if not _hold_to_form(logs, [log.transactionHash for log in logs], []):
+        logs = msgspec.convert(_lower(msgspec.to_builtins(logs)), list[ToldLog])
     return [
-        _raw_log(log, block, index, hex32(octets(receipt, "transactionHash")))
-        for index, (receipt, log) in enumerate(pairs)
+        RawLog(
+            quantity(log.blockNumber, "blockNumber"),
+            quantity(log.logIndex, "logIndex"),
+            Hex32(log.transactionHash),
+            Address(log.address),
+            log.topics,
+            log.data,
+        )
+        for log in logs
     ]
 
 
-def read_log(log: object) -> RawLog:
-    """Read a log as ``eth_getLogs`` shows it.
-
-    Raises:
-        MalformedBlock: it is none.
-    """
-    if not isinstance(log, dict):
-        raise MalformedBlock("a log is no object")
-    transaction = hex32(octets(log, "transactionHash"))
-    return _raw_log(log, number(log, "blockNumber"), number(log, "logIndex"), transaction)
+def _lower(value: Any) -> Any:
+    """JSON with every text in it in lower case."""
+    if isinstance(value, str):
+        return value.lower()
+    if isinstance(value, dict):
+        return {name: _lower(each) for name, each in value.items()}
+    return [_lower(each) for each in value]
 
 
 def may_hold(bloom: bytes, masks: Sequence[int]) -> bool:
@@ -178,13 +254,24 @@ def number(document: Json, name: str) -> int:
     Raises:
         MalformedBlock: it is none.
     """
-    value = document.get(name)
-    try:
-        if isinstance(value, str) and value.startswith("0x") and len(value) <= 66:
-            return int(value, 16)
-    except ValueError:
-        pass
-    raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not a quantity")
+    return quantity(document.get(name), name)
+
+
+@lru_cache(maxsize=4096)
+def _quantity(text: str) -> int | None:
+    return int(text, 16) if _QUANTITY.fullmatch(text) else None
+
+
+def quantity(value: object, name: str) -> int:
+    """The number that ``value``, called ``name``, is in JSON-RPC.
+
+    Raises:
+        MalformedBlock: it is none.
+    """
+    found = _quantity(value) if isinstance(value, str) else None
+    if found is None:
+        raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not a quantity")
+    return found
 
 
 def octets(document: Json, name: str) -> bytes:
@@ -199,7 +286,9 @@ def octets(document: Json, name: str) -> bytes:
 def _octets(value: object, name: str) -> bytes:
     try:
         if isinstance(value, str) and value.startswith("0x"):
-            return bytes.fromhex(value[2:])
+            found = bytes.fromhex(value[2:])
+            if 2 * len(found) == len(value) - 2:  # it skips spaces
+                return found
     except ValueError:
         pass
     raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not bytes in hexadecimal")
@@ -216,10 +305,21 @@ def rlp_list(items: Sequence[bytes]) -> bytes:
 
 
 def _headed(content: bytes, kind: int) -> bytes:
-    if len(content) < 56:
-        return bytes([kind + len(content)]) + content
-    length = _minimal(len(content))
-    return bytes([kind + 55 + len(length)]) + length + content
+    return _head_octets(len(content), kind) + content
+
+
+@lru_cache(maxsize=4096)
+def _head_octets(size: int, kind: int) -> bytes:
+    return bytes.fromhex(_head(size, kind))
+
+
+@lru_cache(maxsize=4096)
+def _head(size: int, kind: int) -> str:
+    """What stands before a string or a list of that size, in hexadecimal."""
+    if size < 56:
+        return f"{kind + size:02x}"
+    length = _minimal(size)
+    return f"{kind + 55 + len(length):02x}{length.hex()}"
 
 
 def _minimal(value: int) -> bytes:
@@ -230,53 +330,91 @@ def _nibbles(content: bytes) -> tuple[int, ...]:
     return tuple(nibble for byte in content for nibble in (byte >> 4, byte & 15))
 
 
-def receipt_rlp(receipt: object) -> bytes:
-    """A receipt as the trie holds it (EIP-2718: one that is typed begins with its type).
+def receipts_rlp(receipts: Sequence[Receipt]) -> list[bytes]:
+    """Receipts as the trie holds them (EIP-2718: one that is typed begins with its type). They are text until
+    here, and most of their RLP is that text: it is put together as text. They are :func:`in_form`.
 
     Raises:
-        MalformedBlock: it is none.
+        MalformedBlock: a number of theirs is none.
     """
-    if not isinstance(receipt, dict):
-        raise MalformedBlock("a receipt is no object")
-    logs = [_log(log) for log in _logs(receipt)]
-    fields = [
-        rlp_bytes(_minimal(number(receipt, "status"))),
-        rlp_bytes(_minimal(number(receipt, "cumulativeGasUsed"))),
-        rlp_bytes(octets(receipt, "logsBloom")),
-        rlp_list(logs),
-    ]
-    kind = number(receipt, "type") if "type" in receipt else 0
+    return [_receipt_rlp(each) for each in receipts]
+
+
+def _receipt_rlp(receipt: Receipt) -> bytes:
+    kind = quantity(receipt.type, "type")
     if kind > 127:
         raise MalformedBlock(f"a receipt of type {kind}")
-    return (bytes([kind]) if kind else b"") + rlp_list(fields)
+    logs = "".join([_log_in_hex(log) for log in receipt.logs])
+    fields = (
+        _number_in_hex(quantity(receipt.status, "status")),
+        _number_in_hex(quantity(receipt.cumulativeGasUsed, "cumulativeGasUsed")),
+        _BLOOM_HEAD,
+        receipt.logsBloom[2:],
+        _head(len(logs) // 2, 192),
+        logs,
+    )
+    text = "".join(fields)
+    return bytes.fromhex((f"{kind:02x}" if kind else "") + _head(len(text) // 2, 192) + text)
 
 
-def _log(log: Json) -> bytes:
-    topics = [rlp_bytes(_octets(topic, "topic")) for topic in _topics(log)]
-    return rlp_list([rlp_bytes(octets(log, "address")), rlp_list(topics), rlp_bytes(octets(log, "data"))])
+def _log_in_hex(log: Emitted) -> str:
+    data = log.data
+    whole, topics, told = _heads(len(log.topics), len(data) // 2 - 1, data if len(data) == 4 else "")
+    listed = "".join(["a0" + topic[2:] for topic in log.topics])
+    return f"{whole}94{log.address[2:]}{topics}{listed}{told}{data[2:]}"
 
 
-def _logs(receipt: Json) -> list[Json]:
-    logs = receipt.get("logs")
-    if not isinstance(logs, list) or not all(isinstance(log, dict) for log in logs):
-        raise MalformedBlock("a receipt's logs are no list of objects")
-    return logs
+@lru_cache(maxsize=1024)
+def _heads(topics: int, size: int, byte: str) -> tuple[str, str, str]:
+    """What stands before a log, its topics and its data. It depends on their lengths alone, but for data of
+    one ``byte``, which may stand without."""
+    told = "" if byte and int(byte, 16) < 128 else _head(size, 128)
+    listed = _head(33 * topics, 192)
+    whole = 21 + len(listed) // 2 + 33 * topics + len(told) // 2 + size
+    return _head(whole, 192), listed, told
 
 
-def _topics(log: Json) -> list[object]:
-    topics = log.get("topics")
-    if not isinstance(topics, list) or len(topics) > 4:
-        raise MalformedBlock("a log's topics are no list of at most four")
-    return topics
+def _number_in_hex(value: int) -> str:
+    """The RLP of a number."""
+    if value < 128:
+        return f"{value:02x}" if value else "80"
+    digits = f"{value:x}"
+    padded = "0" + digits if len(digits) & 1 else digits
+    return _head(len(padded) // 2, 128) + padded
 
 
-def _raw_log(log: Json, block: int, index: int, transaction: Hex32) -> RawLog:
-    address = octets(log, "address")
-    if len(address) != 20:
-        raise MalformedBlock("a log's address has not 20 bytes")
-    topics = tuple("0x" + _octets(topic, "topic").hex() for topic in _topics(log))
-    data = "0x" + octets(log, "data").hex()
-    return RawLog(block, index, transaction, Address("0x" + address.hex()), topics, data)
+def _hold_to_form(logs: Sequence[Emitted | ToldLog], hashes: list[str], blooms: list[str]) -> bool:
+    """Hold all parts of many logs at once to being ``0x`` and hexadecimal, each of the size it must have;
+    whether all is in lower case already."""
+    addresses = [log.address for log in logs]
+    topics = [topic for log in logs for topic in log.topics]
+    sizes = (("addresses", addresses, 42), ("topics or hashes", topics + hashes, 66), ("blooms", blooms, 514))
+    for name, parts, size in sizes:
+        if set(map(len, parts)) - {size}:
+            raise MalformedBlock(f"{name} that are not all of {size // 2 - 1} bytes")
+    if max([len(log.topics) for log in logs], default=0) > MAX_TOPICS:
+        raise MalformedBlock(f"a log with more than {MAX_TOPICS} topics")
+    parts = [*addresses, *topics, *hashes, *blooms, *[log.data for log in logs]]
+    text = "".join(["|" + part for part in parts])
+    digits = text.replace("|0x", "")
+    if len(text) - len(digits) != 3 * len(parts) or not _is_hexadecimal(digits):
+        raise MalformedBlock("a log or a receipt of which a part is not 0x and hexadecimal")
+    if {len(log.data) % 2 for log in logs} - {0}:
+        raise MalformedBlock("a log whose data ends in half a byte")
+    return digits == digits.lower()
+
+
+def _is_hexadecimal(digits: str) -> bool:
+    try:
+        return 2 * len(bytes.fromhex(digits)) == len(digits)  # it skips spaces
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _place(index: int) -> tuple[int, ...]:
+    """Where the trie has the receipt of that index."""
+    return _nibbles(rlp_bytes(_minimal(index)))
 
 
 def _trie(items: list[tuple[tuple[int, ...], bytes]], depth: int) -> bytes:

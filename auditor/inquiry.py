@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,17 @@ from functools import partial
 from pathlib import Path
 
 from sealtrace.auditor.audit import Audit, audit
-from sealtrace.auditor.case import Case, Level, OtherCode, Parameters, Proof, ProofProblem, Snapshot
-from sealtrace.auditor.decoding import decode
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    Level,
+    OtherCode,
+    Parameters,
+    Proof,
+    ProofProblem,
+    Snapshot,
+)
 from sealtrace.auditor.endpoints import Endpoints
-from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import (
     EvidenceTooLarge,
     EvidenceUnreadable,
@@ -23,11 +31,17 @@ from sealtrace.auditor.evidence import (
     read_url,
     unseen,
 )
+from sealtrace.auditor.execution import execute_again
+from sealtrace.auditor.fetching import first_log
+from sealtrace.auditor.following import ChainRead, ChainSource, Notice, go_on, read_all, unnoticed
+from sealtrace.auditor.kept import KeptReading, Subject
 from sealtrace.auditor.material import Material
-from sealtrace.auditor.reading import Blocks, Reading, first_log, read_range
+from sealtrace.auditor.openings import Opened
+from sealtrace.auditor.reading import Blocks
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.rpc import Rpc
-from sealtrace.auditor.storage import read_snapshot
+from sealtrace.auditor.statements import Folder, Place, Statements, collect, place_beside, wanted_by
+from sealtrace.auditor.storage import prove_snapshot, read_snapshot
 from sealtrace.auditor.world import World
 from sealtrace.contracts.client import Chain, ChainSettings, named_by, require_chain, why_not_ours
 from sealtrace.contracts.errors import ChainError
@@ -36,9 +50,17 @@ from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import Address
 from sealtrace.protocol.records import BlockRef
 
+TIMEOUT_S = 30.0
+"""How long one answer of an endpoint may take."""
+
 
 class EmptyRange(ValueError):
     """The blocks asked for are none: the first is after the last, or the last before the contracts."""
+
+
+class HeadTooOld(ValueError):
+    """The newest final block is older than the auditor allows: the endpoint has stopped following the chain,
+    or hides its end. Use another endpoint."""
 
 
 class RangeTooLong(ValueError):
@@ -85,6 +107,22 @@ class Inquiry:
     sources: tuple[Source, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
     max_blocks: int | None = None
+    validators: tuple[Address, ...] = ()
+    """Who seals the first block that is read, known from elsewhere; none: seals are not checked."""
+    reexecute: bool = False
+    """Whether an embedded chain is executed again from its genesis."""
+    genesis: Path | None = None
+    """The genesis file for that; by default the endpoint's own."""
+    openings: tuple[Opened, ...] = ()
+    """The commitments that owners opened to the regulator."""
+    trusting: bool = False
+    """Take the endpoint's word for the logs: proof level 1, and a third of the work."""
+    kept: Path | None = None
+    """The folder of a kept reading, to go on from and to keep what is read."""
+    head_age_s: int | None = None
+    """How old the last final block may be where ``last`` is not given."""
+    statements: tuple[Path, ...] = ()
+    """Folders of enclaves' statements, beside those that are beside the logs."""
 
     def bounds(self, begin: int, end: int) -> int:
         """The first block to judge, where the contracts begin at ``begin`` and the last block is ``end``.
@@ -102,55 +140,100 @@ class Inquiry:
 
 
 def examine(
-    inquiry: Inquiry, material: Material | None = None, told: Callable[[Stage], None] = untold
+    inquiry: Inquiry,
+    material: Material | None = None,
+    told: Callable[[Stage], None] = untold,
+    notice: Notice = unnoticed,
+    clock: Callable[[], float] = time.time,
 ) -> Audit:
-    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage.
+    """Carry out one audit, keep in ``material`` what it was based on, and tell ``told`` each stage and
+    ``notice`` how far the reading is.
 
     Raises:
         ChainError, EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: the chain cannot be read.
         EndpointsDisagree: two endpoints show different chains.
+        StatementsUnreadable: a folder of statements is none.
         EvidenceUnreadable: a log's file cannot be opened. A node's API that does not answer is no error: its
             log counts as not handed over.
         EmptyRange, RangeTooLong: as :meth:`Inquiry.bounds` says.
+        ValidatorsInContract: validators were given, and the chain takes its own from a contract.
+        CannotExecute: blocks were to be executed again, and cannot be here.
+        HeadTooOld: the last final block is older than allowed.
+        ReadingDamaged, ReadingOfAnother, ReadingInUse, BehindReading: a kept reading cannot be gone on with.
     """
+    folders = [Folder(each) for each in inquiry.statements]
     told(Stage.CONNECTING)
     chain = connected(inquiry.chain)
-    last = chain.finalized() if inquiry.last is None else chain.block(inquiry.last)
+    last = _last(chain, inquiry, clock)
     with ExitStack() as stack:
-        rpcs = [stack.enter_context(Rpc(url)) for url in each_url(inquiry.chain.rpc_url)]
+        rpcs = [stack.enter_context(Rpc(url, timeout_s=TIMEOUT_S)) for url in each_url(inquiry.chain.rpc_url)]
         rpc = rpcs[0] if len(rpcs) == 1 else Endpoints(rpcs, last)
-        begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
-        first = inquiry.bounds(begin, last.number)
         contracts = _contracts(chain, last)
+        kept = _kept(inquiry, contracts, stack)
+        standing = None if kept is None else kept.standing
+        if standing is None:
+            begin = first_log(rpc, chain.addresses["Consortium"], chain.deployed_at)
+        else:
+            begin = standing.first
+        first = inquiry.bounds(begin, last.number)
         told(Stage.READING)
-        reading = read_range(rpc, list(contracts), begin, last.number, material)
+        source = ChainSource(rpc, contracts, last, material, notice)
+        if kept is None or standing is None:
+            read = read_all(source, begin, kept, trusting=inquiry.trusting, validators=inquiry.validators)
+        else:
+            read = go_on(source, kept)
+        told(Stage.REPLAYING)
+        world = replay(read.events)
+        addresses = [each.addresses for each in chain.named.generations]
+        snapshot, storage = prove_snapshot(rpc, addresses, world, last, read.state_root)
     if material is not None:
         material.contracts = contracts
-    told(Stage.REPLAYING)
-    events = tuple(events_of(reading, contracts))
-    world = replay(events)
     told(Stage.LOGS)
     logs, unread = _read_logs(inquiry.sources, world, material)
+    statements = _statements(folders, inquiry.sources, logs, material)
     told(Stage.STORAGE)
-    snapshot, no_snapshot = _snapshot(chain, world, last)
+    no_snapshot = ""
+    if snapshot is None:
+        snapshot, no_snapshot = _snapshot(chain, world, last)
     case = Case(
         chain_id=inquiry.chain.chain_id,
         directory=inquiry.chain.directory,
         first=first,
         last=last,
         world=world,
-        proof=_same_end(reading, last),
+        proof=replace(_same_end(read, last), storage=storage, execution=_execution(inquiry, last)),
         snapshot=snapshot,
         no_snapshot=no_snapshot,
         logs=logs,
         unread=unread,
-        cited=_cited(logs.values(), reading.blocks),
+        openings=inquiry.openings,
+        cited=_cited(logs.values(), statements, read.blocks),
         other_code=_other_code(chain, last),
         parameters=inquiry.parameters,
-        events=events,
+        events=read.events,
+        statements=statements,
     )
     told(Stage.JUDGING)
     return audit(case)
+
+
+def _last(chain: Chain, inquiry: Inquiry, clock: Callable[[], float]) -> BlockRef:
+    if inquiry.last is not None:
+        return chain.block(inquiry.last)
+    last = chain.finalized()
+    age = int(clock()) - last.timestamp
+    if inquiry.head_age_s is not None and age > inquiry.head_age_s:
+        told = f"block {last.number} is {age} s old, and {inquiry.head_age_s} s are allowed"
+        raise HeadTooOld(f"{told}: the endpoint may hide newer ones")
+    return last
+
+
+def _kept(inquiry: Inquiry, contracts: Mapping[Address, str], stack: ExitStack) -> KeptReading | None:
+    """The kept reading to go on from, where one is wanted; it may be empty."""
+    if inquiry.kept is None:
+        return None
+    subject = Subject(inquiry.chain.chain_id, inquiry.chain.directory, inquiry.trusting, inquiry.validators)
+    return stack.enter_context(KeptReading(inquiry.kept, subject, contracts))
 
 
 def _contracts(chain: Chain, last: BlockRef) -> dict[Address, str]:
@@ -183,14 +266,7 @@ def _other_code(chain: Chain, last: BlockRef) -> tuple[OtherCode, ...]:
     )
 
 
-def events_of(reading: Reading, contracts: Mapping[Address, str]) -> list[Event]:
-    """The events in a reading, in the order of the chain."""
-    blocks = {log.block: reading.blocks.ref(log.block) for log in reading.logs}
-    pairs = [(log, blocks[log.block]) for log in reading.logs]
-    return [decode(log, block, contracts) for log, block in pairs if block is not None]
-
-
-def _same_end(reading: Reading, last: BlockRef) -> Proof:
+def _same_end(reading: ChainRead, last: BlockRef) -> Proof:
     """The proof, with a problem more where storage would be read at another block than the events end at."""
     read = reading.blocks.ref(last.number)
     if read == last:
@@ -201,6 +277,12 @@ def _same_end(reading: Reading, last: BlockRef) -> Proof:
     problems = (*reading.proof.chain_problems, problem)
     reason = "the endpoint gave two blocks for one number"
     return replace(reading.proof, level=Level.RPC_TRUSTED, reason=reason, chain_problems=problems)
+
+
+def _execution(inquiry: Inquiry, last: BlockRef) -> Execution:
+    if not inquiry.reexecute:
+        return Execution()
+    return execute_again(each_url(inquiry.chain.rpc_url)[0], last, inquiry.genesis)
 
 
 def _snapshot(chain: Chain, world: World, last: BlockRef) -> tuple[Snapshot | None, str]:
@@ -235,17 +317,35 @@ def _read_log(source: Source, held: Sequence[Held], material: Material | None) -
     return read_file(source.node, Path(source.where), held, seen)
 
 
-def _cited(logs: Iterable[NodeLog], blocks: Blocks) -> dict[int, BlockRef]:
-    """The blocks that records cite as what a judgement or a receipt rests on."""
+def _statements(
+    folders: Sequence[Place],
+    sources: Sequence[Source],
+    logs: Mapping[Address, NodeLog],
+    material: Material | None,
+) -> Statements:
+    """What enclaves stated: from the folders that were given, then from beside each log that was read."""
+    beside = [place_beside(each.where, each.token) for each in sources if each.node in logs]
+    places = [*folders, *(place for place in beside if place is not None)]
+    found = collect(wanted_by(logs.values()), places)
+    if material is not None:
+        material.statements(found.found)
+    return found
+
+
+def _cited(logs: Iterable[NodeLog], statements: Statements, blocks: Blocks) -> dict[int, BlockRef]:
+    """The blocks that records cite as what a judgement or a receipt rests on, and that statements are bound
+    to."""
     numbers = {
         number for log in logs for record in log.records for number in _numbers(record.kind, record.body)
     }
+    numbers |= {each.challenge.issued.number for each in statements.found.values()}
     found = {number: blocks.ref(number) for number in sorted(numbers)}
     return {number: block for number, block in found.items() if block is not None}
 
 
 def _numbers(kind: str, body: Mapping[str, object]) -> list[int]:
-    receipt = body.get("receipt")
+    receipt, attestation = body.get("receipt"), body.get("attestation")
     given = [body.get("block_number")] if kind == Kind.TASK_JUDGED else []
     given += [receipt.get("authority_number")] if isinstance(receipt, dict) else []
+    given += [attestation.get("block_number")] if isinstance(attestation, dict) else []
     return [number for number in given if type(number) is int and number >= 0]

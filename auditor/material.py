@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from sealtrace.auditor.headers import Header, receipt_rlp, rlp_bytes, rlp_list
-from sealtrace.protocol.identifiers import Address
+from sealtrace.auditor.headers import Header, rlp_bytes, rlp_list
+from sealtrace.protocol.attestation.statement import Statement
+from sealtrace.protocol.identifiers import Address, Hex32
 
 MAX_BLOCK_BYTES: Final = 32 << 20
 MAX_BLOCKS_BYTES: Final = 8 << 30
@@ -26,6 +27,7 @@ class Material:
         self._folder = folder
         self._blocks = (folder / "blocks.rlp").open("wb")
         self._size = 0
+        self._stated: tuple[Hex32, ...] = ()
         self.contracts: Mapping[Address, str] = {}
 
     def __enter__(self) -> Self:
@@ -34,13 +36,14 @@ class Material:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._blocks.close()
 
-    def block(self, header: Header, receipts: Sequence[Mapping[str, Any]] | None) -> None:
-        """Keep the next block: its header and, where its bloom filter excludes nothing, all its receipts.
+    def block(self, header: Header, receipts: Sequence[bytes] | None) -> None:
+        """Keep the next block: its header and, where its bloom filter excludes nothing, all its receipts as
+        the trie holds them.
 
         Raises:
             MaterialTooLarge: no verifier would read it.
         """
-        proof = _NO_RECEIPTS if receipts is None else rlp_list([rlp_bytes(receipt_rlp(r)) for r in receipts])
+        proof = _NO_RECEIPTS if receipts is None else rlp_list([rlp_bytes(each) for each in receipts])
         entry = rlp_list([header.encoded, proof])
         self._size += len(entry)
         if len(entry) > MAX_BLOCK_BYTES or self._size >= MAX_BLOCKS_BYTES:
@@ -54,9 +57,16 @@ class Material:
                 kept.write(line)
                 yield line
 
+    def statements(self, found: Mapping[Hex32, Statement]) -> None:
+        """Keep what enclaves stated, each under its digest."""
+        for digest, statement in found.items():
+            (self._folder / f"{digest}.json").write_bytes(statement.document())
+        self._stated = tuple(sorted(found))
+
     def members(self, nodes: Iterable[str]) -> list[tuple[str, Path]]:
-        """The names and paths of the blocks and of the logs of ``nodes``, in the order of a bundle: a log
-        that could not be fetched to its end is not among what the audit is based on."""
+        """The names and paths of the blocks, of the logs of ``nodes`` and of statements, in the order of a
+        bundle: a log that could not be fetched to its end is not among what the audit is based on."""
         self._blocks.flush()
         logs = [(f"logs/{node}.jsonl", self._folder / f"{node}.jsonl") for node in sorted(nodes)]
-        return [("blocks.rlp", self._folder / "blocks.rlp"), *logs]
+        stated = [(f"statements/{each}.json", self._folder / f"{each}.json") for each in self._stated]
+        return [("blocks.rlp", self._folder / "blocks.rlp"), *logs, *stated]

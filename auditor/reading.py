@@ -2,52 +2,127 @@
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import attrgetter
+from typing import Final
 
-from sealtrace.auditor.case import Level, Proof, ProofProblem
+from sealtrace.auditor.case import Level, Proof, ProofProblem, Replaced, Seals
+from sealtrace.auditor.fetching import Fetching, Window
 from sealtrace.auditor.headers import (
     Header,
     RawLog,
+    Receipt,
+    ToldLog,
     bloom_mask,
+    in_form,
     logs_of,
     may_hold,
-    read_header,
-    read_log,
+    read_logs,
+    receipts_rlp,
     receipts_root,
 )
 from sealtrace.auditor.material import Material
-from sealtrace.auditor.rpc import Asking, EndpointRefused, EndpointTalksNonsense
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32, raw
+from sealtrace.auditor.rpc import Asking, EndpointTalksNonsense
+from sealtrace.auditor.seals import Follower
+from sealtrace.auditor.state import state_root_of
+from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds, hex32, raw
 from sealtrace.protocol.records import BlockRef
 
-HEADERS_PER_REQUEST = 100
-BLOCKS_PER_LOG_REQUEST = 5_000
+_index = attrgetter("index")
+
+TRUSTED: Final = "the auditor chose to take the endpoint's word"
 
 
 class Blocks:
     """The hash and time of every block read, 40 bytes for each."""
 
     def __init__(self, first: int) -> None:
-        self._first = first
+        self.first = first
         self._hashes = bytearray()
         self._times = array("Q")
 
-    def add(self, header: Header) -> None:
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, block: BlockRef) -> None:
         """Add the next block."""
-        self._hashes += raw(header.claimed)
-        self._times.append(header.timestamp)
+        self._hashes += raw(block.hash)
+        self._times.append(block.timestamp)
 
     def ref(self, number: int) -> BlockRef | None:
         """The block of that number, if it was read."""
-        place = number - self._first
+        place = number - self.first
         if not 0 <= place < len(self._times):
             return None
         digest = bytes(self._hashes[32 * place : 32 * place + 32])
         return BlockRef(number, hex32(digest), UnixSeconds(self._times[place]))
+
+
+@dataclass(slots=True)
+class Standing:
+    """How far a reading has come and what it found: all that the next block is held to. Kept in a checkpoint,
+    it goes on as if it had never stopped."""
+
+    first: int
+    trusting: bool = False
+    """Whether the endpoint's logs are taken as they are told."""
+    parent: Hex32 | None = None
+    headers: int = 0
+    rebuilt: int = 0
+    excluded: int = 0
+    lacking: str | None = None
+    """Why headers are not proven."""
+    no_receipts: str | None = None
+    """Why receipts are looked at no more."""
+    chain_problems: list[ProofProblem] = field(default_factory=list)
+    log_problems: list[ProofProblem] = field(default_factory=list)
+    replaced: list[Replaced] = field(default_factory=list)
+    seals: Follower = field(default_factory=lambda: Follower(frozenset()))
+    """Who seals, and what was found of it."""
+    state_root: Hex32 = NOTHING
+    """What the last block says that the state is."""
+
+    @property
+    def next(self) -> int:
+        """The first block that was not read yet."""
+        return self.first + self.headers
+
+    def proof(self) -> Proof:
+        """What is proven by now."""
+        troubled = "what the endpoint told differs from what the blocks commit to: see the findings"
+        reason = self.no_receipts or self.lacking
+        reason = reason or (troubled if self.chain_problems or self.log_problems else "")
+        seals = self.seals.found()
+        level, reason = _level(TRUSTED if self.trusting else reason, seals)
+        return Proof(
+            level=level,
+            reason=reason,
+            first=self.first,
+            last=self.next - 1,
+            headers=self.headers,
+            receipts_rebuilt=self.rebuilt,
+            excluded_by_bloom=self.excluded,
+            chain_problems=tuple(self.chain_problems),
+            log_problems=tuple(sorted(self.log_problems, key=_place)),
+            replaced=tuple(self.replaced),
+            seals=seals,
+        )
+
+
+def _level(reason: str, seals: Seals) -> tuple[Level, str]:
+    """The level that was reached, and why not the next."""
+    if reason:
+        return Level.RPC_TRUSTED, reason
+    if seals.blocks and not seals.problems:
+        return Level.SEALS_CHECKED, ""
+    return Level.RECEIPTS_COMPLETE, seals.missing or "seals are missing, or do not hold: see the findings"
+
+
+def _place(problem: ProofProblem) -> tuple[int, int]:
+    return problem.block, -1 if problem.log_index is None else problem.log_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,210 +132,186 @@ class Reading:
     logs: tuple[RawLog, ...]
     blocks: Blocks
     proof: Proof
+    state_root: Hex32 = NOTHING
+    """What the last block says that the state is."""
 
 
 def read_range(
-    rpc: Asking, contracts: Sequence[Address], first: int, last: int, material: Material | None = None
+    rpc: Asking,
+    contracts: Sequence[Address],
+    first: int,
+    last: int,
+    material: Material | None = None,
+    validators: Collection[Address] = (),
+    *,
+    trusting: bool = False,
 ) -> Reading:
-    """Read the blocks ``first`` to ``last`` and prove as much as the endpoint allows; keep what proves it in
-    ``material``.
+    """Read the blocks ``first`` to ``last`` and hold all of them in memory; see :func:`read_blocks`.
+
+    ``validators`` are those of the block ``first``, known from elsewhere.
+    """
+    standing = Standing(first, trusting, seals=Follower(frozenset(validators)))
+    blocks, logs = Blocks(first), list[RawLog]()
+    for block, found in read_blocks(rpc, contracts, standing, last, material):
+        blocks.add(block)
+        logs += found
+    return Reading(tuple(logs), blocks, standing.proof(), standing.state_root)
+
+
+def read_blocks(
+    rpc: Asking, contracts: Sequence[Address], standing: Standing, last: int, material: Material | None = None
+) -> Iterator[tuple[BlockRef, list[RawLog]]]:
+    """Read on from ``standing`` up to the block ``last`` and prove as much as the endpoint allows; keep what
+    proves it in ``material``. Every block is given with the logs of our contracts in it, once ``standing``
+    has taken it in; no more than a few windows of blocks are held in memory.
 
     Where a block's receipts rebuild its root, the logs are taken from them, whatever ``eth_getLogs`` said.
 
     Raises:
         EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: nothing can be said.
+        ValidatorsInContract: validators are known, and the chain does not list its own in its headers.
     """
-    told = _by_block(_told_logs(rpc, contracts, first, last))
-    prover = _Prover(rpc, contracts, first, told, material)
-    for header in _headers(rpc, first, last):
-        prover.take(header)
-    for number in sorted(set(told) - set(range(first, last + 1))):
-        prover.problem(number, "no log outside the range", "a log of that block")
-    return prover.done(last)
+    prover = _Prover(contracts, standing, material)
+    fetching = Fetching(rpc, contracts, receipts=not standing.trusting and standing.no_receipts is None)
+    for window in fetching.windows(standing.next, last):
+        yield from prover.take(window)
 
 
-@dataclass(slots=True)
 class _Prover:
-    """Takes header after header; holds each block's logs to what its header commits to."""
+    """Takes block after block; holds each block's logs to what its header commits to."""
 
-    rpc: Asking
-    contracts: Sequence[Address]
-    first: int
-    told: Mapping[int, list[RawLog]]
-    material: Material | None = None
-    blocks: Blocks = field(init=False)
-    masks: tuple[int, ...] = field(init=False)
-    logs: list[RawLog] = field(default_factory=list)
-    chain_problems: list[ProofProblem] = field(default_factory=list)
-    log_problems: list[ProofProblem] = field(default_factory=list)
-    parent: Hex32 | None = None
-    rebuilt: int = 0
-    excluded: int = 0
-    count: int = 0
-    lacking: str | None = None
+    def __init__(self, contracts: Sequence[Address], standing: Standing, material: Material | None) -> None:
+        self._contracts = frozenset(contracts)
+        self._masks = tuple(bloom_mask(raw(address)) for address in contracts)
+        self._standing = standing
+        self._material = material
 
-    def __post_init__(self) -> None:
-        self.blocks = Blocks(self.first)
-        self.masks = tuple(bloom_mask(raw(address)) for address in self.contracts)
+    def take(self, window: Window) -> Iterator[tuple[BlockRef, list[RawLog]]]:
+        told = window.told
+        for header in window.headers:
+            logs = self._block(header, told.pop(header.number, []), window)
+            yield BlockRef(header.number, header.claimed, header.timestamp), logs
+        for log in _strict_logs([log for logs in told.values() for log in logs]):
+            self._problem(log.block, "no log outside the range", "a log of that block", log)
 
-    def take(self, header: Header) -> None:
+    def _block(self, header: Header, told: list[ToldLog], window: Window) -> list[RawLog]:
         self._link(header)
-        self.blocks.add(header)
-        told = self.told.get(header.number, [])
-        if may_hold(header.bloom, self.masks):
-            self.logs += self._proven(header, told)
-            return
-        self.excluded += 1
+        if self._standing.trusting:
+            self._keep(header, None)
+            return self._trusted(header.number, told)
+        if may_hold(header.bloom, self._masks):
+            return self._proven(header, told, window)
+        self._standing.excluded += 1
         self._keep(header, None)
-        for log in told:
-            self.problem(header.number, "no log: the bloom filter excludes our contracts", "one", log)
+        for log in _strict_logs(told):
+            expected = "no log: the bloom filter excludes our contracts"
+            self._problem(header.number, expected, "one", log)
+        return []
 
-    def problem(self, number: int, expected: str, observed: str, log: RawLog | None = None) -> None:
+    def _trusted(self, number: int, told: list[ToldLog]) -> list[RawLog]:
+        """What is told, where nothing shows whether it is so; two logs at one place it cannot be."""
+        logs = [log for log in _strict_logs(told) if log.address in self._contracts]
+        logs.sort(key=_index)
+        for one, other in pairwise(logs):
+            if one.index == other.index:
+                self._problem(number, f"one log {one.index}", f"another: {_shown(other)}", other)
+        return logs
+
+    def _problem(self, number: int, expected: str, observed: str, log: RawLog | None = None) -> None:
         place = (log.transaction, log.index) if log else (None, None)
-        self.log_problems.append(ProofProblem(number, expected, observed, *place))
+        self._standing.log_problems.append(ProofProblem(number, expected, observed, *place))
 
     def _link(self, header: Header) -> None:
+        standing = self._standing
         if header.computed != header.claimed:
             if header.qbft:
-                self.lacking = "the chain seals by QBFT, whose block hashes this version does not recompute"
+                standing.lacking = (
+                    "the chain seals its blocks in a way whose hashes this version does not recompute"
+                )
             else:
                 told = f"block hash {header.claimed}"
                 problem = ProofProblem(header.number, f"header hash {header.computed}", told)
-                self.chain_problems.append(problem)
-        if self.parent not in (None, header.parent):
+                standing.chain_problems.append(problem)
+        if standing.parent not in (None, header.parent):
             told = f"parent {header.parent}"
-            self.chain_problems.append(ProofProblem(header.number, f"parent {self.parent}", told))
-        self.parent = header.claimed
-        self.count += 1
+            standing.chain_problems.append(ProofProblem(header.number, f"parent {standing.parent}", told))
+        standing.seals.take(header)
+        standing.parent, standing.state_root = header.claimed, state_root_of(header.encoded)
+        standing.headers += 1
 
-    def _keep(self, header: Header, receipts: list[dict[str, object]] | None) -> None:
-        if self.material is not None:
-            self.material.block(header, receipts)
+    def _keep(self, header: Header, receipts: Sequence[bytes] | None) -> None:
+        if self._material is not None:
+            self._material.block(header, receipts)
 
-    def _proven(self, header: Header, told: list[RawLog]) -> list[RawLog]:
+    def _proven(self, header: Header, told: list[ToldLog], window: Window) -> list[RawLog]:
         """The block's logs of our contracts, from receipts that rebuild its root."""
-        receipts = self._receipts(header.number)
-        logs = None if receipts is None else self._rebuilt(header, receipts)
-        self._keep(header, None if logs is None else receipts)
-        if logs is None:
-            return told
-        self.rebuilt += 1
-        ours = [log for log in logs if log.address in self.contracts]
-        self._compare(header.number, ours, told)
+        receipts = self._receipts(header.number, window)
+        proven = None if receipts is None else self._rebuilt(header, receipts)
+        self._keep(header, None if proven is None else proven[1])
+        if proven is None:
+            return self._trusted(header.number, told)
+        self._standing.rebuilt += 1
+        ours = logs_of(proven[0], header.number, self._contracts)
+        if not _told_alike(ours, told):
+            self._compare(header.number, ours, told)
         return ours
 
-    def _rebuilt(self, header: Header, receipts: list[dict[str, object]]) -> list[RawLog] | None:
-        """All logs of ``receipts``, if they rebuild the header's root."""
-        try:
-            root, found = receipts_root(receipts), logs_of(receipts, header.number)
-        except ValueError as cause:
-            self.problem(header.number, "receipts as every block has them", str(cause))
+    def _receipts(self, number: int, window: Window) -> list[Receipt] | None:
+        """The receipts that were fetched; from the first refused on, none are looked at."""
+        if self._standing.no_receipts is not None:
             return None
-        if root != header.receipts_root:
-            self.problem(header.number, f"receipts root {header.receipts_root}", f"receipts root {root}")
-            return None
+        found = window.receipts.get(number)
+        if found is None:
+            why = f"the endpoint gives no receipts by eth_getBlockReceipts: {window.refused}"
+            self._standing.no_receipts = why
         return found
 
-    def _receipts(self, number: int) -> list[dict[str, object]] | None:
-        if self.lacking is not None and "eth_getBlockReceipts" in self.lacking:
-            return None
+    def _rebuilt(self, header: Header, told: list[Receipt]) -> tuple[list[Receipt], list[bytes]] | None:
+        """The receipts in form and as the trie holds them, if they rebuild the header's root."""
         try:
-            receipts = self.rpc.ask("eth_getBlockReceipts", hex(number))
-        except EndpointRefused as refused:
-            self.lacking = f"the endpoint gives no receipts by eth_getBlockReceipts: {refused}"
+            receipts = in_form(told)
+            encoded = receipts_rlp(receipts)
+        except ValueError as cause:
+            self._problem(header.number, "receipts as every block has them", str(cause))
             return None
-        if not isinstance(receipts, list):
-            raise EndpointTalksNonsense(f"the receipts of block {number} are no list")
-        return receipts
+        root = receipts_root(encoded)
+        if root != header.receipts_root:
+            self._problem(header.number, f"receipts root {header.receipts_root}", f"receipts root {root}")
+            return None
+        return receipts, encoded
 
-    def _compare(self, number: int, proven: list[RawLog], told: list[RawLog]) -> None:
-        by_index = {log.index: log for log in told}
+    def _compare(self, number: int, proven: list[RawLog], told: list[ToldLog]) -> None:
+        by_index = {log.index: log for log in _strict_logs(told)}
         for log in proven:
             given = by_index.pop(log.index, None)
             if given != log:
                 observed = "left out" if given is None else f"told otherwise: {_shown(given)}"
-                self.problem(number, _shown(log), observed, log)
+                self._problem(number, _shown(log), observed, log)
         for log in by_index.values():
-            self.problem(number, "no such log in the block's receipts", _shown(log), log)
+            self._problem(number, "no such log in the block's receipts", _shown(log), log)
 
-    def done(self, last: int) -> Reading:
-        troubled = "what the endpoint told differs from what the blocks commit to: see the findings"
-        reason = self.lacking or (troubled if self.chain_problems or self.log_problems else "")
-        level = Level.RPC_TRUSTED if reason else Level.RECEIPTS_COMPLETE
-        proof = Proof(
-            level=level,
-            reason=reason,
-            first=self.first,
-            last=last,
-            headers=self.count,
-            receipts_rebuilt=self.rebuilt,
-            excluded_by_bloom=self.excluded,
-            chain_problems=tuple(self.chain_problems),
-            log_problems=tuple(self.log_problems),
-        )
-        return Reading(tuple(self.logs), self.blocks, proof)
+
+def _told_alike(proven: list[RawLog], told: list[ToldLog]) -> bool:
+    """Whether two tellings agree to the letter: how it is with an honest endpoint, and quickly seen."""
+    return len(proven) == len(told) and all(map(_alike, proven, told))
+
+
+def _alike(one: RawLog, other: ToldLog) -> bool:
+    return (
+        one.data == other.data
+        and one.topics == other.topics
+        and one.address == other.address
+        and one.transaction == other.transactionHash
+        and hex(one.index) == other.logIndex
+    )
 
 
 def _shown(log: RawLog) -> str:
     return f"log {log.index} of {log.address} with topics {', '.join(log.topics)} and data {log.data}"
 
 
-def _by_block(logs: Iterator[RawLog]) -> dict[int, list[RawLog]]:
-    found: dict[int, list[RawLog]] = defaultdict(list)
-    for log in logs:
-        found[log.block].append(log)
-    return {number: sorted(each, key=lambda log: log.index) for number, each in found.items()}
-
-
-def _told_logs(rpc: Asking, contracts: Sequence[Address], first: int, last: int) -> Iterator[RawLog]:
-    """What ``eth_getLogs`` says, in ranges that are halved where the endpoint finds them too long."""
-    width = BLOCKS_PER_LOG_REQUEST
-    while first <= last:
-        end = min(first + width - 1, last)
-        wanted = {"fromBlock": hex(first), "toBlock": hex(end), "address": sorted(contracts)}
-        try:
-            answer = rpc.ask("eth_getLogs", wanted)
-        except EndpointRefused:
-            if width == 1:
-                raise
-            width //= 2
-            continue
-        if not isinstance(answer, list):
-            raise EndpointTalksNonsense("the answer to eth_getLogs is no list")
-        yield from map(_strict_log, answer)
-        first = end + 1
-
-
-def _strict_log(log: object) -> RawLog:
+def _strict_logs(logs: list[ToldLog]) -> list[RawLog]:
     try:
-        return read_log(log)
+        return read_logs(logs)
     except ValueError as cause:
         raise EndpointTalksNonsense(f"a log that is none: {cause}") from cause
-
-
-def _headers(rpc: Asking, first: int, last: int) -> Iterator[Header]:
-    numbers = iter(range(first, last + 1))
-    while batch := list(itertools.islice(numbers, HEADERS_PER_REQUEST)):
-        blocks = rpc.ask_all("eth_getBlockByNumber", [(hex(number), False) for number in batch])
-        for number, block in zip(batch, blocks, strict=True):
-            yield _strict_header(number, block)
-
-
-def _strict_header(number: int, block: object) -> Header:
-    try:
-        header = read_header(block)
-    except ValueError as cause:
-        raise EndpointTalksNonsense(f"block {number}: {cause}") from cause
-    if header.number != number:
-        raise EndpointTalksNonsense(f"block {number} was asked for, and {header.number} came")
-    return header
-
-
-def first_log(rpc: Asking, consortium: Address, deployed_at: int) -> int:
-    """The block of the consortium's first event, from its constructor: no other contract is older.
-
-    Raises:
-        EndpointUnreachable, EndpointTalksNonsense, EndpointRefused: it cannot be read.
-    """
-    found = [log.block for log in _told_logs(rpc, [consortium], 0, deployed_at)]
-    return min([deployed_at, *found])

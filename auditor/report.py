@@ -13,21 +13,27 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sealtrace import __version__
 from sealtrace.auditor.audit import Audit, Result, Row
-from sealtrace.auditor.case import Case, Level
+from sealtrace.auditor.case import Case, Execution, Level, Seals, StorageProof
+from sealtrace.auditor.charts import charts
 from sealtrace.auditor.disclosures import Manifests, disclosures, known
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import NodeLog
 from sealtrace.auditor.findings import Finding, Outcome, Severity
+from sealtrace.auditor.frameworks import frameworks
 from sealtrace.auditor.governance import ProposalHistory
+from sealtrace.auditor.language import Language, words
+from sealtrace.auditor.openings import Opened
+from sealtrace.auditor.processing import COLUMNS, REPORT_VERSION, lines, organisations, rows
 from sealtrace.auditor.timelines import swimlanes
 from sealtrace.auditor.times import utc
 from sealtrace.auditor.world import Generation, Step, TaskHistory, World
 from sealtrace.contracts.governance import Office
+from sealtrace.protocol.attestation.policy import ENCLAVES
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
@@ -35,24 +41,34 @@ from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.records import Algorithm, Dataset, Grant, Node, Protection, Role
 from sealtrace.protocol.security import in_words
 
-VERSION: Final = "sealtrace.report/1"
-
 LEVELS: Final = {
     Level.RPC_TRUSTED: "What the endpoint said was taken on trust.",
     Level.RECEIPTS_COMPLETE: "Every header was hashed again and linked to the one before; every block either "
     "excludes the contracts by its bloom filter, or its receipts were read whole and rebuild its receipts "
     "root. No event was left out, altered or added.",
+    Level.SEALS_CHECKED: "Every header was hashed again and linked to the one before; every block either "
+    "excludes the contracts by its bloom filter, or its receipts were read whole and rebuild its receipts "
+    "root. No event was left out, altered or added. Every block was sealed by two thirds of the validators: "
+    "of those that the auditor knew for the first block, and of those that they voted in since.",
 }
 
 _ALWAYS_UNCHECKED: Final = (
-    "Commit seals: that the validators signed these headers is not verified; compare the last block's hash "
-    "with one obtained another way.",
-    "Contract storage was read from the endpoint, without storage proofs.",
     "Data, results and what ran inside the engines: only digests, counters and records are seen here.",
     "Nodes that acted neither on the chain nor in a log handed over.",
 )
 
 _HEX: Final = re.compile(r"0x[0-9a-f]{40,64}\b")
+
+_FILTERS: Final = (
+    "violated",
+    "undetermined",
+    *(each.value for each in Severity),
+    *(each.name.lower() for each in TaskState),
+)
+"""By what a page's lists can be narrowed."""
+
+_MOST_ROWS: Final = 50
+"""Rows of each record of processing that the page shows; the record itself has all."""
 
 Json = dict[str, Any]
 
@@ -63,7 +79,7 @@ def document(audit: Audit, manifests: Manifests | None = None) -> Json:
     tasks = case.tasks()
     used = (use.algorithm for task in tasks for use in task.uses)
     return {
-        "version": VERSION,
+        "version": REPORT_VERSION,
         "tool": {"name": "sealtrace", "version": __version__},
         "verdict": {"result": audit.result.name.lower(), "sentence": sentence(audit)},
         "scope": _scope(case),
@@ -83,19 +99,41 @@ def to_json(report: Json) -> bytes:
     return canonical(report) + b"\n"
 
 
-def to_html(report: Json) -> str:
+def to_html(report: Json, language: Language = Language.ENGLISH) -> str:
     """The report as one page that needs nothing else: no script, no network, no font."""
-    folder = Path(__file__).parent / "templates"
+    return page("report.html", language, filters=_FILTERS).render(
+        r=report,
+        records=[(each, rows(report, each)) for each in organisations(report)],
+        columns=[each for each in COLUMNS if each.known and each.name != "discloses"],  # a section has it
+        most=_MOST_ROWS,
+        highest=int(max(Level)),
+    )
+
+
+def page(template: str, language: Language, **values: Any) -> Template:
+    """A template of ours, with what every page may ask for: ``_`` for its own texts, ``said`` and ``prose``
+    for sentences of the report."""
+    told = words(language)
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"time": utc, "short": short, "swimlanes": _swimlanes, "prose": _prose}
-    return environment.get_template("report.html").render(r=report)
+    environment.filters |= {
+        "_": told.message,
+        "said": told.sentence,
+        "prose": lambda text: _prose(told.sentence(text)),
+        "time": utc,
+        "short": short,
+        "lines": lambda value: [told.message(each) for each in lines(value)],
+        "swimlanes": lambda task: Markup(swimlanes(task, told)),  # noqa: S704 - escaped where it is made
+        "charts": lambda report: Markup(charts(report, told)),  # noqa: S704 - as above
+    }
+    environment.globals |= {"_": told.message, "language": language.tag, **values}
+    return environment.get_template(template)
 
 
 def counts(audit: Audit) -> Json:
@@ -165,13 +203,57 @@ def _proof(case: Case) -> Json:
     return {
         "level": int(proof.level),
         "meaning": LEVELS[proof.level],
-        "why_not_more": proof.reason or "commit seals are not verified by this version",
+        "why_not_more": proof.reason or "there is no higher level",
         "first_block": proof.first,
         "last_block": proof.last,
         "headers": proof.headers,
         "receipts_rebuilt": proof.receipts_rebuilt,
         "excluded_by_bloom": proof.excluded_by_bloom,
+        "seals": _seals(proof.seals),
+        "storage": _storage(proof.storage),
+        "execution": _execution(proof.execution),
     }
+
+
+def _seals(seals: Seals) -> Json:
+    changes = [{"block": c.block, "added": c.added, "removed": c.removed} for c in seals.changes]
+    said = (
+        f"{_many(seals.blocks, 'block')} sealed by two thirds of the validators, who changed "
+        f"{_many(len(changes), 'time')}."
+        if seals.pinned
+        else f"Not checked: {seals.missing}."
+    )
+    return {
+        "says": said,
+        "schemes": seals.schemes,
+        "blocks": seals.blocks,
+        "pinned": seals.pinned,
+        "last": seals.last,
+        "changes": changes,
+    }
+
+
+def _storage(storage: StorageProof) -> Json:
+    if storage.why:
+        said = f"Not proven: {storage.why}. The endpoint's word was taken."
+    elif storage.problems:
+        said = "The endpoint's proofs do not hold: see the findings."
+    else:
+        said = f"{_many(storage.slots, 'slot')} proven against the state root of the last block's header."
+    return {"says": said, "slots": storage.slots, "state_root": storage.state_root}
+
+
+def _execution(execution: Execution) -> Json:
+    if execution.problem:
+        said = "Executed again, the blocks do not give this chain: see the findings."
+    elif execution.done:
+        said = (
+            f"{_many(execution.blocks, 'block')} with {_many(execution.transactions, 'transaction')} "
+            f"executed again from the genesis {execution.genesis_hash}: the same last block."
+        )
+    else:
+        said = f"Not done: {execution.why}."
+    return {"says": said, "genesis_hash": execution.genesis_hash}
 
 
 def _control(row: Row) -> Json:
@@ -181,6 +263,7 @@ def _control(row: Row) -> Json:
         "severity": check.severity.value,
         "sentence": check.sentence,
         "needs": [need.value for need in check.needs],
+        "frameworks": frameworks(check.rule),
         "satisfied": row.satisfied,
         "violated": row.violated,
         "undetermined": row.undetermined,
@@ -209,6 +292,7 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "deadline": task.deadline,
         "parties": task.parties,
         "protections": _protections(task.protections),
+        "enclave": _enclave(task),
         "uses": [
             {
                 "party": use.party,
@@ -223,6 +307,19 @@ def _task(task: TaskHistory, case: Case) -> Json:
         "progress": [_progress(event) for _, event in sorted(task.progress.items())],
         "events": [_step(step) for step in task.steps],
     }
+
+
+def _enclave(task: TaskHistory) -> str | None:
+    """What stands behind the enclave that a task runs in, if it runs in one."""
+    if not task.protections & ENCLAVES:
+        return None
+    where = task.host or "a party that is not known"
+    if Protection.TEE_SIMULATED in task.protections:
+        return (
+            f"Runs in a simulated enclave at {where}: no hardware stands behind it, and whoever runs that "
+            "machine can read every input."
+        )
+    return f"Runs in an enclave at {where} that hardware is to stand behind."
 
 
 def _protections(protections: Protection) -> list[Json]:
@@ -279,6 +376,13 @@ def _not_checked(audit: Audit) -> Iterator[str]:
     case = audit.case
     if case.proof.level < Level.RECEIPTS_COMPLETE:
         yield f"That nothing was left out of the events: {case.proof.reason}."
+    if case.proof.level < Level.SEALS_CHECKED:
+        yield (
+            "Commit seals: that the validators signed these headers; compare the last block's hash with one "
+            "obtained another way."
+        )
+    if case.proof.storage.why or case.proof.storage.problems:
+        yield "Contract storage was read from the endpoint, without storage proofs that hold."
     if case.parameters.rule or case.parameters.object:
         yield "Everything but the rule and object this audit was narrowed to."
     for each in case.other_code:
@@ -289,6 +393,10 @@ def _not_checked(audit: Audit) -> Iterator[str]:
     for node, log in sorted(case.logs.items()):
         if log.unanchored:
             yield f"{_many(log.unanchored, 'record')} of {node} that no checkpoint on the chain holds yet."
+    simulated = sum(Protection.TEE_SIMULATED in task.protections for task in case.tasks())
+    if simulated:
+        of = _many(simulated, "task")
+        yield f"That nobody read the inputs of {of} in simulated enclaves: no hardware stands behind them."
     yield from _ALWAYS_UNCHECKED
 
 
@@ -320,6 +428,7 @@ def _annex(case: Case) -> Json:
             for a in anchors
         ],
         "logs": [_log(log) for _, log in sorted(case.logs.items())],
+        "openings": [_opened(each) for each in case.openings],
     }
 
 
@@ -422,6 +531,17 @@ def _grant(grant: Grant, status: str, replaced_by: Hex32 | None) -> Json:
     }
 
 
+def _opened(opened: Opened) -> Json:
+    """Who opened what to whom. Neither salt nor root: a report is read by others than the one it was told."""
+    return {
+        "dataset": opened.dataset,
+        "opened_by": opened.speaker,
+        "opened_to": opened.to,
+        "time": opened.at,
+        "statement": opened.statement,
+    }
+
+
 def _log(log: NodeLog) -> Json:
     return {
         "node": log.node,
@@ -443,7 +563,3 @@ def _prose(text: str) -> Markup:
         lambda match: f'<span class="hex" title="{match[0]}">{short(match[0])}</span>', escape(text)
     )
     return Markup(found)  # noqa: S704 - escaped before the spans were put in
-
-
-def _swimlanes(task: Mapping[str, Any]) -> Markup:
-    return Markup(swimlanes(task))  # noqa: S704 - escaped where it is made

@@ -90,6 +90,18 @@ class EvidenceTable(_Table):
     """File that holds the reader's token for the URL, and nothing else."""
 
 
+class ProofTable(_Table):
+    """How far an audit proves what it read, beyond headers and receipts."""
+
+    validators: tuple[AddressField, ...] = Field(default=(), strict=False)
+    """Who seals the first block that is read of a QBFT or IBFT 2.0 chain, as learnt from the consortium; with
+    them the commit seals of every block are checked."""
+    reexecute: bool = False
+    """Whether an embedded chain is executed again from its genesis."""
+    genesis: str | None = None
+    """With `reexecute`: the genesis file you hold; by default the endpoint's own."""
+
+
 class SigningTable(_Table):
     """The certificate that signs report.pdf."""
 
@@ -112,6 +124,8 @@ class Settings(_Table):
     """See `[service]`."""
     evidence: tuple[EvidenceTable, ...] = Field(default=(), strict=False)
     """One `[[evidence]]` for each node whose log is compared."""
+    proof: ProofTable = ProofTable()
+    """See `[proof]`."""
     signing: SigningTable | None = None
     """See `[signing]`; without it report.pdf is not signed."""
     schedule: ScheduleTable | None = None
@@ -133,8 +147,17 @@ class Settings(_Table):
         )
         sources = tuple(Source(e.node, e.where, token_in(e.token_file)) for e in self.evidence)
         blocks = wanted.checkpoint_blocks or self.checkpoint_blocks
-        parameters = Parameters(blocks, wanted.rule, wanted.object)
-        return Inquiry(chain, wanted.first, wanted.last, sources, parameters, self.service.max_blocks)
+        return Inquiry(
+            chain,
+            wanted.first,
+            wanted.last,
+            sources,
+            Parameters(blocks, wanted.rule, wanted.object),
+            self.service.max_blocks,
+            self.proof.validators,
+            self.proof.reexecute,
+            Path(self.proof.genesis) if self.proof.genesis else None,
+        )
 
 
 def signing_of(settings: Settings, wanted: Wanted) -> Signing | None:
@@ -214,6 +237,10 @@ port = 0  # 0 takes a free one and says which
 # node = "0x..."
 # where = "https://node.example/v1/evidence/records"
 # token_file = "/path/to/the/reader's/token"
+
+# Who seals the first block, as the consortium says; then every block's commit seals are checked:
+# [proof]
+# validators = ["0x..."]
 
 # The certificate that signs report.pdf:
 # [signing]

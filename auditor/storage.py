@@ -1,4 +1,8 @@
-"""Contract storage at one block, read for everything the replay knows, to be compared with it."""
+"""Contract storage at one block, read for everything the replay knows, to be compared with it.
+
+It is read by proofs against the block's state root where the endpoint gives them, and else by calls of the
+contracts' functions, whose answers are the endpoint's word.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from sealtrace.auditor.case import Contracts, Snapshot, StoredTask
+from sealtrace.auditor.case import Contracts, Snapshot, StorageProof, StoredTask
+from sealtrace.auditor.layout import StoredRecords
+from sealtrace.auditor.rpc import (
+    Asking,
+    EndpointRefused,
+    EndpointTalksNonsense,
+    EndpointUnreachable,
+)
+from sealtrace.auditor.state import BadProof, ProvenSlots
 from sealtrace.auditor.world import World
 from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Consortium, Office, Proposal
@@ -136,6 +148,36 @@ def read_snapshot(generations: Sequence[Storage], world: World, at: BlockRef) ->
         },
         checkpoints={key: of[key.contract].checkpoint(key.id, at=at) for key in sorted(world.anchors)},
     )
+
+
+def prove_snapshot(
+    rpc: Asking, addresses: Sequence[Mapping[str, Address]], world: World, at: BlockRef, state_root: Hex32
+) -> tuple[Snapshot | None, StorageProof]:
+    """Read the same from slots that are proven against ``state_root``, the one in the header of ``at``, of
+    generations at ``addresses``. Without a snapshot, the second tells why, or what was wrong.
+    """
+    slots = ProvenSlots(rpc, at.number, state_root)
+    generations = [StoredRecords(each, slots) for each in addresses]
+    try:
+        snapshot = _proven_snapshot(generations, world, at)
+        while slots.fetch():
+            snapshot = _proven_snapshot(generations, world, at)
+    except BadProof as cause:
+        wrong = f"block {at.number}", f"proofs that lead to the state root {state_root}", str(cause)
+        return None, StorageProof(why="", state_root=state_root, problems=(wrong,))
+    except EndpointRefused as refused:
+        return None, StorageProof(why=f"the endpoint gives no proofs of storage: {refused}")
+    except (EndpointUnreachable, EndpointTalksNonsense) as cause:
+        return None, StorageProof(why=f"no proofs of storage could be read ({type(cause).__name__})")
+    except ValueError as cause:
+        wrong = f"block {at.number}", "records as our contracts keep them", str(cause)
+        return None, StorageProof(why="", state_root=state_root, problems=(wrong,))
+    return snapshot, StorageProof(why="", state_root=state_root, slots=len(slots.known))
+
+
+def _proven_snapshot(generations: Sequence[StoredRecords], world: World, at: BlockRef) -> Snapshot:
+    snapshot = read_snapshot(generations, world, at)
+    return replace(snapshot, generations=generations[-1].named(len(world.generations)))
 
 
 def _contracts(generation: Storage) -> Contracts:

@@ -2,18 +2,23 @@
 """Check a Sealtrace audit bundle: without Sealtrace, without a network, with Python 3.11 alone.
 
     python3 -I verify_report.py BUNDLE.tar --anchor BLOCKHASH
+    python3 -I verify_report.py BUNDLE.tar --validators ADDRESS,ADDRESS,...
 
 BLOCKHASH is the hash of the last block of the bundle, learnt from somebody other than who made the bundle.
-Where the package pycryptodome (or safe-pysha3) is installed, hashing is some fifty times faster.
+On a chain that its validators seal (QBFT, IBFT 2.0), the addresses of those of the bundle's first block serve
+as well: then the seals of every block are checked, and who seals is followed from block to block.
+Where the package pycryptodome (or safe-pysha3) is installed, hashing is some fifty times faster; with
+coincurve, checking seals is.
 
 Exit code 0: proved. 1: something contradicts something. 2: nothing does, but not all could be proved.
 3: this is no bundle that can be read.
 
 How it goes: the archive is read once, front to back. Every block's header is hashed and must be the parent
-that the next one names, up to BLOCKHASH. Every block either excludes the contracts by its bloom filter, or
-its receipts are there and rebuild the header's receipts root. From the events in these receipts the tasks
-are counted again, step by step, and held against the report, both ways. Every evidence log's Merkle root is
-rebuilt at each size that its node anchored on the chain.
+that the next one names, up to BLOCKHASH; where seals are checked, it must be sealed by two thirds. Every
+block either excludes the contracts by its bloom filter, or its receipts are there and rebuild the header's
+receipts root. From the events in these receipts the tasks are counted again, step by step, and held against
+the report, both ways. Every evidence log's Merkle root is rebuilt at each size that its node anchored on the
+chain.
 
 The bundle may come from an enemy: every size, number and depth is bounded before memory is spent on it.
 """
@@ -36,13 +41,17 @@ from typing import IO, Any, Final, Never
 VERSION: Final = "sealtrace.audit-bundle/1"
 REPORT_VERSION: Final = "sealtrace.report/1"
 
-MAX_MANIFEST, MAX_REPORT = 1 << 20, 64 << 20  # bytes
+MAX_MANIFEST, MAX_REPORT, MAX_STATEMENT = 8 << 20, 64 << 20, 2 << 20  # bytes
 MAX_BLOCK, MAX_LOG, MAX_RECORD = 32 << 20, 1 << 30, 256 << 10  # bytes
 MAX_RECORDS = 2_000_000  # lines of one log
 MAX_LIST = 200_000  # entries of one RLP list
 MAX_DEPTH, MAX_COMMAS, MAX_NESTS = 64, 2_000_000, 1_000_000  # of one JSON text
 MAX_KEPT = 1_000_000  # facts of tasks and checkpoints held in memory
-MAX_CONTRACTS, MAX_MEMBERS = 1_000, 2_000
+MAX_CONTRACTS, MAX_MEMBERS = 1_000, 22_000
+MAX_VALIDATORS, MAX_UNSEALED = (
+    1_000,
+    20,
+)  # of one block; blocks whose seals do not hold, until none is checked
 MAX_TOLD = 20  # contradictions written out; the others are counted
 
 
@@ -231,6 +240,84 @@ def bloom_bits(address: bytes) -> int:
     return bits
 
 
+# Signatures over secp256k1 (SEC 1, 4.1.6): from a signature to who made it --------------------------------
+
+_P = 2**256 - 2**32 - 977
+_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_G = (
+    0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798,
+    0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8,
+)
+Point = tuple[int, int, int]  # (x, y, z) stands for (x / z^2, y / z^3); z = 0 is the point at infinity
+
+
+def _doubled(p: Point) -> Point:
+    x, y, z = p
+    a, b = y * y % _P, 3 * x * x % _P
+    c = 4 * x * a % _P
+    x2 = (b * b - 2 * c) % _P
+    return x2, (b * (c - x2) - 8 * a * a) % _P, 2 * y * z % _P
+
+
+def _added(p: Point, q: Point) -> Point:
+    if not p[2] or not q[2]:
+        return q if not p[2] else p
+    zp, zq = p[2] * p[2] % _P, q[2] * q[2] % _P
+    a, b = p[0] * zq % _P, q[0] * zp % _P
+    c, d = p[1] * zq * q[2] % _P, q[1] * zp * p[2] % _P
+    if a == b:
+        return _doubled(p) if c == d else (1, 1, 0)
+    h, r = b - a, d - c
+    h2 = h * h % _P
+    h3, v = h * h2 % _P, a * h2 % _P
+    x = (r * r - h3 - 2 * v) % _P
+    return x, (r * (v - x) - c * h3) % _P, h * p[2] * q[2] % _P
+
+
+def slow_recovery(message: bytes, signature: bytes) -> bytes | None:
+    """The public key, 64 bytes, that signed ``message`` with ``r || s || v``, written out; or none."""
+    r, s = (int.from_bytes(signature[i : i + 32], "big") for i in (0, 32))
+    odd, beyond = signature[64] & 1, signature[64] >> 1
+    x = r + _N * beyond
+    if not (0 < r < _N and 0 < s < _N) or signature[64] > 3 or x >= _P:
+        return None
+    square = (pow(x, 3, _P) + 7) % _P
+    y = pow(square, (_P + 1) // 4, _P)
+    if y * y % _P != square:
+        return None
+    first, second = (x, y if y & 1 == odd else _P - y, 1), (*_G, 1)
+    inverse = pow(r, -1, _N)
+    u, v = s * inverse % _N, -int.from_bytes(message, "big") * inverse % _N
+    both, sum_ = _added(first, second), (1, 1, 0)
+    for bit in range(255, -1, -1):
+        sum_ = _doubled(sum_)
+        each = (u >> bit & 1) + 2 * (v >> bit & 1)
+        if each:
+            sum_ = _added(sum_, (first, second, both)[each - 1])
+    if not sum_[2]:
+        return None
+    z = pow(sum_[2], -1, _P)
+    return b"".join(n.to_bytes(32, "big") for n in (sum_[0] * z * z % _P, sum_[1] * z * z * z % _P))
+
+
+def _fastest_recovery() -> Callable[[bytes, bytes], bytes | None]:
+    try:
+        key = importlib.import_module("coincurve").PublicKey
+    except (ImportError, AttributeError):
+        return slow_recovery
+
+    def recovered(message: bytes, signature: bytes) -> bytes | None:
+        try:
+            return bytes(key.from_signature_and_message(signature, message, hasher=None).format(False)[1:])
+        except ValueError:
+            return None
+
+    return recovered
+
+
+recover = _fastest_recovery()
+
+
 # JSON that no two readers can take differently ------------------------------------------------------------
 
 _TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
@@ -314,7 +401,10 @@ def hexed(data: bytes) -> str:
 
 # The archive: ustar, of members known by name, nothing else -----------------------------------------------
 
-_NAME = re.compile(rb"manifest\.json|report\.json|blocks\.rlp|logs/0x[0-9a-f]{40}\.jsonl")
+_NAME = re.compile(
+    rb"manifest\.json|report\.json|blocks\.rlp|logs/0x[0-9a-f]{40}\.jsonl"
+    rb"|statements/0x[0-9a-f]{64}\.json"
+)
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -545,6 +635,7 @@ class Task:
         self.state, self.last = "none", 0
         self.uses: list[tuple[object, ...]] = []
         self.parties: set[str] = set()
+        self.results: set[str] = set()
         self.acknowledged = False
 
 
@@ -670,6 +761,9 @@ class Recount:
         self.matched += told is not None
         self.starts += name == "started" and told is not None
         task.state = after or task.state
+        if name == "finished":
+            self.keep()
+            task.results.add(str(found[4]).rpartition(" ")[2])
         task.acknowledged |= name == "acknowledged"
 
     def anchor(self, place: tuple[int, int], topics: list[bytes], words: list[bytes]) -> None:
@@ -735,6 +829,146 @@ def findings_of(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [part({"finding": each}, "finding", dict) for each in part(report, "findings", list)]
 
 
+# Commit seals of QBFT and IBFT 2.0 (as Hyperledger Besu makes and checks them) -----------------------------
+
+
+class Sealed:
+    """A sealed header. Its extra data are the RLP of ``[vanity, [validators], vote, round, [seals]]``; its
+    hash is that without the seals and of round zero, and what is signed is without the seals."""
+
+    def __init__(self, fields: list[bytes]) -> None:
+        parts = rlp_items(rlp_string(fields[12], "extra data"), "extra data")
+        if len(parts) != 5:
+            raise Unreadable("extra data that are not a sealed block's")
+        rlp_string(parts[0], "extra data", 32)
+        listed, seals = rlp_items(parts[1], "validators"), rlp_items(parts[4], "seals")
+        if max(len(listed), len(seals)) > MAX_VALIDATORS:
+            raise Unreadable(f"more than {MAX_VALIDATORS} validators or seals")
+        round_ = rlp_string(parts[3], "a round")
+        four = len(round_) == 4  # IBFT 2.0 writes the round in four bytes and leaves out what is not hashed
+        if not four and (len(round_) > 4 or round_[:1] == b"\0"):
+            raise Unreadable("a round that is none")
+        head = b"".join(parts[:3])
+        self.validators = [rlp_string(each, "a validator", 20) for each in listed]
+        self.seals = [rlp_string(each, "a seal") for each in seals]
+        self.vote = self.voted(parts[2], four)
+        nothing = b"" if four else rlp(b"", 0xC0)
+        self.hash = self.hashed(fields, head + (b"" if four else rlp(b"")) + nothing)
+        self.message = self.hashed(fields, head + parts[3] + nothing)
+
+    def voted(self, vote: bytes, four: bool) -> tuple[bytes, bool] | None:
+        """The address that the proposer voted on, and whether to add it."""
+        if vote == (rlp(b"") if four else rlp(b"", 0xC0)):
+            return None
+        parts = rlp_items(vote, "a vote")
+        says = rlp_string(parts[-1], "a vote") if len(parts) == 2 else b"?"
+        if says not in (b"\xff", b"", b"\0"):
+            raise Unreadable("a vote that is none")
+        return rlp_string(parts[0], "a vote", 20), says == b"\xff"
+
+    def hashed(self, fields: list[bytes], parts: bytes) -> bytes:
+        """The hash of the header with these parts as its extra data."""
+        return keccak(rlp(b"".join([*fields[:12], rlp(rlp(parts, 0xC0)), *fields[13:]]), 0xC0))
+
+    def why_not_sealed(self, validators: set[bytes]) -> str:
+        """Why ``validators`` did not seal it by two thirds; empty where they did."""
+        signers = []
+        for seal in self.seals:
+            key = recover(self.message, seal) if len(seal) == 65 else None
+            if key is None:
+                return "a seal that is none"
+            signers.append(keccak(key)[12:])
+        if len(set(signers)) < len(signers):
+            return "two seals of one validator"
+        if set(signers) - validators:
+            return "a seal of somebody who is no validator"
+        needed = -(-2 * len(validators) // 3)
+        return f"{len(signers)} seals, and {needed} are needed" if len(signers) < needed else ""
+
+
+class Seals:
+    """Follows who seals, from the validators of the first block on. The list in a header counts only where it
+    is that of the block before, or that changed by the one vote which the block before carries."""
+
+    def __init__(self, pinned: set[bytes]) -> None:
+        self.pinned, self.validators = pinned, set(pinned)
+        self.vote: tuple[bytes, bool] | None = None
+        self.checked = 0
+        self.changes: list[dict[str, Any]] = []
+        self.problems: list[str] = []
+
+    def take(self, number: int, block: Sealed | None) -> None:
+        """The next block."""
+        if not self.pinned or len(self.problems) >= MAX_UNSEALED:
+            return
+        if block is None:
+            self.problems.append(f"block {number}: it carries no seals")
+            return
+        why = self.follow(number, block)
+        self.vote = block.vote
+        if why or not number:  # the genesis is not sealed
+            self.problems += [f"block {number}: {why}"] if why else []
+        elif why := block.why_not_sealed(self.validators):
+            self.problems.append(f"block {number}: {why}")
+        else:
+            self.checked += 1
+
+    def follow(self, number: int, block: Sealed) -> str:
+        """Take over the list of a block if it may be; else say why not."""
+        listed = set(block.validators)
+        if not listed:
+            return "it lists no validators: the chain takes them from a contract"
+        if len(listed) < len(block.validators):
+            return "it lists a validator twice"
+        if listed == self.validators:
+            return ""
+        change = {self.vote[0]} if self.vote else set()
+        after = self.validators | change if self.vote and self.vote[1] else self.validators - change
+        if listed != after:
+            return "it lists other validators than those after the block before"
+        added, removed = (
+            sorted(map(hexed, each)) for each in (listed - self.validators, self.validators - listed)
+        )
+        self.changes.append({"block": number, "added": added, "removed": removed})
+        self.validators = listed
+        return ""
+
+    def hold(self, report: dict[str, Any], given: bool, judge: Judgement, first: int) -> bool:
+        """Hold the report to what was found; whether the seals prove that these are the chain's blocks."""
+        level = part(report, "proof.level", int)
+        if not self.pinned:
+            judge.unchecked.append(
+                "Signatures: those of validators on blocks. Give --validators to check them."
+            )
+            return False
+        own = any(each.get("rule") == "PR-03" for each in findings_of(report))
+        for problem in self.problems:
+            if own and level < 3:
+                judge.missing.append(f"Seals, as a finding of the report says itself: {problem}.")
+            else:
+                judge.against(f"seals: {problem}")
+        if level >= 3:
+            told = part(report, "proof.seals", dict)
+            judge.same("sealed blocks", told.get("blocks"), self.checked)
+            judge.same("changes of validators", told.get("changes"), self.changes)
+            judge.same("the last validators", told.get("last"), sorted(map(hexed, self.validators)))
+        if self.problems:
+            return False
+        if not judge.excused:
+            judge.proved.append(
+                f"Seals: {self.checked} blocks, each sealed by two thirds of the validators: of the "
+                f"{len(self.pinned)} of block {first}, and of those they voted in since "
+                f"(changes: {len(self.changes)})."
+            )
+        who = "that you named" if given else "that the report names"
+        judge.trusted.append(
+            f"The validators {who}: that they seal block {first} of the consortium's chain, and fewer than a "
+            "third of them cheat."
+            + ("" if given else " Learn them from somebody else and give them as --validators.")
+        )
+        return given and self.checked > 0 and not judge.excused
+
+
 # Blocks ---------------------------------------------------------------------------------------------------
 
 QBFT_MIX: Final = bytes.fromhex("63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365")
@@ -743,8 +977,8 @@ QBFT_MIX: Final = bytes.fromhex("63746963616c2062797a616e74696e65206661756c74207
 class Blocks:
     """Takes block after block: links it, and excludes it or reads all of its receipts."""
 
-    def __init__(self, judge: Judgement, recount: Recount, first: int) -> None:
-        self.judge, self.recount = judge, recount
+    def __init__(self, judge: Judgement, recount: Recount, first: int, seals: Seals) -> None:
+        self.judge, self.recount, self.seals = judge, recount, seals
         self.masks = [bloom_bits(address) for address in recount.names]
         self.next, self.time, self.count, self.rebuilt, self.excluded = first, 0, 0, 0, 0
         self.hash = b""
@@ -765,12 +999,23 @@ class Blocks:
             self.judge.against(f"block {number} stands where block {self.next} belongs")
         if self.count and rlp_string(fields[0], "a parent", 32) != self.hash:
             self.judge.chain(f"block {number} names another parent than the block before it")
-        if rlp_string(fields[13], "a mix hash") == QBFT_MIX:
-            self.judge.excused = self.judge.excused or "the blocks are hashed as QBFT does"
-        self.hash, self.next, self.count = keccak(pair[0]), number + 1, self.count + 1
+        block = self.sealed(fields)
+        self.seals.take(number, block)
+        self.hash, self.next = block.hash if block else keccak(pair[0]), number + 1
+        self.count += 1
         bloom = int.from_bytes(rlp_string(fields[6], "a bloom filter", 256), "big")
         root = rlp_string(fields[5], "a receipts root", 32)
         self.receipts(number, root, pair[1], any(bloom & mask == mask for mask in self.masks))
+
+    def sealed(self, fields: list[bytes]) -> Sealed | None:
+        """The header as a sealed one, if it is."""
+        if rlp_string(fields[13], "a mix hash") != QBFT_MIX:
+            return None
+        try:
+            return Sealed(fields)
+        except Unreadable as why:
+            self.judge.excused = self.judge.excused or f"the blocks are sealed in a way not known here: {why}"
+            return None
 
     def receipts(self, number: int, root: bytes, given: bytes, needed: bool) -> None:
         """Either none are needed, or they are all there."""
@@ -840,8 +1085,46 @@ class Tree:
         return hexed(root)
 
 
+class Stated:
+    """What logs say of enclaves: which statements they name, and which results are over a last one."""
+
+    def __init__(self, tasks: dict[str, Task]) -> None:
+        self.named: set[str] = set()
+        self.borne_out: set[str] = set()
+        self._tasks = tasks
+
+    def take(self, line: bytes) -> None:
+        """Look at a record. One that cannot be read says nothing here."""
+        if b'"attested"' not in line and b'"statements"' not in line:
+            return
+        try:
+            record = read_json(line.removesuffix(b"\n"), "a record")
+            body, task = part(record, "body", dict), self._tasks.get(str(record.get("task")))
+            if record.get("kind") == "task.judged":
+                self.named.add(part(body, "attested", str))
+            elif record.get("kind") == "task.ran":
+                named, outputs = (part(body, f"transcript.{x}", dict) for x in ("statements", "outputs"))
+                self.named |= {part(named, stage, str) for stage in ("release", "final")}
+                if task is not None and over(outputs, named["final"]) in task.results:
+                    self.borne_out.add(named["final"])
+        except Unreadable:
+            return
+
+
+def over(outputs: dict[str, Any], final: str) -> str:
+    """The result of a task in an enclave: SHA-256 over what each party delivers and the last statement."""
+    said = [{"digest": outputs[party], "party": party} for party in sorted(outputs)]
+    text = json.dumps([*said, {"attested": final}], sort_keys=True, separators=(",", ":"))
+    return hexed(hashlib.sha256(text.encode()).digest())
+
+
 def check_log(
-    member: Member, told: dict[str, Any], anchors: dict[int, set[str]], faulty: bool, judge: Judgement
+    member: Member,
+    told: dict[str, Any],
+    anchors: dict[int, set[str]],
+    faulty: bool,
+    judge: Judgement,
+    stated: Stated,
 ) -> None:
     """Rebuild the roots of one node's log where the node anchored them."""
     node = part(told, "node", str)
@@ -852,6 +1135,7 @@ def check_log(
     wanted = {*anchors, *fitting}
     for line in member.lines():
         tree.add(line.removesuffix(b"\n"))
+        stated.take(line)
         torn = not line.endswith(b"\n")
         if tree.size in wanted:
             roots[tree.size] = tree.root()
@@ -895,8 +1179,9 @@ def check_log(
 class Bundle:
     """Reads an archive once, member after member in the order of its manifest."""
 
-    def __init__(self, stream: IO[bytes], anchor: str | None) -> None:
+    def __init__(self, stream: IO[bytes], anchor: str | None, validators: set[bytes]) -> None:
         self.stream, self.anchor, self.judge = stream, anchor, Judgement()
+        self.validators, self.is_sealed = validators, False
         self.manifest = self.read_manifest(Member(stream))
         self.waiting = part(self.manifest, "members", list)
         if len(self.waiting) > MAX_MEMBERS:
@@ -1003,7 +1288,8 @@ class Bundle:
         """Headers, receipts, events."""
         proof, scope, judge = part(report, "proof", dict), part(report, "scope", dict), self.judge
         member = self.needed("blocks.rlp")
-        blocks = Blocks(judge, recount, part(proof, "first_block", int))
+        seals = Seals(self.pinned(proof))
+        blocks = Blocks(judge, recount, part(proof, "first_block", int), seals)
         while member.left:
             blocks.take(member.rlp_item())
         self.close(member)
@@ -1028,6 +1314,7 @@ class Bundle:
             judge.missing.append(
                 "That no event came before the first block: the consortium's first is not here."
             )
+        self.is_sealed = seals.hold(report, bool(self.validators), judge, part(proof, "first_block", int))
         if judge.excused:
             return
         judge.proved.append(
@@ -1037,20 +1324,61 @@ class Bundle:
             "added."
         )
 
+    def pinned(self, proof: dict[str, Any]) -> set[bytes]:
+        """Who seals the first block: as the reader says, else as the report does where it claims to have
+        checked the seals."""
+        seals = proof.get("seals")
+        told = part(seals, "pinned", list) if isinstance(seals, dict) else []
+        if not all(isinstance(each, str) and re.fullmatch("0x[0-9a-f]{40}", each) for each in told):
+            raise Unreadable("proof.seals.pinned: no addresses")
+        found = {bytes.fromhex(each[2:]) for each in told[:MAX_VALIDATORS]}
+        if self.validators and found and found != self.validators:
+            self.judge.against("the report was made with other validators than those that you named")
+        if not found and part(proof, "level", int) >= 3:
+            self.judge.against("the report claims that seals were checked, and names no validators")
+        return self.validators or found
+
     def check_logs(self, report: dict[str, Any], recount: Recount) -> None:
         """The evidence logs that were handed over."""
         told = {str(part(each, "node", str)): each for each in part(report, "annex.logs", list)}
         faulty = [each.get("node") for each in findings_of(report) if each.get("rule") == "EV-L01"]
+        stated = Stated(recount.tasks)
         for node, log in sorted(told.items()):
             member = self.needed(f"logs/{node}.jsonl")
-            check_log(member, log, recount.anchors.get(node, {}), node in faulty, self.judge)
+            check_log(member, log, recount.anchors.get(node, {}), node in faulty, self.judge, stated)
             self.close(member)
+        self.check_statements(stated)
         if self.waiting:
             raise Unreadable("the manifest lists more members than the report has logs")
         silent = sorted(set(recount.anchors) - set(told))
         if silent:
             self.judge.unchecked.append(
                 f"Logs that were anchored and not handed over: {', '.join(silent[:20])}."
+            )
+
+    def check_statements(self, stated: Stated) -> None:
+        """What enclaves stated: each is what a log names, a last one what a result on the chain is over."""
+        digests = set()
+        while self.waiting:
+            name = part({"member": self.waiting[-1]}, "member.name", str)
+            if not name.startswith("statements/"):
+                break
+            member = self.needed(name)
+            found = hexed(hashlib.sha256(member.whole(MAX_STATEMENT)).digest())
+            self.close(member)
+            if member.name != f"statements/{found}.json" or found in digests:
+                self.judge.against(f"{member.name}: a statement's name is its SHA-256, and it comes once")
+            elif found not in stated.named:
+                self.judge.against(f"{member.name}: no log names this statement")
+            digests.add(found)
+        final = digests & stated.borne_out
+        if final and not self.judge.excused:
+            self.judge.proved.append(
+                f"Last statements of enclaves: {len(final)} are those that results on the chain are over."
+            )
+        if digests:
+            self.judge.unchecked.append(
+                f"{len(digests)} statements of enclaves: whether their evidence is genuine and acceptable."
             )
 
     def say(self, report: dict[str, Any], recount: Recount) -> None:
@@ -1062,12 +1390,12 @@ class Bundle:
                 f"were. Each of their {recount.matched} steps, of which {recount.starts} are starts, is in "
                 "the receipts with the same actor, time, digests, codes and state, none missing or invented."
             )
-        if self.anchor is None:
+        if self.anchor is None and not self.is_sealed:
             judge.missing.append(
                 "That these blocks are the chain's: anybody can make up blocks that fit each other. Learn "
                 f"the hash of block {proof.get('last_block')} from somebody else and give it as --anchor."
             )
-        else:
+        elif self.anchor is not None:
             judge.trusted.append("The anchor: that it is the hash of a block of the consortium's chain.")
         judge.trusted.append(
             f"Chain id {part(report, 'scope.chain_id', int)} and the directory "
@@ -1080,18 +1408,21 @@ class Bundle:
             "Grants, datasets, algorithms, nodes and votes in the report's annex, beyond the events' number; "
             "protections and progress of tasks.",
             "Transactions' hashes: receipts do not hold them. Events are found by block and log index.",
-            "Signatures: those of validators on blocks, of senders, and of nodes on their own checkpoints.",
+            "Signatures of senders, and of nodes on their own checkpoints.",
+            "Contract storage, and executing the blocks again: that is the report's word.",
             "What the engines computed, on which data: only digests are seen here.",
         ]
 
 
-def verify(stream: IO[bytes], anchor: str | None = None) -> Judgement:
+def verify(
+    stream: IO[bytes], anchor: str | None = None, validators: frozenset[bytes] = frozenset()
+) -> Judgement:
     """Check a bundle.
 
     Raises:
         Unreadable: it is none.
     """
-    return Bundle(stream, anchor).verify()
+    return Bundle(stream, anchor, set(validators)).verify()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -1099,14 +1430,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check a Sealtrace audit bundle, offline.")
     parser.add_argument("bundle", type=Path, help="the file that 'sealtrace audit bundle' wrote")
     parser.add_argument("--anchor", help="the hash of its last block, learnt from somebody else")
+    parser.add_argument(
+        "--validators", help="who seals its first block, by addresses with commas between, learnt likewise"
+    )
     given = parser.parse_args(arguments)
+    named = given.validators.lower().split(",") if given.validators else []
+    if not all(re.fullmatch("0x[0-9a-f]{40}", each) for each in named):
+        print(
+            "UNREADABLE: --validators are addresses, each 0x and 40 hexadecimal digits, with commas between"
+        )
+        return 3
     anchor = given.anchor.lower() if given.anchor else None
     if anchor is not None and not re.fullmatch("0x[0-9a-f]{64}", anchor):
         print("UNREADABLE: --anchor is 0x and 64 hexadecimal digits")
         return 3
     try:
         with given.bundle.open("rb") as stream:
-            judgement = verify(stream, anchor)
+            judgement = verify(stream, anchor, frozenset(bytes.fromhex(each[2:]) for each in named))
     except (Unreadable, OSError) as cause:
         print(f"UNREADABLE: {shown(cause)}")
         return 3

@@ -223,6 +223,13 @@ class TaskHistory:
         """The mask with one bit for each party."""
         return (1 << self.party_count) - 1
 
+    @property
+    def host(self) -> Address | None:
+        """The one party that no use is of, where there is exactly one: a task's enclave is there."""
+        idle = set(self.parties) - {use.party for use in self.uses}
+        whole = (len(self.parties), len(self.uses)) == (self.party_count, self.use_count)
+        return idle.pop() if whole and len(idle) == 1 else None
+
     def terms(self) -> TaskTerms | None:
         """What the task is, or ``None`` where the events that name its parts are not all there."""
         if (len(self.parties), len(self.uses)) != (self.party_count, self.use_count):

@@ -31,7 +31,8 @@ from sealtrace.contracts import calls
 from sealtrace.deploy import story as stories
 from sealtrace.deploy.network import Network
 from sealtrace.deploy.plan import ORGANISATIONS
-from sealtrace.deploy.story import ALGORITHMS, Narrator, Story
+from sealtrace.deploy.stage import Narrator, Story, begin
+from sealtrace.deploy.story import ALGORITHMS
 from sealtrace.node.directory import Layout
 from sealtrace.node.engines.job import Job, Timeouts
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan
@@ -177,7 +178,7 @@ def _size_as_json(size: Size, fixed: float) -> dict[str, Any]:
 
 def _begin(network: Network) -> Story:
     """A story with the algorithms registered and taken in, but no tables yet."""
-    story = stories.begin(network, synthetic.examples(), Narrator(Console(quiet=True), as_json=False))
+    story = begin(network, synthetic.examples(), Narrator(Console(quiet=True), as_json=False))
     for name in ALGORITHMS:
         folder = bundles.shipped()[name]
         story.algorithms[name] = bundles.load(folder).digest

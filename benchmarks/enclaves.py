@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.algorithms.bundles import load, located
 from sealtrace.node.engines.errors import EngineError
 from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.process import Begun, JobResult, Progress, begin_process, run_job
@@ -58,11 +58,14 @@ class EnclaveTask:
     task: Hex32
     requester_key: Hex32
     within: Path
-    algorithm: str
+    algorithm: str | Path
+    """The name of a bundle that ships with us, or a folder."""
     params: dict[str, Any]
     tables: Mapping[str, tuple[int, Path, list[str]]]
     """By input: whose it is, where it lies, which columns are granted. The id is ``id``."""
     parts: Mapping[str, tuple[int, Path, str]] = field(default_factory=dict)
+    configs: Mapping[str, tuple[int, Path]] = field(default_factory=dict)
+    """Secret values of the algorithm, by input: whose they are and where they lie."""
     uses: dict[str, str] = field(default_factory=dict)
     keep: dict[str, str] = field(default_factory=dict)
     policies: dict[str, AttestationPolicy] = field(default_factory=dict)
@@ -74,13 +77,13 @@ class EnclaveTask:
 
     def __post_init__(self) -> None:
         """Every input without a policy has one that takes this installation."""
-        names = [*self.tables, *self.parts]
+        names = [*self.tables, *self.parts, *self.configs]
         self.policies = {**dict.fromkeys(names, policy()), **self.policies}
 
     @property
     def spec(self) -> TaskSpec:
         """The specification that the parties run by."""
-        bundle = load(shipped()[self.algorithm])
+        bundle = load(located(Path(self.algorithm)))
         parties = [each.address for each in self.members]
         inputs: list[dict[str, Any]] = [
             {"name": n, "party": parties[i], "dataset": dataset(n), "id_column": ID, "columns": c}
@@ -89,6 +92,10 @@ class EnclaveTask:
         inputs += [
             {"name": n, "party": parties[i], "dataset": dataset(n), "part_of": value}
             for n, (i, _, value) in self.parts.items()
+        ]
+        inputs += [
+            {"name": n, "party": parties[i], "dataset": dataset(n), "kind": "config"}
+            for n, (i, _) in self.configs.items()
         ]
         names = [each["name"] for each in inputs]
         step = {
@@ -126,7 +133,7 @@ class EnclaveTask:
         """The enclave, once it has stated what it is."""
         own = self.members[0]
         platform = Platform(simulated=True, certificate=str(own.certificate), key=str(own.key))
-        bundle = shipped()[self.algorithm]
+        bundle = located(Path(self.algorithm))
         job = enclave_job(
             self.spec,
             self.task,
@@ -150,7 +157,8 @@ class EnclaveTask:
     def run_owner(self, me: int, enclave: Hosted) -> JobResult | EngineError:
         """Run the process of owner ``me`` to its end."""
         own = self.members[me]
-        given = {n: path for n, (i, path, _) in [*self.tables.items(), *self.parts.items()] if i == me}
+        brought = {**self.tables, **self.parts, **self.configs}
+        given = {n: path for n, (i, path, *_) in brought.items() if i == me}
         job = owner_job(
             self.spec,
             self.task,

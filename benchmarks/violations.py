@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 from auditor_story import (
     ALGORITHM,
+    COMMITMENTS,
     CONSORTIUM,
     DATASETS,
     DAY,
@@ -37,15 +38,28 @@ from auditor_story import (
     h,
     usual_uses,
 )
+from enclave_story import EnclaveTask, with_statements
+from enclave_violations import ENCLAVE_FAULTS
 
-from sealtrace.auditor.case import Case, OtherCode, ProofProblem
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    OtherCode,
+    ProofProblem,
+    Replaced,
+    Seals,
+    StorageProof,
+)
+from sealtrace.auditor.checks.openings import PATIENCE_S
 from sealtrace.auditor.findings import Finding
+from sealtrace.auditor.openings import Opened
 from sealtrace.contracts.abi import GENERATION
 from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.identifiers import NOBODY, hex32
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 
 A, B, C = OWNERS
 LIFETIME = 400 * DAY
@@ -121,6 +135,14 @@ class Episode:
         task = self.story.complete(self.word, deadline=deadline, **how)
         self.things.add(task)
         return task
+
+    def in_enclave(self, kind: type[EnclaveTask] = EnclaveTask, **how: Any) -> None:
+        """A task of this episode in an enclave, carried out under grants of its own."""
+        grant = {"uses": 1000, "expiresAt": _end()}
+        made = kind(self.story, self.word, **{"grant": grant, **how})
+        self.things.add(made.carry_out())
+        self.things.update(made.grants.values())
+        self.stored.append(lambda case: with_statements(case, made.kept))
 
     def under(self, participants: tuple[str, ...] = (), asked: int = 0, **change: Any) -> None:
         """A task of which A's grant says otherwise."""
@@ -201,6 +223,25 @@ def _new_dataset(e: Episode) -> None:
     e.story.mine().dataset(dataset_id(B, e.fresh("c")), B, h(f"c of {e.word}"))
 
 
+def _in_an_enclave(e: Episode) -> None:
+    e.in_enclave()
+
+
+def _opened(e: Episode, *, recorded: bool = True, **changes: Any) -> None:
+    """An owner opens its dataset to the regulator, rightly or with these ``changes``."""
+    owner, now = e.chance.choice(e.writers), e.story.block().timestamp
+    opening = Opening(dataset=DATASETS[owner], root=h("root"), salt=e.fresh("salt"))
+    digest = statement_digest(statement(opening, owner, "regulator", now))
+    e.things.add(digest)
+    if recorded:
+        body = {"dataset": DATASETS[owner], "to": "regulator", "statement": digest}
+        e.story.record(owner, Kind.DATASET_OPENED, body)
+    opened = Opened(DATASETS[owner], owner, True, "regulator", now, COMMITMENTS[owner], digest)
+    e.story.wait(10 * PATIENCE_S)
+    e.complete()
+    e.stored.append(lambda case: replace(case, openings=(*case.openings, replace(opened, **changes))))
+
+
 def _kept(e: Episode) -> None:
     _part_of(e, e.complete())
 
@@ -260,6 +301,8 @@ HONEST: dict[Callable[[Episode], None], int] = {
     _in_progress: 1,
     _decided: 1,
     _new_dataset: 1,
+    _in_an_enclave: 1,
+    _opened: 1,
     _kept: 1,
     _anchored_at_a_new_generation: 1,
     _rotated_between_tasks: 1,
@@ -555,7 +598,7 @@ def _code_of_another(e: Episode) -> None:
 def _told(which: str) -> Callable[[Episode], None]:
     def violate(e: Episode) -> None:
         e.story.mine()
-        problem = ProofProblem(e.story.number, f"this {e.word}", "that")
+        problem = _problem(which, e.story.number, e.word)
         e.things.add(f"block {e.story.number}")
 
         def change(case: Case) -> Case:
@@ -565,6 +608,37 @@ def _told(which: str) -> Callable[[Episode], None]:
         e.stored.append(change)
 
     return violate
+
+
+def _unsealed(e: Episode) -> None:
+    e.story.mine()
+    problem = ProofProblem(e.story.number, f"seals of 3 of 4 validators {e.word}", "seals of 2")
+    e.things.add(f"block {e.story.number}")
+
+    def change(case: Case) -> Case:
+        known = case.proof.seals
+        seals = Seals(sealed=True, pinned=(OWNERS[0],), problems=(*known.problems, problem))
+        return replace(case, proof=replace(case.proof, seals=seals))
+
+    e.stored.append(change)
+
+
+def _proven_otherwise(e: Episode) -> None:
+    e.story.mine()
+    e.things.add(f"block {e.story.number}")
+    wrong = f"block {e.story.number}", f"proofs of the state root {e.word}", "none"
+
+    def change(case: Case) -> Case:
+        storage = StorageProof(why="", problems=(*case.proof.storage.problems, wrong))
+        return replace(case, proof=replace(case.proof, storage=storage))
+
+    e.stored.append(change)
+
+
+def _problem(which: str, block: int, word: str) -> ProofProblem | Replaced:
+    if which == "replaced":
+        return Replaced(block, block + 1, h(f"this {word}"), h("that"))
+    return ProofProblem(block, f"this {word}", "that")
 
 
 # Violations in a node's log
@@ -781,6 +855,9 @@ FAULTS: dict[str, Fault] = {
     "office without a vote": _fault("ST-V03", _office_without_a_vote),
     "header altered": _fault("PR-01", _told("chain_problems")),
     "event left out": _fault("PR-02", _told("log_problems")),
+    "block sealed by too few": _fault("PR-03", _unsealed),
+    "storage not as the state root": _fault("PR-04", _proven_otherwise),
+    "final block replaced": _fault("PR-06", _told("replaced")),
     "act without a record": _fault("EV-A01", _written(Kind.TASK_STARTED, _nothing)),
     "finish without a record": _fault("EV-A01", _written(Kind.TASK_FINISHED, _nothing)),
     "record without an act": _fault("EV-A02", _invented),
@@ -802,9 +879,21 @@ FAULTS: dict[str, Fault] = {
     "peer left out": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(lambda peers: peers[1:]))),
     "traffic with a stranger": _fault("EV-X02", _written(Kind.TASK_RAN, _traffic(_with_a_stranger))),
     "other protocol than named": _fault("EV-X03", _all_told_otherwise(protocol="CHEETAH")),
+    "opened otherwise": _fault("EV-O01", lambda e: _opened(e, commitment=h("other"))),
+    "opened by another": _fault("EV-O01", lambda e: _opened(e, speaker=OUTSIDER)),
+    "opening not signed": _fault("EV-O01", lambda e: _opened(e, signed=False)),
+    "opening of nothing": _fault("EV-O01", lambda e: _opened(e, dataset=h("nothing"))),
+    "opening without a record": _fault("EV-O01", lambda e: _opened(e, recorded=False)),
     "other promise": _fault("EV-X03", _all_told_otherwise(security="malicious; nobody is trusted")),
 }
 """Kinds of violation that may come anywhere in a history, and as often as one likes."""
+
+
+def _of_enclave(kind: type[EnclaveTask], how: dict[str, Any]) -> Callable[[Episode], None]:
+    return lambda e: e.in_enclave(kind, **how)
+
+
+FAULTS |= {name: _fault(rule, _of_enclave(kind, how)) for name, (rule, kind, how) in ENCLAVE_FAULTS.items()}
 
 
 def _rewritten(text: bytes) -> bytes:
@@ -821,10 +910,18 @@ def _ledger_closed(e: Episode) -> None:
     e.story.mine().emit("LedgerClosed", by=CONSORTIUM)
 
 
+def _executed_otherwise(e: Episode) -> None:
+    e.story.mine()
+    e.things.add(f"block {e.story.number}")
+    execution = Execution(why="", problem=ProofProblem(e.story.number, "hash this", "hash that"))
+    e.stored.append(lambda case: replace(case, proof=replace(case.proof, execution=execution)))
+
+
 LAST: dict[str, str] = {
     "log rewritten": "EV-L01",
     "log cut": "EV-L02",
     "ledger closed without a vote": "ST-V04",
+    "executed otherwise": "PR-05",
 }
 """Kinds that say something of all that follows, so they come last, at the most one in a history."""
 
@@ -908,7 +1005,9 @@ def history(seed: int, episodes: int, faults: int, *, only: str | None = None) -
         changes += e.stored
         current.clear()
     if last is not None:
-        injected.append(_inject_last(Episode(story, f"last {seed}", chance), last))
+        e = Episode(story, f"last {seed}", chance)
+        injected.append(_inject_last(e, last))
+        changes += e.stored
     case = story.case(spoil=lambda node, text: rewrite(text) if node == spoilt else text)
     for change in changes:
         case = change(case)
@@ -953,6 +1052,9 @@ def _inject_last(e: Episode, name: str) -> Injected:
         e.complete()
         e.story.mine()
         things = frozenset({SPOILT[name][0]})
+    elif name == "executed otherwise":
+        _executed_otherwise(e)
+        things = frozenset(e.things)
     else:
         _ledger_closed(e)
         things = frozenset({"ledger", "generation"})

@@ -13,10 +13,10 @@ import httpx
 from sealtrace.auditor.audit import Audit
 from sealtrace.auditor.inquiry import Inquiry, Source, examine
 from sealtrace.deploy.members import REGULATOR
-from sealtrace.deploy.plan import ORGANISATIONS, Plan
+from sealtrace.deploy.plan import Plan
 
 if TYPE_CHECKING:
-    from sealtrace.deploy.story import Story
+    from sealtrace.deploy.stage import Story
 
 AUDIT_SECONDS = 120.0
 ANCHOR_SECONDS = 60.0
@@ -73,7 +73,7 @@ def _flip(story: Story) -> None:
     """Flip one byte in a copy of one node's log: the audit must find exactly that."""
     folder = story.network.directory / "flipped"
     folder.mkdir(exist_ok=True)
-    logs = {name: story.operators[name].evidence(folder / f"{name}.jsonl") for name in ORGANISATIONS}
+    logs = {name: each.evidence(folder / f"{name}.jsonl") for name, each in story.operators.items()}
     record = _flip_byte(logs["registry"])
     story.tell(
         "audit", f"one byte of record {record} is flipped in a copy of the registry's log", record=record
@@ -112,7 +112,7 @@ def _wait_for_anchors(story: Story) -> None:
         records = story.operators[name].task(story.asked[-1])["evidence"]
         return checkpoint is not None and checkpoint.size > max(each["index"] for each in records)
 
-    for name in ORGANISATIONS:
+    for name in story.operators:
         _wait(partial(anchored, name), ANCHOR_SECONDS, f"the {name} has not anchored its log")
 
 

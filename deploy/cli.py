@@ -7,16 +7,22 @@ import os
 import shlex
 import signal
 import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from sealtrace.deploy.network import Network
+from sealtrace.deploy.plan import ORGANISATIONS
 from sealtrace.deploy.processes import Status
+
+if TYPE_CHECKING:
+    from sealtrace.deploy.stage import Narrator
 
 net_app = typer.Typer(no_args_is_help=True, help="The one-machine network: up, status, down.")
 demo_app = typer.Typer(help="Run the whole story on this machine, and audit it.")
@@ -35,6 +41,13 @@ RedisOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
+class StoryName(StrEnum):
+    """The stories that ``sealtrace demo`` tells."""
+
+    MPC = "mpc"
+    TEE = "tee"
+
+
 class StoppedBySignal(KeyboardInterrupt):
     """SIGTERM, taken like Ctrl-C: everything that was started is stopped."""
 
@@ -42,6 +55,12 @@ class StoppedBySignal(KeyboardInterrupt):
 @demo_app.callback(invoke_without_command=True)
 def demo(
     directory: DirectoryOption = None,
+    story: Annotated[
+        StoryName,
+        typer.Option(
+            help="mpc: joint statistics by three nodes; tee: models trained in a simulated enclave."
+        ),
+    ] = StoryName.MPC,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the network up and print its addresses.")
     ] = False,
@@ -50,11 +69,12 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run a joint computation of three organisations under on-chain authorization, and audit it."""
-    from sealtrace.deploy.story import Narrator, run
+    from sealtrace.deploy.stage import Narrator
 
+    run, organisations = _told(story)
     signal.signal(signal.SIGTERM, _stop)
     where = directory or _state() / time.strftime("demo-%Y%m%d-%H%M%S")
-    network = Network.open_or_create(where, redis)
+    network = Network.open_or_create(where, redis, organisations)
     narrator = Narrator(console, as_json=as_json)
     finished = False
     try:
@@ -103,6 +123,17 @@ def down(directory: DirectoryOption = None, as_json: JsonOption = False) -> None
     stopped = [each.name for each in network.statuses() if each.alive]
     network.down()
     typer.echo(json.dumps({"stopped": stopped}) if as_json else f"stopped {len(stopped)} processes")
+
+
+def _told(story: StoryName) -> tuple[Callable[[Network, Path, Narrator], bool], Sequence[str]]:
+    """What tells a story, and the organisations of its network."""
+    if story is StoryName.TEE:
+        from sealtrace.deploy import tee_story
+
+        return tee_story.run, tee_story.PARTIES
+    from sealtrace.deploy import story as mpc_story
+
+    return mpc_story.run, ORGANISATIONS
 
 
 def _print_statuses(network: Network, *, as_json: bool) -> None:

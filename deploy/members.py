@@ -10,7 +10,7 @@ import sqlalchemy
 
 from sealtrace.auditor import settings as auditor_settings
 from sealtrace.contracts.client import ChainSettings
-from sealtrace.deploy.plan import ORGANISATIONS, Plan
+from sealtrace.deploy.plan import Plan
 from sealtrace.node import directory as node_directory
 from sealtrace.node import settings as node_settings
 from sealtrace.node.operations import Operations, TokenRole
@@ -22,8 +22,6 @@ from sealtrace.scheduler import settings as scheduler_settings
 
 REGULATOR = "regulator"
 
-# Redis databases: one for each organisation, so that no two share a queue.
-BROKERS = {"scheduler": 0, **{name: number for number, name in enumerate(ORGANISATIONS, start=1)}}
 
 _ENGINE = node_settings.EngineSection(
     protocols=[*node_settings.EngineSection().protocols, "tee/SIMULATED"]  # for this machine, in words
@@ -37,6 +35,11 @@ class Card:
     address: Address
     tls_fingerprint: Hex32
     encryption_key: Hex32
+
+
+def brokers(plan: Plan) -> dict[str, int]:
+    """Redis databases: one for the scheduler and for each organisation, so that no two share a queue."""
+    return {name: number for number, name in enumerate(("scheduler", *plan.nodes))}
 
 
 class Members:
@@ -69,7 +72,7 @@ class Members:
             chain=requester_directory.ChainSection(
                 rpc_url=chain.rpc_url, chain_id=chain.chain_id, directory=chain.directory
             ),
-            parties={name: self.plan.addresses[name] for name in ORGANISATIONS},
+            parties={name: self.plan.addresses[name] for name in self.plan.nodes},
         )
         keys = requester_directory.Directory(self.directory(name)).create(settings)
         return Card(keys.address, NOTHING, keys.encryption_key)
@@ -82,7 +85,7 @@ class Members:
                 chain=scheduler_settings.ChainSection(
                     rpc_url=chain.rpc_url, chain_id=chain.chain_id, directory=chain.directory
                 ),
-                redis_url=self.plan.broker(BROKERS["scheduler"]),
+                redis_url=self.plan.broker(brokers(self.plan)["scheduler"]),
                 port=self.plan.scheduler_port,
             ),
         )
@@ -98,7 +101,7 @@ class Members:
         self.plan.tokens[REGULATOR] = auditor_settings.create(root, table)
         text = (root / auditor_settings.FILE).read_text()
         text = text.replace("port = 0 ", f"port = {self.plan.auditor_port} ")
-        sources = [self._source(name, root) for name in ORGANISATIONS]
+        sources = [self._source(name, root) for name in self.plan.nodes]
         (root / auditor_settings.FILE).write_text("\n".join([text, *sources]))
 
     def _source(self, name: str, root: Path) -> str:
@@ -133,7 +136,7 @@ class Members:
             name=name,
             address=address,
             scheduler_url=self.plan.scheduler_url,
-            redis_url=self.plan.broker(BROKERS[name]),
+            redis_url=self.plan.broker(brokers(self.plan)[name]),
             queue=f"sealtrace.{name}",
             data_dirs=[self.data(name).resolve()],
             chain=node_settings.ChainSection(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from sealtrace.deploy.processes import Processes, Program, Status, undivided, wa
 from sealtrace.protocol.records import NodeStatus, Role
 
 START_SECONDS = 120.0
+_IN_WORDS = {len(ORGANISATIONS): "three", len(ORGANISATIONS) + 1: "four"}
 OFFICERS = ("deployer", "registrar", "regulator")
 NODE_PROCESSES = ("api", "gateway", "worker", "watcher")
 
@@ -50,12 +51,24 @@ class Network:
         self.members = Members(directory, self.plan)
 
     @classmethod
-    def open_or_create(cls, directory: Path, redis_url: str | None = None) -> Network:
-        """The network in ``directory``, made on free ports when there is none."""
+    def open_or_create(
+        cls, directory: Path, redis_url: str | None = None, organisations: Sequence[str] | None = None
+    ) -> Network:
+        """The network in ``directory``, made on free ports when there is none.
+
+        Raises:
+            AnotherNetwork: there is one, and not of the ``organisations`` that are named.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (directory / plans.FILE).exists():
-            Plan.fresh(redis_url).save(directory)
-        return cls(directory)
+            Plan.fresh(redis_url, organisations or ORGANISATIONS).save(directory)
+        network = cls(directory)
+        if organisations is not None and set(organisations) != set(network.plan.nodes):
+            raise plans.AnotherNetwork(
+                f"{directory} holds a network of {', '.join(network.plan.nodes)}, and this needs one of "
+                f"{', '.join(organisations)}: name another directory"
+            )
+        return network
 
     def up(self, report: Report) -> None:
         """Start everything that does not run, and wait until all of it answers.
@@ -166,7 +179,7 @@ class Network:
             return
         report("making keys and certificates; the registrar admits the members")
         chain, registrar = self.chain(), self.sender("registrar")
-        roles = dict.fromkeys(ORGANISATIONS, Role.OWNER | Role.COMPUTE)
+        roles = {name: _role(name) for name in self.plan.nodes}
         roles[LAB] = Role.REQUESTER | Role.PROVIDER
         for name, role in roles.items():
             card = self.members.card(name, self.chain_settings())
@@ -182,7 +195,7 @@ class Network:
         self.plan.save(self.directory)
 
     def _start_roles(self, report: Report) -> None:
-        report("starting three nodes, the scheduler and the auditor")
+        report(f"starting {_IN_WORDS[len(self.plan.nodes)]} nodes, the scheduler and the auditor")
         ready = {"scheduler-api": partial(_answers, f"{self.plan.scheduler_url}/v1/health")}
         ready["auditor"] = partial(_answers, f"{self.plan.auditor_url}/v1/health")
         for process in ("api", "worker"):
@@ -190,7 +203,7 @@ class Network:
                 f"scheduler-{process}", ["scheduler", process, "--dir", str(self.directory / "scheduler")]
             )
         self._start("auditor", ["audit", "serve", "--dir", str(self.directory / "auditor")])
-        for name in ORGANISATIONS:
+        for name in self.plan.nodes:
             for process in NODE_PROCESSES:
                 self._start(
                     f"{name}-{process}", ["node", process, "--dir", str(self.members.directory(name))]
@@ -222,6 +235,10 @@ class Network:
             raise NetworkBusy(f"another command works on {self.directory}: wait for it to end") from cause
         finally:
             os.close(lock)
+
+
+def _role(name: str) -> Role:
+    return Role.OWNER | Role.COMPUTE if name in ORGANISATIONS else Role.COMPUTE
 
 
 def _answers(url: str, *, ok: bool = False) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,11 +15,17 @@ from sealtrace.protocol.identifiers import AddressField
 FILE = "network.json"
 CHAIN_ID = 20_261
 ORGANISATIONS = ("bank", "registry", "carrier")
+CLOUD = "cloud"
+"""An organisation that holds no table: it only runs enclaves, where a network has it."""
 LAB = "lab"
 
 
 class NotANetwork(RuntimeError):
     """The directory holds no network, or its ``network.json`` cannot be read."""
+
+
+class AnotherNetwork(RuntimeError):
+    """The directory holds a network of other organisations than are asked for; the message names both."""
 
 
 class NodePorts(BaseModel):
@@ -50,16 +56,16 @@ class Plan(BaseModel):
     ready: bool = False
 
     @classmethod
-    def fresh(cls, redis_url: str | None) -> Self:
-        """A network on ports nobody listens on now."""
-        ports = iter(free_ports(4 + 3 * len(ORGANISATIONS)))
+    def fresh(cls, redis_url: str | None, organisations: Sequence[str] = ORGANISATIONS) -> Self:
+        """A network of ``organisations`` on ports nobody listens on now."""
+        ports = iter(free_ports(4 + 3 * len(organisations)))
         return cls(
             chain_port=next(ports),
             redis_port=next(ports),
             redis_url=redis_url,
             scheduler_port=next(ports),
             auditor_port=next(ports),
-            nodes={name: _node_ports(ports) for name in ORGANISATIONS},
+            nodes={name: _node_ports(ports) for name in organisations},
         )
 
     @property

@@ -6,7 +6,6 @@ statement that it judges; and it counts a run as done only after it has judged t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.attestation.refusals import EvidenceRefused
 from sealtrace.protocol.attestation.results import VerifierId, result_claims
 from sealtrace.protocol.attestation.statement import Statement, read_statement
+from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.receipt import input_commitment
@@ -154,7 +154,7 @@ def show_final(view: View, ports: Ports) -> None:
 
 def keep(ports: Ports, text: bytes) -> None:
     """Keep a statement by its content; the evidence log and the chain name it by its digest."""
-    path = ports.statements / f"{_digest(text)}.json"
+    path = ports.statements / f"{sha256(text)}.json"
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write(path, text)
@@ -177,16 +177,12 @@ def kept(ports: Ports, digest: Hex32) -> Statement:
 
 
 def _lost(path: Path) -> RunFailed:
-    detail = f"{os.path.basename(path)} is gone or was altered: without it no key can be released"
+    detail = f"{path.name} is gone or was altered: without it no key can be released"
     return RunFailed(Failure.INTERRUPTED, Blame.REPORTER, None, detail)
 
 
 def _broken(enclave: Address, why: str) -> RunFailed:
     return RunFailed(Failure.ATTESTATION_FAILED, Blame.PARTY, enclave, f"the last statement: {why}")
-
-
-def _digest(text: bytes) -> Hex32:
-    return read_statement(text).digest
 
 
 def _shown(view: View, ports: Ports) -> Statement:

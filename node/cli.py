@@ -36,8 +36,11 @@ from sealtrace.node.wiring import Node
 from sealtrace.node.worker import run_worker
 from sealtrace.protocol.attestation.evidence import Kind as Attested
 from sealtrace.protocol.attestation.words import in_words
+from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import address, hex32
+from sealtrace.protocol.opening import statement_digest
 from sealtrace.protocol.records import DataClass, Protection
+from sealtrace.protocol.statements import MAX_AUDIENCE
 
 app = typer.Typer(no_args_is_help=True, help="Run a data owner's or compute provider's node.")
 token_app = typer.Typer(no_args_is_help=True, help="Bearer tokens of the API.")
@@ -47,6 +50,7 @@ policy_app = typer.Typer(no_args_is_help=True, help="Which enclaves may open the
 task_app = typer.Typer(no_args_is_help=True, help="Tasks that name this node.")
 algorithm_app = typer.Typer(no_args_is_help=True, help="Algorithm bundles held here.")
 evidence_app = typer.Typer(no_args_is_help=True, help="The evidence log.")
+statements_app = typer.Typer(no_args_is_help=True, help="What enclaves stated.")
 for name, group in {
     "token": token_app,
     "dataset": dataset_app,
@@ -55,6 +59,7 @@ for name, group in {
     "task": task_app,
     "algorithm": algorithm_app,
     "evidence": evidence_app,
+    "statements": statements_app,
 }.items():
     app.add_typer(group, name=name)
 
@@ -280,7 +285,7 @@ def token_list(directory: Dir = HERE, as_json: Json = False) -> None:
 
 @dataset_app.command("add")
 def dataset_add(
-    path: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")],
+    path: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header, or secret values.")],
     name: Annotated[str | None, typer.Option(help="For people; default: the file's name.")] = None,
     data_class: Annotated[str, typer.Option(help="general, important or core (GB/T 43697).")] = "general",
     copy: Annotated[bool, typer.Option(help="Copy the file into the node's directory.")] = False,
@@ -314,9 +319,23 @@ def dataset_withdraw(dataset: DatasetId, directory: Dir = HERE, as_json: Json = 
 
 
 @dataset_app.command("open")
-def dataset_open(dataset: DatasetId, directory: Dir = HERE, as_json: Json = False) -> None:
-    """Print the salt that opens one dataset's commitment, for a regulator."""
-    _show(_operations(directory).salt(hex32(dataset)), as_json)
+def dataset_open(
+    dataset: DatasetId,
+    to: Annotated[str, typer.Option(help="Who may look, such as the regulator's name.")],
+    out: Annotated[Path, typer.Option(help="The file to write, for them alone.", dir_okay=False)],
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Open one dataset's commitment to a regulator: its salt and fingerprint, signed. It is recorded."""
+    if out.exists():
+        raise typer.BadParameter(f"{out} is there already", param_hint="--out")
+    if not 0 < len(to) <= MAX_AUDIENCE:
+        raise typer.BadParameter(f"1 to {MAX_AUDIENCE} characters", param_hint="--to")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    signed = _operations(directory).open_dataset(hex32(dataset), to)
+    directories.write_private(out, canonical(signed.model_dump(mode="json")) + b"\n")
+    told = {"file": str(out), "dataset": dataset, "to": to, "statement": statement_digest(signed.statement)}
+    _show(told, as_json)
 
 
 # --- grants
@@ -508,3 +527,15 @@ def evidence_export(
     body = signed.statement.body
     write_checkpoint(out / "checkpoint.json", signed)
     _show({"folder": str(out), "records": body["size"], "root": body["root"]}, as_json)
+
+
+@statements_app.command("export")
+def statements_export(
+    out: Annotated[Path, typer.Option(help="A folder to write to.")],
+    directory: Dir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Write the statements of enclaves kept here, and this node's certificate, for an auditor. The reading is
+    recorded."""
+    written = _operations(directory).export_statements("the command line", out)
+    _show({"folder": str(out), "statements": len(written)}, as_json)

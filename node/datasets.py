@@ -26,8 +26,17 @@ from sealtrace.node.vault import Vault
 from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.fingerprint import commitment
 from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.opening import Opening, statement, statement_digest
 from sealtrace.protocol.records import DataClass
 from sealtrace.protocol.schema import Column, ColumnKind, Schema
+from sealtrace.protocol.secret_config import (
+    MAX_DOCUMENT_BYTES,
+    VERSION,
+    BadSecretConfig,
+    is_object,
+    read_secret_config,
+)
+from sealtrace.protocol.statements import Statement
 
 SAMPLED_ROWS = 10_000
 _PARQUET = b"PAR1"
@@ -107,6 +116,22 @@ class DatasetKeeper:
         self._record(Kind.DATASET_WITHDRAWN, dataset, {"dataset": dataset, "transaction": transaction})
         return self.store.dataset(row.id)
 
+    def open(self, dataset: Hex32, to: str) -> Statement:
+        """What opens the commitment of one dataset to ``to``, once the evidence log says that it was opened.
+
+        Raises:
+            DatasetNotFound: it is not this node's.
+            SaltLost: there is nothing that opens it.
+            DiskFull: the opening cannot be recorded, so there is none.
+        """
+        row = self.store.dataset(dataset)
+        salt = self.vault.salt(row.commitment)
+        opening = Opening(dataset=row.id, root=row.root, salt="0x" + salt.hex())
+        said = statement(opening, self.me, to, int(time.time()))
+        body = {"dataset": row.id, "to": to, "statement": statement_digest(said)}
+        self.evidence.append(Kind.DATASET_OPENED, body)
+        return said
+
     def _known(self, path: Path, root: Hex32) -> DatasetRow | None:
         same = (row for row in self.store.datasets() if row.path == path and row.root == root)
         return next((row for row in same if not row.withdrawn), None)
@@ -166,20 +191,22 @@ def allowed(path: Path, directories: Sequence[Path]) -> Path:
 
 
 def infer_schema(path: Path) -> Schema:
-    """The columns of a CSV or Parquet table, or the arrays of a kept value's part.
+    """The columns of a CSV or Parquet table, the arrays of a kept part, or the names of secret values.
 
     A CSV column is a number when every filled cell of its first 10,000 rows is one.
 
     Raises:
-        DatasetUnreadable: it is neither, or a name is empty or given twice.
+        DatasetUnreadable: it is none of these, or a name is empty or given twice.
     """
     try:
         with path.open("rb") as file:
             parquet = file.read(4) == _PARQUET
         if is_part(path):
             return _part(path)
+        if (secret := _secret_config(path)) is not None:
+            return secret
         schema = _parquet(path) if parquet else _csv(path)
-    except BadShare as cause:
+    except (BadShare, BadSecretConfig) as cause:
         raise DatasetUnreadable(f"{path.name}: {cause}") from cause
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         raise DatasetUnreadable(f"{path.name}: not a table in UTF-8 CSV: {cause}") from cause
@@ -211,9 +238,24 @@ def _csv(path: Path) -> Schema:
 
 
 def _part(path: Path) -> Schema:
-    arrays = read_header(path).value.names
+    arrays = read_header(path).arrays
     columns = tuple(Column(name=each, kind=ColumnKind.NUMBER) for each in arrays)
     return Schema(format="sealtrace.part/1", columns=columns)
+
+
+def _secret_config(path: Path) -> Schema | None:
+    """The names of secret values, and nothing of what they are; ``None`` where the file is no JSON object.
+
+    Raises:
+        BadSecretConfig: it is another object: as a table its values would be the names of columns.
+    """
+    with path.open("rb") as file:
+        text = file.read(MAX_DOCUMENT_BYTES + 1)
+    if not text.lstrip().startswith(b"{") or not is_object(text):
+        return None
+    names = sorted(read_secret_config(text).values)
+    columns = tuple(Column(name=each, kind=ColumnKind.TEXT) for each in names)
+    return Schema(format=VERSION, columns=columns)
 
 
 def _parquet(path: Path) -> Schema:

@@ -132,10 +132,10 @@ def init(root: Path, settings: Settings, key: bytes, hosts: Sequence[str] = ()) 
     for name in FOLDERS:
         (root / name).mkdir(mode=0o700, exist_ok=True)
     certificate, tls_key = create_certificate(settings.address, [settings.gateway.host, *hosts])
-    _private(layout.tls_key, tls_key)
+    write_private(layout.tls_key, tls_key)
     layout.tls_certificate.write_bytes(certificate)
-    _private(layout.hpke_key, _raw_private(X25519PrivateKey.generate()))
-    _private(layout.control_token, secrets.token_urlsafe(32).encode())
+    write_private(layout.hpke_key, _raw_private(X25519PrivateKey.generate()))
+    write_private(layout.control_token, secrets.token_urlsafe(32).encode())
     KeyFile.create(layout.key, os.environ.get(PASSWORD), private_key=key)
     layout.settings.write_text(to_toml(settings), encoding="utf-8")
     return card(layout, settings.address)
@@ -181,7 +181,8 @@ def address_of(key: bytes) -> Address:
     return address(Account.from_key(key).address)
 
 
-def _private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only the node's user may read, and that is not there yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)

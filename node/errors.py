@@ -153,6 +153,13 @@ class BundleInvalid(Misuse):
     status = 422
 
 
+class StatementNotFound(Misuse):
+    """This node keeps no enclave's statement of this digest."""
+
+    next_step = "Ask for one that GET /v1/statements lists."
+    status = 404
+
+
 class RecordNotFound(Misuse):
     """The evidence log has no record of this index."""
 

@@ -20,9 +20,11 @@ from sealtrace.node.bundles import Held
 from sealtrace.node.checkpoints import signed_checkpoint
 from sealtrace.node.datasets import shown
 from sealtrace.node.errors import ChainRefused, GrantNotFound, Misuse, NotAuthenticated, TaskOver, Unavailable
+from sealtrace.node.gateway.certificates import pem_to_der
 from sealtrace.node.policies import PolicyDiffers, require_fit
 from sealtrace.node.ports import Reverted
 from sealtrace.node.sessions import GatewaySessions
+from sealtrace.node.stated import StatementList, export, kept_text, listed
 from sealtrace.node.store import GrantRow, TaskRow
 from sealtrace.node.wiring import Node
 from sealtrace.node.worker import ping
@@ -41,7 +43,7 @@ from sealtrace.protocol.records import (
 )
 from sealtrace.protocol.security import in_words
 from sealtrace.protocol.spec import purpose_hash, read_spec
-from sealtrace.protocol.statements import Signed
+from sealtrace.protocol.statements import Signed, sign
 
 
 class TokenRole(StrEnum):
@@ -134,11 +136,9 @@ class Operations:
         """Withdraw a dataset; see :meth:`DatasetKeeper.withdraw`."""
         return shown(self.node.datasets.withdraw(dataset))
 
-    def salt(self, dataset: Hex32) -> dict[str, str]:
-        """What opens one dataset's commitment, for a regulator; opens no other's."""
-        row = self.node.store.dataset(dataset)
-        salt = self.node.vault.salt(row.commitment)
-        return {"dataset": row.id, "commitment": row.commitment, "root": row.root, "salt": "0x" + salt.hex()}
+    def open_dataset(self, dataset: Hex32, to: str) -> Signed:
+        """Open one dataset's commitment to ``to``, and no other's; see :meth:`DatasetKeeper.open`."""
+        return sign(self.node.datasets.open(dataset, to), self.node.key)
 
     # --- grants
 
@@ -303,6 +303,43 @@ class Operations:
             "inclusion": evidence.inclusion(index, checkpoint.size),
             "checkpoint": self.sign(checkpoint).model_dump(mode="json"),
         }
+
+    def read_statements(self, reader: str) -> StatementList:
+        """Which enclaves' statements are kept here, and this node's certificate. The reading is recorded.
+
+        Raises:
+            DiskFull: the reading cannot be recorded, so there is none.
+        """
+        self._record_reading(reader, "all")
+        return StatementList(self._certificate(), listed(self.node.layout.statements))
+
+    def read_statement(self, digest: Hex32, reader: str) -> bytes:
+        """One enclave's statement as it is kept. The reading is recorded.
+
+        Raises:
+            StatementNotFound: there is none of this digest.
+            DiskFull: the reading cannot be recorded, so there is none.
+        """
+        text = kept_text(self.node.layout.statements, digest)
+        self._record_reading(reader, digest)
+        return text
+
+    def export_statements(self, reader: str, out: Path) -> list[Path]:
+        """Write all statements kept here, each named by its digest, and this node's certificate, named by
+        its fingerprint, to the folder ``out``. The reading is recorded.
+
+        Raises:
+            DiskFull: the reading cannot be recorded, so there is none.
+        """
+        self._record_reading(reader, "all")
+        return export(self.node.layout.statements, self._certificate(), out)
+
+    def _certificate(self) -> bytes:
+        return pem_to_der(self.node.layout.tls_certificate.read_text())
+
+    def _record_reading(self, reader: str, statements: str) -> None:
+        body = {"by": reader[:64], "statements": statements}
+        self.node.evidence.append(Kind.EVIDENCE_READ, body)
 
     def sign(self, checkpoint: Checkpoint) -> Signed:
         """The checkpoint as this node's word, with the chain's head it followed."""

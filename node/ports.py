@@ -314,8 +314,8 @@ class Engine(Protocol):
         """Why this node cannot run ``spec`` at all, or ``None``."""
         ...
 
-    def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
-        """What is wrong with the table for the steps of ``spec``, in words without a cell, or ``None``."""
+    def check(self, own: OwnInput, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> str | None:
+        """What is wrong with the input for the steps of ``spec``, in words without a cell, or ``None``."""
         ...
 
     def check_steps(self, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> tuple[Denial, str] | None:

@@ -128,7 +128,7 @@ def prepare(
     if refusal := holdings.engine.check_steps(introduction.spec, bundles):
         raise Unfit(*refusal)
     for own in inputs:
-        if problem := holdings.engine.check(own, introduction.spec):
+        if problem := holdings.engine.check(own, introduction.spec, bundles):
             raise Unfit(Denial.INPUT_INVALID, f"input {own.name}: {problem}")
     bound = input_commitment(task, commitments, algorithms)
     return Prepared(tuple(inputs), bundles, commitments, bound, files)

@@ -17,8 +17,14 @@ from sealtrace.node.engines.keeping import check_part, givers
 from sealtrace.node.engines.keys import check_table, rules_of
 from sealtrace.node.engines.process import AnyJob, Begun, SessionView, begin_process, run_job
 from sealtrace.node.engines.tee.hosting import Hosted, host
-from sealtrace.node.engines.tee.job import Platform
-from sealtrace.node.engines.tee.tasks import check_enclave_step, check_pad, enclave_job, owner_job
+from sealtrace.node.engines.tee.job import CONFIG, Platform
+from sealtrace.node.engines.tee.tasks import (
+    check_config,
+    check_enclave_step,
+    check_pad,
+    enclave_job,
+    owner_job,
+)
 from sealtrace.node.engines.vetting import vet
 from sealtrace.node.engines.workplace import OUTPUT, TRANSCRIPT
 from sealtrace.node.ports import LocalGateway, OwnInput, Plan, Ran, RunFailed, RunStopped
@@ -103,13 +109,15 @@ class EngineProcesses:
         free = shutil.disk_usage(self._jobs).free
         return Denial.OUT_OF_RESOURCES if free < self._free_bytes else None
 
-    def check(self, own: OwnInput, spec: TaskSpec) -> str | None:
-        """What is wrong with the table, in words without a cell of it, or ``None``."""
+    def check(self, own: OwnInput, spec: TaskSpec, bundles: Mapping[Hex32, Path]) -> str | None:
+        """What is wrong with the input, in words without a cell of it, or ``None``."""
         if own.part_of is not None and spec.enclave is not None:
             return check_pad(own.path, spec.input(own.name).party, givers(spec.inputs, own.part_of))
         if own.part_of is not None:
             party = spec.input(own.name).party
             return check_part(own.path, party, givers(spec.inputs, own.part_of), spec.computing)
+        if spec.input(own.name).kind == CONFIG:
+            return check_config(own.path, bundles[spec.steps[0].algorithm])
         try:
             check_table(own.path, own.columns, rules_of(spec.steps, own.name, own.id_column))
         except engine.BadInput as bad:

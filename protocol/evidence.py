@@ -24,6 +24,7 @@ class Kind(StrEnum):
     NODE_OPENED = "node.opened"
     DATASET_ADDED = "dataset.added"
     DATASET_WITHDRAWN = "dataset.withdrawn"
+    DATASET_OPENED = "dataset.opened"
     GRANT_ISSUED = "grant.issued"
     GRANT_REVOKED = "grant.revoked"
     TASK_JUDGED = "task.judged"

@@ -18,7 +18,7 @@ SALT_BYTES = 32
 
 
 class BadSalt(ValueError):
-    """A salt is not 32 bytes: make one with a secure random source, once per dataset."""
+    """A salt is not 32 bytes: make one with a secure random source, once per commitment."""
 
 
 def fingerprint(pieces: Iterable[bytes]) -> Hex32:

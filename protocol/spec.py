@@ -73,7 +73,8 @@ class Input(_Document):
     """A dataset of one party, by the name the steps use for it.
 
     A table: ``columns`` are the columns the steps may read, ``id_column`` the one that names a subject. Or,
-    with ``part_of``, the party's part of a value that an earlier task left shared: it has neither.
+    with ``part_of``, the party's part of a value that an earlier task left shared: it has neither. Nor has
+    an input of kind ``config``: the secret values to which the manifest of an enclave's algorithm commits.
     """
 
     name: Name
@@ -84,6 +85,13 @@ class Input(_Document):
         default_factory=list, max_length=4096
     )
     part_of: Name | None = None
+    kind: Literal["table", "config"] = Field(default="table", exclude_if=lambda kind: kind == "table")
+    """Left out of the canonical form where it is ``table``: those specifications keep their digests."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it has rows."""
+        return self.part_of is None and self.kind == "table"
 
 
 class StepOutline(_Document):
@@ -259,6 +267,7 @@ def _contradictions(spec: TaskSpec) -> Iterator[str]:
         yield from _step_contradictions(step, set(names), done)
         if not set(step.inputs) - set(names):
             yield from _kind_contradictions(spec, step)
+            yield from _config_contradictions(spec, step)
         done.add(step.id)
         yield from _use_contradictions(spec, step)
     yield from _enclave_contradictions(spec)
@@ -280,8 +289,10 @@ def _input_contradictions(spec: TaskSpec) -> Iterator[str]:
     for each in spec.inputs:
         if each.party not in spec.parties:
             yield f"input {each.name}: its party is not among the parties"
-        if each.part_of is None and not each.id_column:
+        if each.is_table and not each.id_column:
             yield f"input {each.name}: a table needs the column that names a subject"
+        if each.kind == "config" and (each.id_column or each.columns or each.part_of is not None):
+            yield f"input {each.name}: a config has no columns, and is no part of a kept value"
         if each.part_of is None:
             continue
         if each.id_column or each.columns:
@@ -306,6 +317,15 @@ def _kind_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
         missing = set(_parts_of(spec, spec.input(name).part_of)) - set(step.inputs)
         if missing:
             yield f"step {step.id}: {name!r} is of no use without {min(missing)!r}: name all parts"
+
+
+def _config_contradictions(spec: TaskSpec, step: Step) -> Iterator[str]:
+    """Secret values are for an algorithm in an enclave, whose manifest commits to them: all in one input."""
+    configs = [name for name in step.inputs if spec.input(name).kind == "config"]
+    if configs and step.engine != "tee":
+        yield f"step {step.id}: {configs[0]!r} is a config, which only a step in an enclave takes"
+    elif len(configs) > 1:
+        yield f"step {step.id}: it takes one config, not {len(configs)}: name one"
 
 
 def _parts_of(spec: TaskSpec, value: str | None) -> list[str]:

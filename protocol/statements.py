@@ -16,6 +16,7 @@ from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Address, AddressField, UnixSeconds, address
 
 MAX_AGE_SECONDS = 300
+MAX_AUDIENCE = 128
 
 
 class BadStatement(ValueError):
@@ -33,7 +34,7 @@ class Statement(BaseModel):
     domain: str = Field(default="sealtrace.statement/1", pattern=r"^sealtrace\.statement/1$")
     kind: str = Field(max_length=64)
     speaker: AddressField
-    audience: str = Field(max_length=128)
+    audience: str = Field(max_length=MAX_AUDIENCE)
     at: int
     body: dict[str, Any]
 

@@ -24,7 +24,7 @@ from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.identifiers import NOTHING, Hex32, address, hex32
 from sealtrace.protocol.records import Algorithm
 from sealtrace.protocol.spec import TaskSpec
-from sealtrace.requester import enclave_cli
+from sealtrace.requester import config_cli, enclave_cli
 from sealtrace.requester.client import Plan, Requester
 from sealtrace.requester.directory import Directory, Keys, checked
 from sealtrace.requester.enclaves import SIMULATED_WARNING, Attested
@@ -268,6 +268,10 @@ def try_out(
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="By default the first that the bundle names.")] = None,
     save: Annotated[Path | None, typer.Option(help="tee: write outputs into this folder.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="tee: the secret values that seal-config wrote."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate an algorithm on tables that you may see, all parties in this process, and show the result.
@@ -280,7 +284,8 @@ def try_out(
     bundle = load(located(source))
     words = read_file(params).value
     if bundle.manifest.engine == "tee":
-        _rehearse(asked(context.obj), bundle, words, _tables(table), id_column, save, as_json=as_json)
+        files = _tables(table)
+        _rehearse(asked(context.obj), bundle, words, files, id_column, save, config, as_json=as_json)
         return
     tables = read_tables(bundle.program, words, _tables(table), id_column)
     tried = attempt(bundle, words, tables, protocol or bundle.manifest.protocols[0])
@@ -305,6 +310,12 @@ def show(
     say(f"engine     {manifest.engine} ({', '.join(manifest.protocols)})")
     for role, what in manifest.learns.items():
         say(f"[bold]{escape(role)}[/]: {escape(what)}")
+    for name, commitment in (manifest.secret_config or {}).items():
+        say(f"secret     {name}, committed to as {commitment}")
+
+
+algorithm_app.command(name="seal-config")(config_cli.seal_config)
+algorithm_app.command(name="open-config")(config_cli.open_config)
 
 
 @algorithm_app.command(name="list")
@@ -431,6 +442,7 @@ def _rehearse(
     files: Mapping[str, Path],
     id_column: str | None,
     folder: Path | None,
+    config: Path | None,
     *,
     as_json: bool,
 ) -> None:
@@ -443,6 +455,7 @@ def _rehearse(
         id_column,
         report=lambda number, told: error.print(f"round {number}  {_measures(told)}"),
         shown=lambda log: error.print(escape(log.decode("utf-8", "replace")), end=""),
+        config=config,
     )
     if folder is not None:
         save_outputs(done.outputs, folder)
@@ -575,6 +588,7 @@ def _bundle_json(bundle: Bundle) -> dict[str, Any]:
         "digest": bundle.digest,
         "oci_digest": bundle.packed.oci_digest,
         "learns": manifest.learns,
+        "secret_config": dict(manifest.secret_config or {}),
         "folder": str(bundle.folder),
     }
 

@@ -53,13 +53,15 @@ class _Document(BaseModel):
 class InputWords(_Document):
     """A dataset. ``party`` is a name in the address book, by default the input's own name.
 
-    A table has an ``id``; a part of a kept value has ``part_of``, a name for that value in this task.
+    A table has an ``id``; a part of a kept value has ``part_of``, a name for that value in this task; the
+    secret values of an enclave's algorithm have the ``kind`` config.
     """
 
     dataset: Hex32Field
     id: str = Field(default="", max_length=128)
     columns: list[str] = Field(default_factory=list)
     part_of: Name | None = None
+    kind: Literal["table", "config"] = "table"
     party: str | None = None
 
 
@@ -152,6 +154,7 @@ def read_task(located: Located, asker: Asker) -> dict[str, Any]:
                 "id_column": each.id,
                 "columns": each.columns,
                 "part_of": each.part_of,
+                **({"kind": each.kind} if each.kind != "table" else {}),
             }
             for name, each in words.inputs.items()
         ],

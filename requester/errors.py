@@ -91,6 +91,27 @@ class TaskNotOver(RequesterError):
         super().__init__(f"task {task} is still {state} after {waited_s:g} s: wait longer, or cancel it")
 
 
+class ConfigNotTaken(RequesterError):
+    """An algorithm cannot have secret values; the message says why."""
+
+
+class SecretsInBundle(RequesterError):
+    """A file with secret values lies, or would lie, in a bundle's folder, which everybody is given."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        super().__init__(
+            f"{path} is inside the bundle {folder}, and all that is there is handed out with the algorithm: "
+            "name a place outside of it"
+        )
+
+
+class SecretsThere(RequesterError):
+    """Secret values with their salts are in the file already; without them nothing can be opened again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is there already, and is not overwritten: name another file, or move it")
+
+
 # A party's problem: the task ended otherwise than hoped.
 
 

@@ -116,7 +116,7 @@ def expected(
 
 
 def _rows(spec: TaskSpec, assumed: Assumed) -> dict[str, int]:
-    names = [each.name for each in spec.inputs if each.part_of is None]
+    names = [each.name for each in spec.inputs if each.is_table]
     if strange := set(assumed.rows) - set(names):
         raise RowsUnknown(f"--rows {min(strange)}: the task's tables are {', '.join(names)}")
     rows = {name: assumed.rows.get(name, ROWS) for name in names}
@@ -199,13 +199,16 @@ def _psi(spec: TaskSpec, step: Step, rows: Mapping[str, int], common: int) -> St
 
 
 def _tee(spec: TaskSpec, step: Step, rows: Mapping[str, int]) -> StepExpected:
-    """What owners send is their inputs, whole and sealed; what the enclave then does is not estimated."""
+    """What owners send is their inputs, whole and sealed; what the enclave then does is not estimated.
+
+    Secret values of the algorithm are small beside tables, and not counted.
+    """
     owners = sorted({spec.input(name).party for name in step.inputs})
     parties = (*spec.parties_of(step), *owners)
-    if len(rows) < len(step.inputs):
+    if any(spec.input(name).part_of is not None for name in step.inputs):
         return StepExpected(step, parties, None, f"it takes a kept value, whose size is not known; {NO_TIME}")
     sent = dict.fromkeys(parties, 0)
-    for name in step.inputs:
+    for name in (each for each in step.inputs if each in rows):
         given = spec.input(name)
         sent[given.party] += rows[name] * (1 + len(given.columns)) * CELL_BYTES
     why = f"bytes are the inputs at {CELL_BYTES} a cell, an assumption; {NO_TIME}"

@@ -29,7 +29,10 @@ class Rehearsed(Protocol):
 
 
 class Rehearse(Protocol):
-    """Runs a bundle on plain files in a sandbox; ``report`` hears its metrics, ``shown`` what it prints."""
+    """Runs a bundle on plain files in a sandbox; ``report`` hears its metrics, ``shown`` what it prints.
+
+    ``config`` are its secret values with their salts, where it has any.
+    """
 
     def __call__(
         self,
@@ -40,6 +43,7 @@ class Rehearse(Protocol):
         *,
         report: Callable[[int, Mapping[str, float]], None],
         shown: Callable[[bytes], None],
+        config: Path | None,
     ) -> Rehearsed:
         """Run it, and return what may leave."""
 

@@ -25,7 +25,7 @@ def check_steps(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -
 
 
 def _checked(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> Iterator[str]:
-    columns = {each.name: each.columns for each in spec.inputs if each.part_of is None}
+    columns = {each.name: each.columns for each in spec.inputs if each.is_table}
     for step in spec.steps:
         if step.engine == "psi":
             continue
@@ -34,7 +34,8 @@ def _checked(spec: TaskSpec, located: Located, algorithms: KnownAlgorithms) -> I
             named = {name: columns[name] for name in step.inputs if name in columns}
             if step.engine == "tee":
                 kept = [source_of(name, source)[1] for name, source in spec.keep.items()]
-                check_enclave_step(bundle.manifest, step.protocol, step.params, kept)
+                config = any(spec.input(name).kind == "config" for name in step.inputs)
+                check_enclave_step(bundle.manifest, step.protocol, step.params, kept, config=config)
             else:
                 check_params(bundle, step.params, named, step.uses)
         except ParamsRefused as refused:

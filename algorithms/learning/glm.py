@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -19,6 +20,9 @@ LARGEST_EXPONENT = 8.0
 """A Poisson mean is at most e^8; counts are at most 1000."""
 LEAST_SHARE = 1e-6
 """Fewer events, or fewer others, are none: one row of the 2^20 that fit is about as many."""
+ROUNDING = 1e-9
+"""An objective that rises by less does not rise: it is known to about a hundredth of that. Close to the best
+weights a right step lowers it by less than is known, and would be taken by chance alone."""
 LEAST_LOSS = -1e-5
 """A mean loss is not negative but for rounding; one that is has left the range of numbers."""
 
@@ -58,15 +62,32 @@ class Fitted(NamedTuple):
 
 
 class _Rows(NamedTuple):
+    """``weight`` is ``None`` where all rows weigh the same."""
+
     matrix: Any
     target: Any
     weight: Any
 
 
-class _State(NamedTuple):
+class _Point(NamedTuple):
+    """Weights, and what follows of them over the training rows.
+
+    ``loss`` is the mean of the losses, ``objective`` twice that and the penalty, of which ``gradient`` and
+    ``curvature`` are the halves of the derivatives.
+    """
+
     beta: Any
     loss: Any
-    step: Any
+    objective: Any
+    gradient: Any
+    curvature: Any
+
+
+class _Ended(NamedTuple):
+    """How a method ended; ``active``: it would have gone on, a truth value."""
+
+    beta: Any
+    loss: Any
     iterations: Any
     active: Any
 
@@ -88,59 +109,67 @@ def fit(matrix: Any, target: Any, weight: Any, train: int, how: Settings) -> Fit
     """
     rows = matrix.shape[0]
     full = jnp.concatenate([matrix, jnp.ones((rows, 1), dtype=matrix.dtype)], axis=1)
-    weight = jnp.ones(rows, dtype=matrix.dtype) if weight is None else weight
-    training = _Rows(full[:train], target[:train], weight[:train])
-    held = _Rows(full[train:], target[train:], weight[train:])
+    training = _Rows(full[:train], target[:train], None if weight is None else weight[:train])
+    held = _Rows(full[train:], target[train:], None if weight is None else weight[train:])
     if how.best:
-        state = _best_of_descent(training, held, how)
+        ended = _best_of_descent(training, held, how)
     else:
-        state = (_newton if how.method == "irls" else _descent)(training, how)
-    loss = _loss(training, state.beta, how.family)
-    held_out = _loss(held, state.beta, how.family) if train < rows else jnp.zeros_like(loss)
+        ended = (_newton if how.method == "irls" else _descent)(training, how)
+    beta, loss = ended.beta, ended.loss
+    held_out = _loss(held, beta, how.family) if train < rows else jnp.zeros_like(loss)
     fits = (loss < _null_loss(training, how.family)).astype(loss.dtype)
-    stopped = 1.0 - state.active
-    return Fitted(state.beta[:-1], state.beta[-1:], loss, held_out, state.iterations, stopped, fits)
+    stopped = jnp.logical_not(ended.active).astype(loss.dtype)
+    return Fitted(beta[:-1], beta[-1:], loss, held_out, ended.iterations, stopped, fits)
 
 
 # --- families
 
 
-def _mean_and_loss(family: str, score: Any, target: Any) -> tuple[Any, Any, Any]:
-    """What each row's score predicts, its derivative, and each row's loss."""
+def _scored(family: str, rows: _Rows, beta: Any) -> tuple[Any, Any, Any]:
+    """What each row predicts beyond its target, the derivative of that by its score, its loss; weighted."""
+    score = rows.matrix @ beta
     if family == "logistic":
-        chance, integral = elementary.sigmoid_and_softplus(score)
-        return chance, chance * (1.0 - chance), integral - target * score
-    if family == "poisson":
-        cut = jnp.clip(score, -LARGEST_EXPONENT, LARGEST_EXPONENT)
+        found = elementary.logistic(score, rows.target)
+    elif family == "poisson":
+        above, below = jnp.stack([score - LARGEST_EXPONENT, -LARGEST_EXPONENT - score]) > 0
+        cut = jnp.where(above, LARGEST_EXPONENT, jnp.where(below, -LARGEST_EXPONENT, score))
         mean = elementary.exp(cut)
-        return mean, mean, mean - target * cut
-    apart = score - target
-    return score, jnp.ones_like(score), 0.5 * apart * apart
+        found = mean - rows.target, mean, mean - rows.target * cut
+    else:
+        apart = score - rows.target
+        found = apart, jnp.ones_like(apart), 0.5 * apart * apart
+    if rows.weight is None:
+        return found
+    apart, slope, loss = jnp.stack(found) * rows.weight
+    return apart, slope, loss
 
 
-def _averaged(values: Any, weight: Any) -> Any:
-    return jnp.sum(values * weight) / weight.shape[0]
+def _per_weight(rows: _Rows, mean: Any) -> Any:
+    """A weighted sum over the number of rows, as one over the sum of weights."""
+    return mean if rows.weight is None else mean * elementary.reciprocal(_averaged(rows.weight))
+
+
+def _averaged(values: Any) -> Any:
+    return jnp.sum(values) / values.shape[0]
 
 
 def _loss(rows: _Rows, beta: Any, family: str) -> Any:
-    _, _, losses = _mean_and_loss(family, rows.matrix @ beta, rows.target)
-    share = _averaged(jnp.ones_like(losses), rows.weight)
-    return _averaged(losses, rows.weight) * elementary.reciprocal(share)
+    return _per_weight(rows, _averaged(_scored(family, rows, beta)[2]))
 
 
 def _null_loss(rows: _Rows, family: str) -> Any:
     """The least loss that an intercept alone reaches; below all others where events are of one class."""
-    share = _averaged(jnp.ones_like(rows.target), rows.weight)
-    mean = _averaged(rows.target, rows.weight) * elementary.reciprocal(share)
+    target = rows.target if rows.weight is None else rows.target * rows.weight
+    mean = _per_weight(rows, _averaged(target))
     if family == "logistic":
-        both = ((mean > LEAST_SHARE) & (mean < 1.0 - LEAST_SHARE)).astype(mean.dtype)
-        mean = jnp.clip(mean, LEAST_SHARE, 1.0 - LEAST_SHARE)
-        entropy = -mean * jnp.log(mean) - (1.0 - mean) * jnp.log(1.0 - mean)
-        return both * (1.0 + entropy) - 1.0
+        both = (mean > LEAST_SHARE) & (mean < 1.0 - LEAST_SHARE)
+        shares = jnp.clip(jnp.stack([mean, 1.0 - mean]), LEAST_SHARE, 1.0 - LEAST_SHARE)
+        return jnp.where(both, -jnp.sum(shares * jnp.log(shares)), -1.0)
     if family == "poisson":
         return mean - mean * jnp.log(jnp.maximum(mean, 1e-6))
     apart = rows.target - mean
-    return 0.5 * _averaged(apart * apart, rows.weight) * elementary.reciprocal(share)
+    squares = apart * apart if rows.weight is None else apart * apart * rows.weight
+    return 0.5 * _per_weight(rows, _averaged(squares))
 
 
 def _start(rows: _Rows, family: str) -> Any:
@@ -148,7 +177,8 @@ def _start(rows: _Rows, family: str) -> Any:
     beta = 0.0 * rows.matrix[0]
     if family != "poisson":
         return beta
-    mean = jnp.maximum(_averaged(rows.target, rows.weight), 1e-3)
+    target = rows.target if rows.weight is None else rows.target * rows.weight
+    mean = jnp.maximum(_averaged(target), 1e-3)
     at_intercept = jnp.arange(rows.matrix.shape[1]) == rows.matrix.shape[1] - 1
     return beta + at_intercept.astype(beta.dtype) * jnp.log(mean)
 
@@ -162,47 +192,84 @@ def _penalty(rows: _Rows, l2: float) -> Any:
 # --- methods
 
 
-def _newton(rows: _Rows, how: Settings) -> _State:
-    """Newton's steps (reweighted least squares); a step that would raise the loss is quartered."""
-    penalty = _penalty(rows, how.l2)
+def _newton(rows: _Rows, how: Settings) -> _Ended:
+    """Newton's steps (reweighted least squares); a step that would raise the loss is quartered.
 
-    def objective(beta: Any) -> Any:
-        _, _, losses = _mean_and_loss(how.family, rows.matrix @ beta, rows.target)
-        return _averaged(losses, rows.weight) + 0.5 * jnp.sum(penalty * beta * beta)
+    Every point is looked at once, and what is known of it kept until there is a better one. The slope of a
+    logistic or linear mean is nowhere larger than at the start, and so is no curvature: the scale of the
+    first one does for all.
+    """
+    first = _point(rows, _start(rows, how.family), how)
+    scale = linear.scale_of(first.curvature)
 
-    def turn(_turn: Any, state: _State) -> _State:
-        mean, slope, _ = _mean_and_loss(how.family, rows.matrix @ state.beta, rows.target)
-        gradient = _gradient(rows, mean) + penalty * state.beta
-        weighed = rows.matrix * (slope * rows.weight)[:, None]
-        curvature = rows.matrix.T @ weighed / rows.matrix.shape[0] + jnp.diag(penalty)
-        change = linear.solved(curvature, gradient)
-        tried = state.beta - state.step * change
-        loss = objective(tried)
-        better = (loss < state.loss).astype(loss.dtype)
-        step = better + (1.0 - better) * 0.25 * state.step
-        tried = state.beta + better * (tried - state.beta)
-        moves = (jnp.max(jnp.abs(change)) > how.tolerance).astype(loss.dtype)
-        return _kept(state, tried, state.loss + better * (loss - state.loss), step, moves)
+    def turn(_turn: Any, now: tuple[_Point, Any, Any, Any]) -> tuple[_Point, Any, Any, Any]:
+        point, step, iterations, active = now
+        own = linear.scale_of(point.curvature) if how.family == "poisson" else scale
+        change = linear.solved(point.curvature, point.gradient, own)
+        tried = _point(rows, point.beta - step * change, how)
+        falls = point.objective - tried.objective + ROUNDING
+        larger = jnp.concatenate([_moves(change, how.tolerance), falls[None]]) > 0
+        moves, better = jnp.any(larger[:-1]), larger[-1]
+        point, step = _chosen(active & better, (tried, jnp.ones_like(step)), (point, 0.25 * step))
+        return point, step, jnp.where(active, iterations + 1.0, iterations), active & moves
 
-    return _repeated(turn, _start(rows, how.family), objective, how.iterations)
+    nothing = 0.0 * first.loss
+    start = (first, nothing + 1.0, nothing, nothing == 0.0)
+    point, _, iterations, active = lax.fori_loop(0, how.iterations, turn, start)
+    return _Ended(point.beta, _per_weight(rows, point.loss), iterations, active)
 
 
-def _descent(rows: _Rows, how: Settings) -> _State:
+def _point(rows: _Rows, beta: Any, how: Settings) -> _Point:
+    apart, slope, losses = _scored(how.family, rows, beta)
+    curvature = rows.matrix.T @ (rows.matrix * slope[:, None])
+    sums = rows.matrix.T @ jnp.stack([apart, losses], axis=1)  # the column of the intercept adds losses up
+    found = jnp.concatenate([curvature, sums], axis=1) / rows.matrix.shape[0]
+    penalty, loss = _penalty(rows, how.l2), found[-1, -1]
+    shrinking = penalty * beta
+    return _Point(
+        beta,
+        loss,
+        loss + loss + shrinking @ beta,
+        found[:, -2] + shrinking,
+        found[:, :-2] + jnp.diag(penalty),
+    )
+
+
+def _chosen(first: Any, one: Any, other: Any) -> Any:
+    """``one`` where ``first`` is true, else ``other``: nests of arrays, chosen in one round."""
+    ones, shape = jax.tree_util.tree_flatten(one)
+    others = jax.tree_util.tree_leaves(other)
+    flat = [jnp.concatenate([jnp.ravel(each) for each in given]) for given in (ones, others)]
+    chosen, at, found = jnp.where(first, *flat), 0, []
+    for each in ones:
+        found.append(jnp.reshape(chosen[at : at + each.size], each.shape))
+        at += each.size
+    return jax.tree_util.tree_unflatten(shape, found)
+
+
+def _moves(change: Any, tolerance: float) -> Any:
+    """Numbers above zero where a weight changes by more than ``tolerance``, up or down."""
+    return jnp.concatenate([change, -change]) - tolerance
+
+
+def _descent(rows: _Rows, how: Settings) -> _Ended:
     """Gradient descent until no weight moves any more."""
-    epoch = _epoch(rows, how)
+    epoch, start = _epoch(rows, how), _start(rows, how.family)
 
-    def objective(beta: Any) -> Any:
-        return _loss(rows, beta, how.family)
+    def turn(_turn: Any, now: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+        beta, speed, iterations, active = now
+        after = epoch(beta, speed)
+        moves = jnp.any(_moves(after[0] - beta, how.tolerance) > 0)
+        chosen = _chosen(active, (*after, iterations + 1.0), (beta, speed, iterations))
+        return *chosen, active & moves
 
-    def turn(_turn: Any, state: _State) -> _State:
-        beta, speed = epoch(state.beta, state.step)
-        moves = (jnp.max(jnp.abs(beta - state.beta)) > how.tolerance).astype(beta.dtype)
-        return _kept(state, beta, state.loss, speed, moves)
-
-    return _repeated(turn, _start(rows, how.family), objective, how.iterations, step=0.0 * rows.matrix[0])
+    nothing = 0.0 * start[0]
+    begun = (start, 0.0 * start, nothing, nothing == 0.0)
+    beta, _, iterations, active = lax.fori_loop(0, how.iterations, turn, begun)
+    return _Ended(beta, _loss(rows, beta, how.family), iterations, active)
 
 
-def _best_of_descent(rows: _Rows, held: _Rows, how: Settings) -> _State:
+def _best_of_descent(rows: _Rows, held: _Rows, how: Settings) -> _Ended:
     """Gradient descent through all epochs; what stays are the weights with the least loss over ``held``.
 
     The start counts as well. Which epoch it was is a secret, compared and selected on shares.
@@ -212,13 +279,14 @@ def _best_of_descent(rows: _Rows, held: _Rows, how: Settings) -> _State:
     def turn(_turn: Any, state: _Kept) -> _Kept:
         beta, speed = epoch(state.beta, state.speed)
         loss = _loss(held, beta, how.family)
-        better = (loss < state.loss) & (loss > LEAST_LOSS)
-        return _Kept(beta, speed, jnp.where(better, beta, state.best), jnp.where(better, loss, state.loss))
+        better = jnp.all(jnp.stack([state.loss - loss, loss - LEAST_LOSS]) > 0)
+        return _Kept(beta, speed, *_chosen(better, (beta, loss), (state.best, state.loss)))
 
     first = _Kept(start, 0.0 * start, start, _loss(held, start, how.family))
     found: _Kept = lax.fori_loop(0, how.iterations, turn, first)
     nothing = 0.0 * found.loss
-    return _State(found.best, found.loss, nothing, nothing + how.iterations, nothing + 1.0)
+    loss = _loss(rows, found.best, how.family)
+    return _Ended(found.best, loss, nothing + how.iterations, nothing == 0.0)
 
 
 def _epoch(rows: _Rows, how: Settings) -> Callable[[Any, Any], tuple[Any, Any]]:
@@ -230,9 +298,9 @@ def _epoch(rows: _Rows, how: Settings) -> Callable[[Any, Any], tuple[Any, Any]]:
 
     def step(at: Any, moving: tuple[Any, Any]) -> tuple[Any, Any]:
         beta, speed = moving
-        part = _Rows(*(lax.dynamic_index_in_dim(each, at, keepdims=False) for each in pieces))
-        mean, _, _ = _mean_and_loss(how.family, part.matrix @ beta, part.target)
-        gradient = _gradient(part, mean) * (batch / share) + penalty * beta
+        part = jax.tree_util.tree_map(lambda each: lax.dynamic_index_in_dim(each, at, keepdims=False), pieces)
+        apart, _, _ = _scored(how.family, part, beta)
+        gradient = part.matrix.T @ apart / share + penalty * beta
         speed = how.momentum * speed - how.learning_rate * gradient
         return beta + speed, speed
 
@@ -243,38 +311,10 @@ def _epoch(rows: _Rows, how: Settings) -> Callable[[Any, Any], tuple[Any, Any]]:
     return epoch
 
 
-def _gradient(rows: _Rows, mean: Any) -> Any:
-    return rows.matrix.T @ ((mean - rows.target) * rows.weight) / rows.matrix.shape[0]
-
-
 def _in_batches(values: Any, batches: int, batch: int) -> Any:
-    """The rows in batches; rows of zeros, which weigh nothing, fill the last one."""
+    """The rows in batches; rows of zeros, which change no gradient, fill the last one."""
+    if values is None:
+        return None
     missing = batches * batch - values.shape[0]
     filled = jnp.concatenate([values, jnp.zeros((missing, *values.shape[1:]), dtype=values.dtype)])
     return jnp.reshape(filled, (batches, batch, *values.shape[1:]))
-
-
-def _kept(state: _State, beta: Any, loss: Any, step: Any, moves: Any) -> _State:
-    """The next state while it is active, else the one it had."""
-    active = state.active
-    return _State(
-        state.beta + active * (beta - state.beta),
-        state.loss + active * (loss - state.loss),
-        state.step + active * (step - state.step),
-        state.iterations + active,
-        active * moves,
-    )
-
-
-def _repeated(
-    turn: Callable[[Any, _State], _State],
-    beta: Any,
-    objective: Callable[[Any], Any],
-    times: int,
-    step: Any = 1.0,
-) -> _State:
-    loss = objective(beta)
-    nothing = 0.0 * loss
-    start = _State(beta, loss, step + nothing, nothing, nothing + 1.0)
-    found: _State = lax.fori_loop(0, times, turn, start)
-    return found

@@ -26,6 +26,8 @@ class Need(StrEnum):
     STORAGE = "contract storage"
     CODE = "contract code"
     LOGS = "node logs"
+    STATEMENTS = "enclaves' statements"
+    OPENINGS = "openings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,11 @@ def check(rule: str, severity: Severity, *needs: Need) -> Callable[[Judge], Judg
 def catalogue() -> tuple[Check, ...]:
     """All checks, by rule id."""
     from sealtrace.auditor.checks import (
+        attestation,
         clocks,
         governance,
         logs,
+        openings,
         proof,
         records,
         registries,
@@ -73,7 +77,11 @@ def catalogue() -> tuple[Check, ...]:
         transcripts,
     )
 
-    assert all((clocks, governance, logs, proof, records, registries, starts, tasks, transcripts))  # noqa: S101 - loads them
+    loaded = (
+        *(attestation, clocks, governance, logs, openings, proof),
+        *(records, registries, starts, tasks, transcripts),
+    )
+    assert all(loaded)  # noqa: S101 - loads them
     return tuple(_CHECKS[rule] for rule in sorted(_CHECKS))
 
 

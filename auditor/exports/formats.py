@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from sealtrace.auditor.events import Event
+from sealtrace.auditor.exports.fonts import chinese
 from sealtrace.auditor.exports.oscal import to_oscal
 from sealtrace.auditor.exports.parquet import to_parquet
 from sealtrace.auditor.exports.pdf import to_pdf
 from sealtrace.auditor.exports.signing import Signing, read_signer, sign
 from sealtrace.auditor.exports.xlsx import to_xlsx
+from sealtrace.auditor.language import Language
 from sealtrace.auditor.report import Json, to_html, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """How pages and tables are made: in which language, and with fonts from which folder."""
+
+    language: Language = Language.ENGLISH
+    fonts: Path | None = None
+
+
+PLAIN: Final = Pages()
+"""Pages in English, with the fonts that come with typst."""
 
 
 class Format(StrEnum):
@@ -78,12 +93,13 @@ def formats(text: str) -> tuple[Format, ...]:
     return tuple(each for each in Format if each in names)
 
 
-def available(wanted: Collection[Format], signing: Signing | None = None) -> None:
-    """Look for what ``wanted`` and a signature need, before an audit is carried out for nothing.
+def available(wanted: Collection[Format], signing: Signing | None = None, pages: Pages = PLAIN) -> None:
+    """Look for what ``wanted``, a signature and ``pages`` need, before an audit is carried out for nothing.
 
     Raises:
         FormatUnavailable: it is not installed.
         NothingToSign: no pages are wanted.
+        FontMissing: pages in Chinese are wanted, or a folder of fonts is named, and no font is there.
         CannotSign: the key cannot be used.
     """
     needed = [(str(each), _NEEDS[each]) for each in wanted if each in _NEEDS]
@@ -93,6 +109,8 @@ def available(wanted: Collection[Format], signing: Signing | None = None) -> Non
             raise FormatUnavailable(f"{what} needs {library}: pip install 'sealtrace[auditor]'")
     if signing and Format.PDF not in wanted:
         raise NothingToSign("a signature needs report.pdf: add pdf to the formats")
+    if Format.PDF in wanted and (pages.fonts is not None or pages.language is Language.CHINESE):
+        chinese(pages.fonts)
     if signing:
         read_signer(signing)
 
@@ -103,15 +121,16 @@ def write(
     folder: Path,
     wanted: Collection[Format] = USUAL,
     signing: Signing | None = None,
+    pages: Pages = PLAIN,
 ) -> dict[Format, Path]:
     """Write the files of ``wanted`` into ``folder``, the pages signed by ``signing``, and return their paths.
 
     Raises:
-        FormatUnavailable, NothingToSign, CannotSign: as :func:`available` says.
+        FormatUnavailable, NothingToSign, FontMissing, CannotSign: as :func:`available` says.
     """
-    available(wanted, signing)
+    available(wanted, signing, pages)
     folder.mkdir(parents=True, exist_ok=True)
-    makers = _makers(report, events, signing)
+    makers = _makers(report, events, signing, pages)
     written = {}
     for each in Format:
         if each in wanted:
@@ -121,13 +140,18 @@ def write(
 
 
 def _makers(
-    report: Json, events: Sequence[Event], signing: Signing | None
+    report: Json, events: Sequence[Event], signing: Signing | None, pages: Pages
 ) -> Mapping[Format, Callable[[], bytes]]:
     return {
-        Format.HTML: lambda: to_html(report).encode(),
+        Format.HTML: lambda: to_html(report, pages.language).encode(),
         Format.JSON: lambda: to_json(report),
-        Format.XLSX: lambda: to_xlsx(report),
+        Format.XLSX: lambda: to_xlsx(report, pages.language),
         Format.PARQUET: lambda: to_parquet(report, events),
         Format.OSCAL: lambda: to_oscal(report),
-        Format.PDF: lambda: sign(to_pdf(report), signing) if signing else to_pdf(report),
+        Format.PDF: lambda: _pdf(report, signing, pages),
     }
+
+
+def _pdf(report: Json, signing: Signing | None, pages: Pages) -> bytes:
+    made = to_pdf(report, pages.language, pages.fonts)
+    return sign(made, signing) if signing else made

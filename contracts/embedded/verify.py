@@ -86,14 +86,14 @@ def verify_directory(directory: Path) -> Verification:
         store.close()
 
 
-def verify_endpoint(url: str, genesis: Genesis | None = None) -> Verification:
-    """Verify the chain an embedded producer serves at ``url``, up to its head of now.
+def verify_endpoint(url: str, genesis: Genesis | None = None, last: int | None = None) -> Verification:
+    """Verify the chain an embedded producer serves at ``url``, up to the block ``last`` or its head of now.
 
     Without ``genesis`` the endpoint's own is taken: compare the genesis hash in the result with
     the one you know. Raises :class:`BlockRejected` or :class:`SourceUnreachable`.
     """
     source = _Endpoint(url)
-    return reexecute(genesis or source.genesis(), source.blocks())
+    return reexecute(genesis or source.genesis(), source.blocks(last))
 
 
 def _decoded(number: int, raw: RawBlock) -> BlockAPI:
@@ -164,9 +164,9 @@ class _Endpoint:
         except GenesisInvalid as error:
             raise SourceUnreachable(self._url, str(error)) from error
 
-    def blocks(self) -> Iterator[RawBlock]:
-        """Ask for every block up to the head of now, a few per request."""
-        head = self._number(self._ask([("eth_blockNumber", [])])[0])
+    def blocks(self, last: int | None = None) -> Iterator[RawBlock]:
+        """Ask for every block up to ``last`` or the head of now, a few per request."""
+        head = self._number(self._ask([("eth_blockNumber", [])])[0]) if last is None else last
         for first in range(0, head + 1, BLOCKS_PER_REQUEST):
             numbers = range(first, min(first + BLOCKS_PER_REQUEST, head + 1))
             answers = self._ask([("debug_getRawBlock", [hex(n)]) for n in numbers])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field
@@ -36,6 +36,7 @@ from sealtrace.node.errors import (
     PathNotAllowed,
     PortTaken,
     RecordNotFound,
+    StatementNotFound,
     TaskNotFound,
     TaskOver,
 )
@@ -49,7 +50,7 @@ from sealtrace.node.policies import (
     policy_of_body,
 )
 from sealtrace.protocol.canonical import canonical
-from sealtrace.protocol.identifiers import Hex32Field
+from sealtrace.protocol.identifiers import Hex32, Hex32Field
 from sealtrace.protocol.records import DataClass
 
 CHECKPOINT_HEADER = "X-Sealtrace-Checkpoint"
@@ -266,6 +267,28 @@ def show_checkpoint(operations: OperationsDep, _: ReaderDep) -> models.Checkpoin
 def prove_record(index: RecordIndex, operations: OperationsDep, name: ReaderDep) -> models.RecordProof:
     """Show one record with the proof that it is in the log, and nothing of the others."""
     return models.RecordProof(**operations.evidence_proof(index, name))
+
+
+@router.get("/statements", tags=["evidence"], responses=problems(*_READ, DiskFull))
+def list_statements(operations: OperationsDep, name: ReaderDep) -> models.Statements:
+    """List the statements of enclaves kept here, with this node's certificate. The reading is recorded."""
+    found = operations.read_statements(name)
+    kept = [models.KeptStatement(digest=digest, bytes=size) for digest, size in found.kept]
+    return models.Statements(certificate=found.certificate.hex(), statements=kept)
+
+
+@router.get(
+    "/statements/{digest}",
+    tags=["evidence"],
+    response_class=Response,
+    responses={
+        200: {"content": {"application/json": {}}},
+        **problems(*_READ, StatementNotFound, InvalidRequest, DiskFull),
+    },
+)
+def show_statement(digest: Hex32Field, operations: OperationsDep, name: ReaderDep) -> Response:
+    """Give one statement of an enclave, byte for byte as its digest is over it. The reading is recorded."""
+    return Response(operations.read_statement(Hex32(digest), name), media_type="application/json")
 
 
 class _Bounded:

@@ -200,6 +200,20 @@ class Checkpoint(BaseModel):
     signed: dict[str, Any]
 
 
+class KeptStatement(BaseModel):
+    """An enclave's statement kept here: its digest and its size."""
+
+    digest: str
+    bytes: int
+
+
+class Statements(BaseModel):
+    """The statements kept here, and the certificate (DER, hexadecimal) that results are signed under."""
+
+    certificate: str
+    statements: list[KeptStatement]
+
+
 class RecordProof(BaseModel):
     """One record (its canonical text), and the proof that it is in the log (RFC 9162 §2.1.3)."""
 

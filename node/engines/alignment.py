@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sealtrace.node.engines.errors import EmptyIntersection, ProgramMismatch, ProtocolViolated
+from sealtrace.node.engines.errors import BadJob, EmptyIntersection, ProgramMismatch, ProtocolViolated
 from sealtrace.node.engines.job import Job, JobStep
-from sealtrace.node.engines.keys import TOKENS, Keys, halves
+from sealtrace.node.engines.keys import Keys
 from sealtrace.node.engines.link import Link, connect, translated
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.keys import TOKEN_BYTES
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.bytes_]
 
 HEADER = "token"
-DIGITS = 22
-"""Of a token in base64, unfilled. The engine's time and memory grow with each character of a key."""
+GIVEN_BYTES = 11
+"""What the engine is given of each token. Its time and memory grow with each character of a key; with 88 bits
+the chance that two different keys of 10M rows a party meet is 2^-41, about that of its own protocols to err.
+Where all parties learn the result they compare whole tokens, so that even then they would notice."""
+DIGITS = 15
+"""Of so many bytes in base64, unfilled."""
+GIVEN = f"S{GIVEN_BYTES}"
 WRITTEN_AT_ONCE = 1 << 16
 READ_AT_ONCE = 1 << 22
 
@@ -122,7 +127,7 @@ def _intersect(link: Link, protocol: str, tokens: Tokens, folder: Path, only: in
 
     folder.mkdir(mode=0o700)
     given, found = folder / "in.csv", folder / "out.csv"
-    _write(given, tokens)
+    _write(given, _shortened(tokens))  # it is made again afterwards: memory is short while the engine runs
     config = psi.PsiExecuteConfig(
         psi.PsiProtocolConfig(
             protocol=psi.parse_protocol(protocol),
@@ -138,7 +143,24 @@ def _intersect(link: Link, protocol: str, tokens: Tokens, folder: Path, only: in
     with translated(link.parties):
         psi.psi_execute(config, link.context)
     link.finish()
-    return _read(found) if only in (None, link.me) else None
+    return tokens[_positions(_shortened(tokens), _read(found))] if only in (None, link.me) else None
+
+
+def _shortened(tokens: Tokens) -> Tokens:
+    """Return what the engine is given of tokens, which ascend.
+
+    Raises:
+        BadJob: two of them are given alike, and it would mistake one for the other.
+    """
+    import numpy as np
+
+    whole = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+    shortened = np.frombuffer(whole[:, :GIVEN_BYTES].tobytes(), dtype=GIVEN)
+    if (shortened[1:] == shortened[:-1]).any():
+        raise BadJob(
+            "two ids of this party's table stand for the same in this task, by rare chance: ask for it again"
+        )
+    return shortened
 
 
 def _write(path: Path, tokens: Tokens) -> None:
@@ -149,14 +171,14 @@ def _write(path: Path, tokens: Tokens) -> None:
 
 
 def _lines(tokens: Tokens) -> bytes:
-    """Return a line of base64 for each token: 18 bytes, of which the last two are zero, make 24 digits."""
+    """Return a line of base64 for each: 12 bytes, of which the last one is zero, make 16 digits."""
     import numpy as np
 
-    filled = np.zeros((len(tokens), TOKEN_BYTES + 2), dtype=np.uint8)
-    filled[:, :TOKEN_BYTES] = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+    filled = np.zeros((len(tokens), GIVEN_BYTES + 1), dtype=np.uint8)
+    filled[:, :GIVEN_BYTES] = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, GIVEN_BYTES)
     digits = binascii.b2a_base64(filled.tobytes(), newline=False)
-    lines = np.full((len(tokens), DIGITS + 1), ord("\n"), dtype=np.uint8)
-    lines[:, :DIGITS] = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS + 2)[:, :DIGITS]
+    lines = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS + 1).copy()
+    lines[:, DIGITS] = ord("\n")
     return lines.tobytes()
 
 
@@ -174,25 +196,25 @@ def _read(path: Path) -> Tokens:
             file.readline()
             while lines := file.readlines(READ_AT_ONCE):
                 found += _of_lines(b"".join(lines))
-    tokens = np.frombuffer(found, dtype=TOKENS)
+    tokens = np.frombuffer(found, dtype=GIVEN)
     return tokens if bool((tokens[1:] > tokens[:-1]).all()) else np.sort(tokens)
 
 
 def _of_lines(lines: bytes) -> bytes:
-    """Return the tokens of whole lines of base64, in quotation marks or not."""
+    """Return the beginnings of tokens of whole lines of base64, in quotation marks or not."""
     import numpy as np
 
     digits = lines.replace(b'"', b"").replace(b"\n", b"")
     if len(digits) % DIGITS:
         raise ProtocolViolated("the engine's common rows are no tokens")
     count = len(digits) // DIGITS
-    filled = np.full((count, DIGITS + 2), ord("A"), dtype=np.uint8)
+    filled = np.full((count, DIGITS + 1), ord("A"), dtype=np.uint8)
     filled[:, :DIGITS] = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS)
     try:
         whole = binascii.a2b_base64(filled.tobytes(), strict_mode=True)
     except binascii.Error as error:
         raise ProtocolViolated("the engine's common rows are no tokens") from error
-    return np.frombuffer(whole, dtype=np.uint8).reshape(-1, TOKEN_BYTES + 2)[:, :TOKEN_BYTES].tobytes()
+    return np.frombuffer(whole, dtype=np.uint8).reshape(-1, GIVEN_BYTES + 1)[:, :GIVEN_BYTES].tobytes()
 
 
 def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
@@ -203,7 +225,7 @@ def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
     """
     import numpy as np
 
-    high, wanted = halves(mine)[0], halves(common)[0]
+    high, wanted = _beginnings(mine), _beginnings(common)
     at = np.searchsorted(high, wanted)
     apart = np.flatnonzero(mine[np.minimum(at, len(mine) - 1)] != common)
     while len(apart):  # tokens whose first 8 bytes are equal stand side by side
@@ -212,6 +234,14 @@ def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
             raise ProtocolViolated("the common rows hold one that this party never gave")
         apart = apart[mine[at[apart]] != common[apart]]
     return at
+
+
+def _beginnings(tokens: Tokens) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each as a number; numbers compare as these bytes do."""
+    import numpy as np
+
+    whole = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, tokens.itemsize)
+    return np.frombuffer(whole[:, :8].tobytes(), dtype=">u8").astype(np.uint64)
 
 
 def _mask(shared: Tokens, kept: Tokens) -> bytes:

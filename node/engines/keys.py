@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sealtrace.node.engines.errors import BadInput
-from sealtrace.node.engines.tables import places, table_rows
+from sealtrace.node.engines.tables import places, read_header, table_columns, table_rows
 from sealtrace.protocol.alignment import Alignment, read_alignment
 from sealtrace.protocol.keys import TOKEN_BYTES, UnfitKey, encode_key, rewriter, tokens_of, tokens_of_one_part
 
@@ -116,15 +116,16 @@ def check_table(path: Path, columns: Sequence[str], rules: Sequence[KeyRule]) ->
         BadInput: as :func:`~sealtrace.node.engines.tables.table_rows`, and ``missing_column``,
             ``empty_id``, ``unfit_id``, ``duplicate_ids``.
     """
+    header = read_header(path)
+    places(header, columns)
     hashes = [array("q") for _ in rules]
-    with table_rows(path) as (header, rows):
-        places(header, columns)
-        readers = [
-            (key_reader(rule, header), found.append) for rule, found in zip(rules, hashes, strict=True)
-        ]
-        for number, row in rows:
-            for read, append in readers:
-                append(hash(read(row, number)))  # 64 bits, keyed anew in each process (PEP 456)
+    names = list(dict.fromkeys(name for rule in rules for name in rule.columns))
+    readers = [_keys_reader(rule) for rule in rules]
+    for first, cells in table_columns(path, names):
+        own = dict(zip(names, cells, strict=True))
+        for rule, read, found in zip(rules, readers, hashes, strict=True):
+            # 64 bits, keyed anew in each process (PEP 456)
+            found.extend(map(hash, zip(*read([own[name] for name in rule.columns], first), strict=True)))
     if not hashes[0]:
         raise BadInput("empty_file", f"{path.name} has no rows below its header")
     for rule, found in zip(rules, hashes, strict=True):
@@ -141,12 +142,11 @@ def read_keys(path: Path, rule: KeyRule, task: str, columns: Sequence[str] = ())
     """
     import numpy as np
 
+    places(read_header(path), columns)
     found = bytearray()
-    with table_rows(path) as (header, rows):
-        places(header, columns)
-        token = _token_reader(rule, header, task)
-        for number, row in rows:
-            found += token(row, number)
+    read = _tokens_reader(rule, task)
+    for first, cells in table_columns(path, rule.columns):
+        found += read(cells, first)
     if not found:
         raise BadInput("empty_file", f"{path.name} has no rows below its header")
     tokens = np.frombuffer(found, dtype=TOKENS)
@@ -176,19 +176,34 @@ def key_reader(rule: KeyRule, header: list[str]) -> Callable[[list[str], int], K
     return read_one if len(parts) == 1 else read
 
 
-def _token_reader(rule: KeyRule, header: list[str], task: str) -> Callable[[list[str], int], bytes]:
-    """Return the function of a row, and its number for errors, that gives its key's token."""
-    if len(rule.columns) > 1:
-        read, token = key_reader(rule, header), tokens_of(task)
-        return lambda row, number: token(encode_key(read(row, number)))
-    (at,), (name,), (rules,) = places(header, rule.columns), rule.columns, rule.rules
-    rewrite, token_of_one = rewriter(rules) if rules else None, tokens_of_one_part(task)
+def _keys_reader(rule: KeyRule) -> Callable[[list[list[str]], int], list[list[str]]]:
+    """Return the function of cells by column, and the number of their first row, that gives parts of keys."""
+    parts = [
+        (name, rewriter(rules) if rules else None)
+        for name, rules in zip(rule.columns, rule.rules, strict=True)
+    ]
 
-    def read_one(row: list[str], number: int) -> bytes:
-        cell = row[at]
-        return token_of_one(cell if cell and rewrite is None else _cell(cell, name, number, rewrite))
+    def read(columns: list[list[str]], first: int) -> list[list[str]]:
+        return [
+            cells
+            if rewrite is None and all(cells)
+            else [_cell(cell, name, number, rewrite) for number, cell in enumerate(cells, start=first)]
+            for cells, (name, rewrite) in zip(columns, parts, strict=True)
+        ]
 
-    return read_one
+    return read
+
+
+def _tokens_reader(rule: KeyRule, task: str) -> Callable[[list[list[str]], int], bytes]:
+    """Return the function of cells by column, and the number of their first row, that gives keys' tokens."""
+    read = _keys_reader(rule)
+    if len(rule.columns) == 1:
+        of_cells = tokens_of_one_part(task)
+        return lambda columns, first: of_cells(read(columns, first)[0])
+    token = tokens_of(task)
+    return lambda columns, first: b"".join(
+        [token(encode_key(key)) for key in zip(*read(columns, first), strict=True)]
+    )
 
 
 def _cell(cell: str, name: str, number: int, rewrite: Callable[[str], str] | None) -> str:
@@ -214,7 +229,7 @@ def _sorted(tokens: NDArray[np.bytes_]) -> NDArray[np.uint32]:
     import numpy as np
 
     high, low = halves(tokens)
-    order = np.argsort(high, kind="stable")
+    order = np.argsort(high)
     ordered = high[order]
     if (ordered[1:] == ordered[:-1]).any():  # a key given twice, or a rare coincidence
         order = np.lexsort((low, high))

@@ -7,13 +7,15 @@ arrays.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from sealtrace.node.engines.errors import BadInput
 
@@ -25,6 +27,8 @@ Kind = Literal["category", "number", "nullable_category", "nullable_number"]
 MAX_CELL = 64 << 10
 MAX_COLUMNS = 16_384
 MAX_ROWS = 2**31 - 1
+BLOCK_BYTES = 1 << 20
+ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +100,100 @@ def table_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list
     Raises:
         BadInput: ``missing_file``, ``empty_file``, ``not_utf8``, ``malformed_csv``, ``duplicate_column``.
     """
+    with _opened(path) as file, _parsed(file, 0) as reader:
+        header = _header(reader, path)
+        yield header, _numbered(reader, len(header), 0)
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the names of a CSV file's columns.
+
+    Raises:
+        BadInput: as :func:`table_rows`.
+    """
+    with table_rows(path) as (header, _):
+        return header
+
+
+def table_columns(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[list[str]]]]:
+    """Read the columns ``names`` of a CSV file, thousands of rows at a time.
+
+    Yields the number of the first of these rows, and their cells by column. What :func:`table_rows` would
+    find is found: as long as there are no quotation marks and carriage returns, a cell is what stands between
+    commas and line feeds, and the file is cut there; from the first other piece on it is parsed.
+
+    Raises:
+        BadInput: as :func:`table_rows`, and ``missing_column``.
+    """
+    header = read_header(path)
+    at, rows = places(header, names), 0
+    with _opened(path) as file:
+        cut = len(first) if _is_plain(first := file.readline()) else 0
+        while cut and (block := file.read(BLOCK_BYTES) + file.readline()):
+            if (columns := _cut(block, len(header), at)) is None:
+                break
+            yield rows + 1, columns
+            rows, cut = rows + len(columns[0]), cut + len(block)
+        file.seek(cut)
+        with _parsed(file, rows + 1 if cut else 0) as reader:
+            if not cut:
+                next(reader)
+            numbered = _numbered(reader, len(header), rows)
+            while piece := list(islice(numbered, ROWS_AT_ONCE)):
+                yield piece[0][0], [[row[each] for _, row in piece] for each in at]
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        file = path.open(encoding="utf-8-sig", newline="")
+        return path.open("rb")
     except OSError as error:
         raise BadInput("missing_file", f"{path.name}: {error.strerror}") from error
-    with file:
-        previous = csv.field_size_limit(MAX_CELL)
-        reader = csv.reader(file, strict=True)
-        try:
-            header = _header(reader, path)
-            yield header, _numbered(reader, len(header))
-        except csv.Error as error:
-            raise BadInput("malformed_csv", f"line {reader.line_num}: {error}") from error
-        except UnicodeDecodeError as error:
-            raise BadInput("not_utf8", f"near line {reader.line_num}") from error
-        finally:
-            csv.field_size_limit(previous)
+
+
+@contextmanager
+def _parsed(file: IO[bytes], lines: int) -> Iterator[Any]:
+    """Parse what is left of a file of which so many lines were read."""
+    text = io.TextIOWrapper(file, encoding="utf-8" if lines else "utf-8-sig", newline="")
+    previous = csv.field_size_limit(MAX_CELL)
+    reader = csv.reader(text, strict=True)
+    try:
+        yield reader
+    except csv.Error as error:
+        raise BadInput("malformed_csv", f"line {lines + reader.line_num}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput("not_utf8", f"near line {lines + reader.line_num}") from error
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _is_plain(octets: bytes) -> bool:
+    return not any(each in octets for each in (b'"', b"\r", b"\0"))
+
+
+def _cut(block: bytes, width: int, at: Sequence[int]) -> list[list[str]] | None:
+    """Return the cells of the columns ``at`` of whole lines; ``None`` where parsing them is not that easy."""
+    import numpy as np
+
+    block = block if block.endswith(b"\n") else block + b"\n"
+    octets = np.frombuffer(block, dtype=np.uint8)
+    ends, commas = np.flatnonzero(octets == ord("\n")), np.flatnonzero(octets == ord(","))
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1] + 1])
+    sizes = ends - starts
+    if not _is_plain(block) or len(commas) != len(ends) * (width - 1):
+        return None
+    if sizes.min() == 0 or sizes.max() > MAX_CELL:
+        return None
+    bounds = np.column_stack([starts - 1, commas.reshape(len(ends), -1), ends])
+    if (np.diff(bounds) < 1).any():  # a line has more commas, another one fewer
+        return None
+    try:
+        text = block.decode()
+    except UnicodeDecodeError:
+        return None
+    spans = [zip((bounds[:, each] + 1).tolist(), bounds[:, each + 1].tolist(), strict=True) for each in at]
+    if len(text) == len(block):
+        return [[text[start:end] for start, end in span] for span in spans]
+    return [[block[start:end].decode() for start, end in span] for span in spans]
 
 
 def places(header: list[str], names: Sequence[str]) -> list[int]:
@@ -137,8 +219,8 @@ def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
     return header
 
 
-def _numbered(reader: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
-    for number, row in enumerate(reader, start=1):
+def _numbered(reader: Iterator[list[str]], width: int, before: int) -> Iterator[tuple[int, list[str]]]:
+    for number, row in enumerate(reader, start=before + 1):
         if len(row) != width:
             raise BadInput("malformed_csv", f"row {number} has {len(row)} cells, not {width}")
         if number > MAX_ROWS:

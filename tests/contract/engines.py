@@ -27,7 +27,8 @@ from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 from web3 import EthereumTesterProvider, Web3
 
 from sealtrace.contracts.link import ProviderLink, content, number
-from sealtrace.protocol.identifiers import Address, address, raw
+from sealtrace.protocol.identifiers import Address, UnixSeconds, address, hex32, raw
+from sealtrace.protocol.records import BlockRef
 
 GAS = 6_000_000
 DEPLOYING = 1 << 32  # what is not optimized costs more to put there than any test offers
@@ -276,6 +277,21 @@ class Revm:
         """
         return _called(self._evm, self._head, sender, to, data)
 
+    def word(self, contract: str, slot: int) -> int:
+        """What a contract keeps in a slot at the head."""
+        return int(self._evm.storage(contract, slot))
+
+    def logs(self) -> Iterator[tuple[BlockRef, dict[str, Any]]]:
+        """Every log up to the head, with its block."""
+        for block in self._blocks:
+            ref = _ref(block)
+            yield from ((ref, log) for log in block.logs)
+
+    @property
+    def head(self) -> BlockRef:
+        """The last block."""
+        return _ref(self._head)
+
     # blocks
 
     def _header(self) -> _Block:
@@ -492,6 +508,10 @@ def _fits(log: Mapping[str, Any], topics: Sequence[Any]) -> bool:
         if log["topics"][place] not in ([wanted] if isinstance(wanted, str) else wanted):
             return False
     return True
+
+
+def _ref(block: _Block) -> BlockRef:
+    return BlockRef(block.number, hex32(block.hash), UnixSeconds(block.timestamp))
 
 
 def _sender(call: Mapping[str, Any]) -> str:

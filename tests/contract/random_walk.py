@@ -191,6 +191,7 @@ class Tally:
     """What was tried in all walks."""
 
     steps: int = 0
+    replayed: int = 0
     acts: Counter[tuple[str, str, str, bool]] = field(default_factory=Counter)
     """Kind, state, act, done: only where the state alone decides."""
     errors: Counter[str] = field(default_factory=Counter)

@@ -27,6 +27,12 @@ every step, is looked up in what the chain shows, its events and records, whatev
 19. An owner's serial never falls, and rises with every grant.
 20. A closed ledger stays closed and takes no task.
 
+And after every third walk, of the auditor, who knows neither the contracts' code nor the reference:
+
+21. Its own machine comes, from the events alone, to exactly what the contracts store, and finds no event that
+    the rules do not allow.
+22. What it reads in storage slots is what the contracts' own functions answer.
+
 Not failures: a proposal that passed and cannot be done, a use that is spent by a task which then fails, and
 an expired task that stays on record as it was.
 """
@@ -45,7 +51,9 @@ from chain_world import h
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from random_walk import NEVER_ASKED, TABLES, Start, Step, Tally, TaskSeen, Walk, begin
+from replayed import differences, events_of, replayed_from, stored_twice
 
+from sealtrace.auditor.replay import replay
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.terms import dataset_id
 from sealtrace.protocol.identifiers import Address, Hex32
@@ -54,6 +62,8 @@ from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, NodeStatu
 
 WALKS, STEPS = 270, 200
 AT_LEAST, TIMES_EACH = 50_000, 5
+EVERY, REPLAYED = 3, 10_000
+"""After how many walks the auditor replays one, and how many events come of it at least."""
 REPORT = Path(__file__).resolve().parent.parent.parent / "build" / "random-walks.txt"
 SEED = os.environ.get("SEALTRACE_WALKS", "0")
 """All that is drawn follows from it: another gives other walks."""
@@ -162,6 +172,7 @@ class RandomWalk(RuleBasedStateMachine):
 
     def __init__(self, seed: str, number: int) -> None:
         super().__init__()
+        self.number = number
         self.name, self.luck = f"seed {seed}, walk {number}", Random(f"seed {seed}, walk {number}")
 
     @initialize()
@@ -193,6 +204,17 @@ class RandomWalk(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "walk"):
             self.walk.finish()
+            if self.number % EVERY == 0:
+                self.i21_and_i22_the_auditor_comes_to_what_is_stored()
+
+    def i21_and_i22_the_auditor_comes_to_what_is_stored(self) -> None:
+        world = self.walk.world
+        replayed = replayed_from(world)
+        told, kept = stored_twice(world, replayed)
+        assert told == kept
+        assert not replayed.irregular
+        assert differences(world, replayed, told) == ()
+        TALLY.replayed += replayed.events
 
     # what holds after every step
 
@@ -379,7 +401,10 @@ class RandomWalk(RuleBasedStateMachine):
 
 def table() -> str:
     """What was tried: by state, each act with a plus where it was done and a minus where it was refused."""
-    rows = [f"{TALLY.steps} random steps; of these {TALLY.errors['done']} were done"]
+    rows = [
+        f"{TALLY.steps} random steps; of these {TALLY.errors['done']} were done",
+        f"{TALLY.replayed} events replayed by the auditor's machine",
+    ]
     for kind, (states, acts) in TABLES.items():
         width = max(map(len, acts))
         rows += ["", f"{kind:{width}} " + " ".join(f"{state:>10}" for state in states)]
@@ -440,8 +465,24 @@ def test_whatever_is_done_in_whatever_order_the_contracts_are_as_the_reference_s
     with capsys.disabled():
         print(f"\n{table()}")
     assert TALLY.steps >= AT_LEAST
+    assert TALLY.replayed >= REPLAYED
     seldom = {what: times for what, times in tried().items() if times < TIMES_EACH}
     assert not seldom, f"of {len(tried())} steps of the tables these were tried less than {TIMES_EACH} times"
+
+
+@pytest.mark.parametrize(
+    "name", ["GrantConsumed", "NodeAdmitted", "TaskStarted", "Voted", "DatasetWithdrawn"]
+)
+def test_a_replay_that_lacks_one_event_does_not_come_to_what_is_stored(name: str) -> None:
+    start = starts()[1]
+    walk = Walk(start, Tally(), Random("lacking"))
+    for way in walk.luck.choices(list(WAYS), list(WAYS.values()), k=200):
+        getattr(walk, way)()
+    told, _ = stored_twice(start.world, replayed_from(start.world))
+    events = events_of(start.world)
+    events.remove(next(each for each in events[::-1] if each.name == name))
+    replayed = replay(events)
+    assert replayed.irregular or differences(start.world, replayed, told)
 
 
 def test_the_tables_of_the_walk_are_the_protocols() -> None:

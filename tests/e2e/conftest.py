@@ -14,7 +14,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from sealtrace.deploy import samples, story
+from sealtrace.deploy import samples, stage, story
 from sealtrace.deploy.network import Network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,14 +48,14 @@ def interrupted(process: subprocess.Popen[bytes], seconds: float) -> int:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[story.Story]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Story]:
     """A network with tables registered and granted, ready for tasks."""
     network = Network.open_or_create(tmp_path_factory.mktemp("net"))
-    narrator = story.Narrator(Console(), as_json=True)
+    narrator = stage.Narrator(Console(), as_json=True)
     try:
         network.up(lambda line: None)
-        begun = story.begin(network, samples.read(DATA), narrator)
-        story.register(begun)
+        begun = stage.begin(network, samples.read(DATA), narrator)
+        stage.register(begun, story.ALGORITHMS)
         story.grant(begun, story.PURPOSE, 50)
         yield begun
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from sealtrace.deploy import tee_story
 from sealtrace.deploy.network import Network
 from sealtrace.deploy.plan import Plan
 from sealtrace.deploy.processes import Processes, Program
+from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.protocol.outcome import Denial
+from sealtrace.requester.enclaves import SIMULATED_WARNING
 from tests.e2e.conftest import DATA, ROOT, command, interrupted, left_behind, wait_for
 
 pytestmark = pytest.mark.timeout(420)
@@ -94,6 +98,107 @@ def test_no_share_and_no_result_lies_open_on_any_disk(told):
         if path.is_file() and path.stat().st_size < 64 << 20:
             assert str(mean).encode() not in path.read_bytes(), path
     assert list((directory / "nodes").rglob("output.sealed")) == []
+
+
+@pytest.fixture(scope="module")
+def told_of_enclaves(tmp_path_factory):
+    """The lines of one whole demo of models trained in an enclave, and its directory."""
+    if lacking := probe().missing(needed()):
+        pytest.skip(f"this host gives no {', '.join(lacking)}")
+    directory = tmp_path_factory.mktemp("enclaves")
+    done = subprocess.run(
+        command("demo", "--story", "tee", "--dir", str(directory), "--json"),
+        capture_output=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    return [json.loads(line) for line in done.stdout.splitlines()], directory
+
+
+def test_it_says_first_and_last_that_the_enclave_is_simulated(told_of_enclaves):
+    lines, _ = told_of_enclaves
+    assert [line["what"] for line in (lines[0], lines[-1])] == [SIMULATED_WARNING] * 2
+
+
+def test_models_of_the_enclave_are_as_good_as_those_of_the_pooled_table(told_of_enclaves):
+    lines, _ = told_of_enclaves
+    opened = {line["algorithm"]: line for line in lines if "difference" in line}
+    assert list(opened) == list(tee_story.ALGORITHMS)
+    for line in opened.values():
+        assert line["rows"] > 600
+        for half in ("train", "test"):
+            assert line["enclave"][half] == pytest.approx(line["plain"][half], abs=tee_story.TOLERANCE)
+            assert line["enclave"][half] > 0.7
+
+
+def test_training_is_followed_round_by_round(told_of_enclaves):
+    lines, _ = told_of_enclaves
+    rounds = [line for line in lines if "round" in line]
+    boosted, fitted = rounds[:10], rounds[10:]
+    assert [line["round"] for line in boosted] == list(range(10))
+    assert boosted[-1]["metrics"]["loss"] < boosted[0]["metrics"]["loss"]
+    assert [line["round"] for line in fitted] == list(range(len(fitted)))
+    assert len(fitted) > 2
+
+
+def test_each_refusal_about_an_enclave_is_recorded_on_chain_with_its_reason(told_of_enclaves):
+    lines, _ = told_of_enclaves
+    assert [(line["who"], Denial(line["denial"])) for line in lines if "denial" in line][:2] == [
+        ("cloud", Denial.BUNDLE_ALTERED),
+        ("bank", Denial.ATTESTATION_REFUSED),
+    ]
+    assert [Denial(line["denial"]) for line in lines if "denial" in line][2:] == [
+        Denial.PROTECTION_NOT_ALLOWED,
+        Denial.ATTESTATION_REFUSED,
+        Denial.OPERATOR_REFUSED,
+    ]
+    measurement, stale = (line["detail"] for line in lines if "detail" in line)
+    assert "measurement-unknown" in measurement
+    assert "too-old" in stale
+
+
+def test_an_owner_does_not_start_upon_a_statement_replayed_from_an_earlier_task(told_of_enclaves):
+    lines, _ = told_of_enclaves
+    (seen,) = (line for line in lines if "another statement than the enclave's start" in line["what"])
+    assert seen["who"] == "bank"
+
+
+def test_the_audit_of_tasks_in_enclaves_has_no_findings(told_of_enclaves):
+    lines, directory = told_of_enclaves
+    (counts,) = (line["counts"] for line in lines if "counts" in line)
+    assert (counts["tasks"], counts["ran"], counts["states"]["refused"], counts["findings"]) == (7, 2, 5, 0)
+    assert [line["rule"] for line in lines if "rule" in line] == ["EV-L01"]
+    assert left_behind(directory) == []
+
+
+def test_where_there_is_no_sandbox_the_story_says_what_to_install_and_starts_nothing(tmp_path):
+    demo = subprocess.run(
+        command("demo", "--story", "tee", "--dir", str(tmp_path / "net"), "--json"),
+        env={**os.environ, "PATH": str(tmp_path)},  # no bubblewrap is found there
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert demo.returncode == 1
+    said = json.loads(demo.stdout.splitlines()[-1])
+    assert said["error"] == "SandboxUnavailable"
+    assert "apt install bubblewrap" in said["message"]
+    assert left_behind(tmp_path) == []
+
+
+def test_a_directory_of_one_story_is_not_taken_for_another(tmp_path):
+    Plan.fresh(None).save(tmp_path)
+    demo = subprocess.run(
+        command("demo", "--story", "tee", "--dir", str(tmp_path), "--json"),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert demo.returncode == 1
+    said = json.loads(demo.stdout.splitlines()[-1])
+    assert said["error"] == "AnotherNetwork"
+    assert "bank, registry, carrier, cloud" in said["message"]
 
 
 def test_ctrl_c_stops_everything_that_was_started(tmp_path):

@@ -13,13 +13,18 @@ import psutil
 import pytest
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.auditor.inquiry import examine
+from sealtrace.auditor.jobs import Wanted
+from sealtrace.auditor.settings import read_settings
 from sealtrace.contracts import calls
-from sealtrace.deploy import samples, story
+from sealtrace.deploy import samples, stage
+from sealtrace.deploy.operator import OperatorRefused
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial, Failure
+from sealtrace.requester.errors import SchedulerRefused
 from tests.e2e.conftest import wait_for
 
 LACKING = probe().missing(needed())
@@ -61,7 +66,7 @@ def granted(world):
     return world, {name: allow(world, name) for name in COLUMNS}
 
 
-def provide(world: story.Story) -> None:
+def provide(world: stage.Story) -> None:
     digest = load(shipped()[ALGORITHM]).digest
     world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
     for owner, operator in world.operators.items():
@@ -70,7 +75,7 @@ def provide(world: story.Story) -> None:
         assert operator.add_algorithm(into) == digest
 
 
-def allow(world: story.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]:
+def allow(world: stage.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]:
     """The grant, and the digest of its policy."""
     operator = world.operators[owner]
     grant = operator.grant(
@@ -87,7 +92,7 @@ def allow(world: story.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]
     return grant, Hex32(shown["policy_digest"])
 
 
-def asked(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> dict[str, Any]:
+def asked(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> dict[str, Any]:
     inputs = {
         name: {"dataset": world.datasets[name], "id": samples.ID, "columns": columns}
         for name, columns in COLUMNS.items()
@@ -109,7 +114,7 @@ def asked(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: An
     }
 
 
-def ended(world: story.Story, task: Hex32) -> Any:
+def ended(world: stage.Story, task: Hex32) -> Any:
     *_, seen = world.lab.watch(task, 150)
     return seen
 
@@ -126,7 +131,31 @@ def test_a_model_is_trained_in_the_enclave_and_the_requester_opens_it(granted):
         assert ran[0]["body"]["transcript"]["statements"]["final"]
 
 
-def refused(world: story.Story, task: Hex32, by: str) -> tuple[Denial, str]:
+def test_an_auditor_judges_the_enclave_again_from_what_the_nodes_serve(granted):
+    world, grants = granted
+    task = world.lab.submit(world.lab.build_spec(asked(world, grants))).task
+    assert ended(world, task).state is TaskState.COMPLETED
+    wait_for(
+        lambda: all(anchored(world, each, task) for each in (HOST, *COLUMNS)), 120, "an anchor is missing"
+    )
+    settings = read_settings(world.network.members.root / "auditor")
+    done = examine(settings.inquiry(Wanted()))
+    assert [(each.rule, each.expected, each.observed) for each in done.findings] == []
+    rows = {row.check.rule: row for row in done.rows}
+    for rule in ("EV-E01", "EV-E02", "EV-E03", "EV-E04", "EV-E05", "EV-E06", "EV-X01", "EV-X02", "EV-X03"):
+        assert (rows[rule].satisfied > 0, rows[rule].missing) == (True, ()), rule
+
+
+def anchored(world: stage.Story, name: str, task: Hex32) -> bool:
+    """Whether the node has put a root over all that it recorded of the task on the chain."""
+    chain = world.network.chain()
+    checkpoint = chain.checkpoint(world.network.plan.addresses[name], at=chain.head())
+    records = world.operators[name].task(task)["evidence"]
+    wiped = any(each["kind"] == "task.wiped" for each in records)
+    return wiped and checkpoint is not None and checkpoint.size > max(each["index"] for each in records)
+
+
+def refused(world: stage.Story, task: Hex32, by: str) -> tuple[Denial, str]:
     """Why the node of ``by`` refused the task: on chain, and in its own words."""
     seen = ended(world, task)
     assert seen.state is TaskState.REFUSED, seen
@@ -135,15 +164,15 @@ def refused(world: story.Story, task: Hex32, by: str) -> tuple[Denial, str]:
     return Denial(seen.ending.args["reason"]), record["body"]["detail"]
 
 
-def uses_left(world: story.Story) -> dict[str, int]:
+def uses_left(world: stage.Story) -> dict[str, int]:
     return {grant.id: grant.uses_left for grant in world.lab.grants()}
 
 
-def submitted(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> Hex32:
+def submitted(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> Hex32:
     return world.lab.submit(world.lab.build_spec(asked(world, grants, **more))).task
 
 
-def enclaves(world: story.Story) -> list[psutil.Process]:
+def enclaves(world: stage.Story) -> list[psutil.Process]:
     """The enclaves' processes that are alive."""
     marks = ("sealtrace.node.engines.tee.enclave", str(world.network.directory))
     found = []
@@ -154,8 +183,19 @@ def enclaves(world: story.Story) -> list[psutil.Process]:
     return found
 
 
-def kinds(world: story.Story, name: str, task: Hex32) -> list[str]:
-    return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
+def computes(enclave: psutil.Process) -> bool:
+    """Whether the algorithm runs, in the sandbox of this enclave."""
+    try:
+        return any("sealtrace_tee" in " ".join(each.cmdline()) for each in enclave.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kinds(world: stage.Story, name: str, task: Hex32) -> list[str]:
+    try:
+        return [each["kind"] for each in world.operators[name].task(task)["evidence"]]
+    except OperatorRefused:  # it has not heard of the task yet
+        return []
 
 
 @pytest.mark.parametrize(
@@ -190,7 +230,10 @@ def test_an_owner_that_requires_hardware_is_denied_by_the_chain_itself(granted):
             "policies": {n: p for n, (_, p) in hard.items()},
         }
     )
-    seen = ended(world, world.lab.submit(spec.model_copy(update={"steps": [step]})).task)
+    harder = spec.model_copy(update={"steps": [step]})
+    with pytest.raises(SchedulerRefused, match="ProtocolUnsuitable"):
+        world.lab.submit(harder)
+    seen = ended(world, stage.past_the_scheduler(world, harder))
     assert seen.state is TaskState.REFUSED
     assert Denial(seen.ending.args["reason"]) is Denial.PROTECTION_NOT_ALLOWED
 
@@ -218,7 +261,7 @@ def test_an_enclave_that_dies_while_it_trains_fails_openly_and_leaves_no_row_beh
     world, grants = granted
     marked = marked_table(world, tmp_path)
     task = submitted(world, {**grants, "bank": marked}, **long_run(world, {**grants, "bank": marked}))
-    wait_for(lambda: any(each.children() for each in enclaves(world)), 90, "the sandbox")
+    wait_for(lambda: any(map(computes, enclaves(world))), 90, "the sandbox")
     time.sleep(1)
     (enclave,) = enclaves(world)
     os.kill(enclave.pid, signal.SIGKILL)
@@ -233,11 +276,11 @@ MARKER = "739182.5"
 """A number that stands in the bank's own table, once, and nowhere else."""
 
 
-def marked_file(world: story.Story) -> Path:
+def marked_file(world: stage.Story) -> Path:
     return world.network.members.data("bank") / "marked.csv"
 
 
-def marked_table(world: story.Story, folder: Path) -> tuple[Hex32, Hex32]:
+def marked_table(world: stage.Story, folder: Path) -> tuple[Hex32, Hex32]:
     """The bank's table with one amount that can be looked for, registered and granted."""
     lines = world.tables["bank"].read_text().splitlines()
     at = lines[0].split(",").index("credit_amount")
@@ -248,12 +291,12 @@ def marked_table(world: story.Story, folder: Path) -> tuple[Hex32, Hex32]:
     return allow(world, "bank")
 
 
-def long_run(world: story.Story, grants: dict[str, tuple[Hex32, Hex32]]) -> dict[str, Any]:
+def long_run(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]]) -> dict[str, Any]:
     step = asked(world, grants)["steps"]["train"]
     return {"steps": {"train": {**step, "params": {**PARAMS, "train": slow()}}}}
 
 
-def found(world: story.Story, text: str) -> set[Path]:
+def found(world: stage.Story, text: str) -> set[Path]:
     """The files of the whole network in which ``text`` stands, in the clear or in hexadecimal."""
     marks = (text.encode(), text.encode().hex().encode())
     files = (each for each in world.network.directory.rglob("*") if each.is_file())
@@ -264,7 +307,7 @@ def test_a_killed_worker_takes_its_enclave_along_and_the_task_fails_openly(grant
     world, grants = granted
     grants = {**grants, "bank": allow(world, "bank")}
     task = submitted(world, grants, **long_run(world, grants))
-    wait_for(lambda: any(each.children() for each in enclaves(world)), 90, "the sandbox")
+    wait_for(lambda: any(map(computes, enclaves(world))), 90, "the sandbox")
     world.network.processes.kill(f"{HOST}-worker")
     wait_for(lambda: enclaves(world) == [], 30, "the end of the enclave")
     world.network.up(lambda line: None)
@@ -284,7 +327,7 @@ def test_a_model_that_is_kept_predicts_under_new_grants_of_all_its_owners(grante
     parts = {name: part_of(world, name) for name in COLUMNS}
     both = {**grants, **{f"{name}-part": allow(world, name, dataset=parts[name]) for name in COLUMNS}}
     inputs = asked(world, grants)["inputs"]
-    inputs |= {f"{name}-part": {"dataset": parts[name], "part_of": "risk"} for name in COLUMNS}
+    inputs |= {f"{name}-part": {"party": name, "dataset": parts[name], "part_of": "risk"} for name in COLUMNS}
     step = asked(world, both)["steps"]["train"]
     predict = {**step, "params": {"mode": "predict", "join": "vertical"}, "uses": {"model": "risk"}}
     later = submitted(world, both, inputs=inputs, steps={"predict": predict})
@@ -292,10 +335,17 @@ def test_a_model_that_is_kept_predicts_under_new_grants_of_all_its_owners(grante
     assert len(world.lab.result(later, 60).value["predictions"]["score"]) > 500
 
 
-def part_of(world: story.Story, name: str) -> Hex32:
-    wait_for(lambda: any(map(is_part, world.operators[name].datasets())), 60, f"the part of {name}")
-    (part,) = (each for each in world.operators[name].datasets() if is_part(each))
-    return Hex32(part["id"])
+def part_of(world: stage.Story, name: str) -> Hex32:
+    """The part that ``name`` keeps, once the chain has it too."""
+    chain = world.network.chain()
+
+    def parts() -> list[Hex32]:
+        listed = [Hex32(each["id"]) for each in world.operators[name].datasets() if is_part(each)]
+        return [each for each in listed if chain.dataset(each, at=chain.head()) is not None]
+
+    wait_for(lambda: parts() != [], 60, f"the part of {name}")
+    (part,) = parts()
+    return part
 
 
 def is_part(dataset: dict[str, Any]) -> bool:

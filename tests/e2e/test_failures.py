@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sealtrace.auditor.inquiry import Inquiry, Source, examine
-from sealtrace.deploy import story
+from sealtrace.deploy import stage, story
 from sealtrace.deploy.plan import ORGANISATIONS
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
@@ -17,16 +17,16 @@ from tests.e2e.conftest import wait_for
 pytestmark = pytest.mark.timeout(300)
 
 
-def asked(world: story.Story) -> Hex32:
-    return story.submit(world, world.lab, None, story.words(world, story.PURPOSE, statistics=True))
+def asked(world: stage.Story) -> Hex32:
+    return stage.submit(world, world.lab, None, story.words(world, story.PURPOSE, statistics=True))
 
 
-def ended(world: story.Story, task: Hex32):
+def ended(world: stage.Story, task: Hex32):
     *_, seen = world.lab.watch(task, 200)
     return seen
 
 
-def state(world: story.Story, task: Hex32) -> TaskState:
+def state(world: stage.Story, task: Hex32) -> TaskState:
     return world.lab.look(task).state
 
 
@@ -34,12 +34,12 @@ def quiet(line: str) -> None:
     """Report nothing."""
 
 
-def starts(world: story.Story, task: Hex32) -> int:
+def starts(world: stage.Story, task: Hex32) -> int:
     chain = world.network.chain()
     return len(chain.events(chain.deployed_at, chain.head().number, names={"TaskStarted"}, task=task))
 
 
-def running(world: story.Story, task: Hex32) -> None:
+def running(world: stage.Story, task: Hex32) -> None:
     before = (TaskState.NONE, TaskState.CREATED, TaskState.AUTHORIZED)
     wait_for(lambda: state(world, task) not in before, 120, "the start of all parties")
 

@@ -10,7 +10,7 @@ import pytest
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts import calls
-from sealtrace.deploy import samples, story
+from sealtrace.deploy import samples, stage, story
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.spec import TaskSpec
@@ -40,7 +40,7 @@ COLUMNS = {
 }
 
 
-def model(world: story.Story) -> dict[str, Any]:
+def model(world: stage.Story) -> dict[str, Any]:
     """The task file; grants are looked up on the chain."""
     asked = story.words(world, story.PURPOSE)
     columns = {
@@ -52,7 +52,7 @@ def model(world: story.Story) -> dict[str, Any]:
     return {**asked, "steps": {**STEPS, "prepared": prepared}}
 
 
-def provide(world: story.Story, name: str, owners: set[str]) -> None:
+def provide(world: stage.Story, name: str, owners: set[str]) -> None:
     """Register an algorithm; every node takes it in, ``owners`` grant its use."""
     digest = load(shipped()[name]).digest
     world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
@@ -64,7 +64,7 @@ def provide(world: story.Story, name: str, owners: set[str]) -> None:
             allow(world, owner, world.datasets[owner], name)
 
 
-def allow(world: story.Story, owner: str, dataset: str, algorithm: str) -> None:
+def allow(world: stage.Story, owner: str, dataset: str, algorithm: str) -> None:
     """An owner grants the lab the use of one of its datasets, table or part, by one algorithm."""
     world.operators[owner].grant(
         dataset,
@@ -98,11 +98,11 @@ def altered(spec: TaskSpec, step: str, **params: Any) -> TaskSpec:
     return spec.model_copy(update={"steps": steps})
 
 
-def uses_left(world: story.Story) -> dict[str, int]:
+def uses_left(world: stage.Story) -> dict[str, int]:
     return {grant.id: grant.uses_left for grant in world.lab.grants()}
 
 
-def refusal(world: story.Story, party: str, task: str, folder: Path) -> str:
+def refusal(world: stage.Story, party: str, task: str, folder: Path) -> str:
     """Why the node of ``party`` refused ``task``, from its evidence log."""
     (name,) = (name for name, address in world.network.plan.addresses.items() if address == party)
     lines = world.operators[name].evidence(folder / "evidence.jsonl").read_text().splitlines()
@@ -141,7 +141,7 @@ def trained(granted):
     with pytest.raises(GrantNotFound, match="quality"):
         world.lab.build_spec(asked)
     allow(world, "carrier", world.datasets["carrier"], "evaluate")
-    task = story.submit(world, world.lab, None, asked)
+    task = stage.submit(world, world.lab, None, asked)
     *_, seen = world.lab.watch(task, 200)
     assert seen.state is TaskState.COMPLETED, seen
     return task, dict(world.lab.result(task, 60).value)
@@ -155,7 +155,7 @@ def test_a_model_is_trained_and_judged_under_a_grant_for_every_step(world, train
     assert 0.5 < found["quality"]["auc"] < 0.75
 
 
-def parts_of(world: story.Story, task: str) -> dict[str, str]:
+def parts_of(world: stage.Story, task: str) -> dict[str, str]:
     """Each owner's part of the kept model, by owner, once its node has registered it on the chain."""
     name, chain = f"risk (train.model of {task[:10]})", world.network.chain()
 
@@ -173,7 +173,7 @@ def parts_of(world: story.Story, task: str) -> dict[str, str]:
     return found()
 
 
-def applied(world: story.Story, parts: dict[str, str]) -> dict[str, Any]:
+def applied(world: stage.Story, parts: dict[str, str]) -> dict[str, Any]:
     """A task that scores the same owners' rows by the kept model."""
     asked = story.words(world, story.PURPOSE)
     columns = {
@@ -211,7 +211,7 @@ def test_a_kept_model_is_applied_only_where_each_owner_of_a_part_allows_it(world
     with pytest.raises(GrantNotFound, match="scores"):
         world.lab.build_spec(applied(world, parts))
     allow(world, "carrier", parts["carrier"], "predict")
-    task = story.submit(world, world.lab, None, applied(world, parts))
+    task = stage.submit(world, world.lab, None, applied(world, parts))
     *_, seen = world.lab.watch(task, 200)
     assert seen.state is TaskState.COMPLETED, seen
     scores = world.lab.result(task, 60).value["scores"]

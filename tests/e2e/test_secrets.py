@@ -31,10 +31,11 @@ import redis
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts import calls
-from sealtrace.deploy import story
-from sealtrace.deploy.members import BROKERS
+from sealtrace.deploy import stage
+from sealtrace.deploy.members import brokers
 from sealtrace.deploy.network import Network
 from sealtrace.deploy.plan import LAB, ORGANISATIONS, Plan
+from sealtrace.node.engines.alignment import GIVEN_BYTES
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.keys import tokens_of_one_part
@@ -148,7 +149,8 @@ class Tables:
     def tokens(self, task: Hex32) -> Iterator[Planted]:
         token = tokens_of_one_part(task)
         for id, owners in self.ids.items():
-            yield Planted(bytes_marker(f"token of {id} in {task[:10]}", token(id)), "token", owners)
+            given = token([id])[:GIVEN_BYTES]  # more of it is in no file
+            yield Planted(bytes_marker(f"token of {id} in {task[:10]}", given), "token", owners)
 
 
 def make_tables() -> Tables:
@@ -176,7 +178,7 @@ class World:
     """The network, what was planted, and what was seen."""
 
     network: Network
-    begun: story.Story
+    begun: stage.Story
     tables: Tables
     planted: list[Planted] = field(default_factory=list)
     controls: dict[str, tuple[Marker, Places]] = field(default_factory=dict)
@@ -224,9 +226,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     traces = Disk(Path(gettempdir()), lambda path: "files of the engine's library")
     try:
         network.up(lambda line: None)
-        begun = story.begin(network, [], story.Narrator(None, as_json=True))  # type: ignore[arg-type]
+        begun = stage.begin(network, [], stage.Narrator(None, as_json=True))  # type: ignore[arg-type]
         made = World(network, begun, make_tables(), no_wire=no_wire)
-        queues = Queues({f"queue of {who}": network.plan.broker(at) for who, at in BROKERS.items()})
+        queues = Queues(
+            {f"queue of {who}": network.plan.broker(at) for who, at in brokers(network.plan).items()}
+        )
         lookout = Lookout(
             {
                 lambda: disk.look(under="nodes/*/jobs"): 0.03,
@@ -442,7 +446,7 @@ def plant(world: World, lookout: Lookout) -> None:
     (scratch / "out.bin").write_bytes(struct.pack("<3d", 1.0, number, 2.0))
 
     text, _ = control("in a queue", "queue of bank", "files of redis", "wire redis")
-    queue = redis.Redis.from_url(plan.broker(BROKERS["bank"]))
+    queue = redis.Redis.from_url(plan.broker(brokers(plan)["bank"]))
     queue.rpush("planted", gzip.compress(b"task " + text.encode()))
 
     text, _ = control("in a log", "log bank-worker")
@@ -547,7 +551,7 @@ def test_tokens_were_seen_in_the_scratch_of_engines_that_hold_the_ids(world):
 def test_all_places_were_looked_at(world):
     kept = {place for place, contents in world.seen.items() if any(contents)}
     assert {node(owner) for owner in ORGANISATIONS} <= kept
-    assert {f"queue of {who}" for who in BROKERS} <= kept
+    assert {f"queue of {who}" for who in ("scheduler", *ORGANISATIONS)} <= kept
     assert {"files of scheduler", "files of chain", "files of redis", "processes", REQUESTER} <= kept
     assert {f"log {owner}-worker" for owner in ORGANISATIONS} <= kept
     names = {path.name for path in world.files}

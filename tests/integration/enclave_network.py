@@ -20,7 +20,7 @@ __all__ = ["Task", "dataset", "policy"]
 
 def Task(  # noqa: N802 - a kind of task, for those who read the tests
     net: Network,
-    algorithm: str,
+    algorithm: str | Path,
     params: dict[str, Any],
     tables: dict[str, tuple[int, Path, list[str]]],
     parts: dict[str, tuple[int, Path, str]] | None = None,

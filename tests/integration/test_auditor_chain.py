@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 from sealtrace.auditor import verify_report
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.exports.formats import Format
-from sealtrace.auditor.inquiry import events_of
+from sealtrace.auditor.following import events_of
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.rpc import EndpointTalksNonsense, EndpointUnreachable, Rpc
 from sealtrace.contracts import calls, deployment, signing
 from sealtrace.contracts.abi import GENERATION, Artifact
 from sealtrace.contracts.client import Chain, ChainSettings
 from sealtrace.contracts.deployment import Founding, constructor_arguments, created, deploy
+from sealtrace.contracts.embedded import genesis as genesis_file
 from sealtrace.contracts.events import NAMES
 from sealtrace.contracts.governance import Office, Rules, proposal_id
 from sealtrace.contracts.link import Link
@@ -220,6 +221,63 @@ def test_an_honest_network_is_clean_at_level_two_and_twice_the_same(network, tmp
     rows = {row["rule"]: row for row in json.loads((tmp_path / "one/report.json").read_bytes())["controls"]}
     assert rows["ST-S01"]["satisfied"] > 8
     assert (rows["ST-R01"]["satisfied"], rows["ST-S01"]["undetermined"]) == (1, 0)
+
+
+def proof_told(folder):
+    report = json.loads((folder / "report.json").read_bytes())
+    return report["proof"], {row["rule"]: row for row in report["controls"]}
+
+
+def test_the_storage_that_is_compared_is_proven_against_the_last_blocks_state_root(network, tmp_path):
+    run(network, tmp_path / "out")
+    proof, rows = proof_told(tmp_path / "out")
+    assert rows["PR-04"]["satisfied"] == 1
+    assert proof["storage"]["slots"] > 30
+    header = httpx.post(network.url, json=_asked("debug_getRawHeader", hex(proof["last_block"]))).json()
+    assert proof["storage"]["state_root"][2:] in header["result"]
+    assert "proven against the state root" in (tmp_path / "out/report.html").read_text()
+
+
+def test_the_chain_is_executed_again_where_that_is_asked_for(network, tmp_path):
+    genesis = str(network.folder / "chain" / genesis_file.FILE_NAME)
+    for more in ([], ["--genesis", genesis], ["--to", str(network.chain.deployed_at + 3)]):
+        run(network, tmp_path / "out", "--reexecute", *more)
+        proof, rows = proof_told(tmp_path / "out")
+        assert (rows["PR-05"]["satisfied"], rows["PR-05"]["violated"]) == (1, 0)
+        assert proof["execution"]["says"].startswith(f"{proof['last_block']} blocks with")
+        assert "the same last block" in proof["execution"]["says"]
+    run(network, tmp_path / "out")
+    proof, rows = proof_told(tmp_path / "out")
+    assert (rows["PR-05"]["satisfied"], rows["PR-05"]["undetermined"]) == (0, 0)
+    assert "--reexecute" in proof["execution"]["says"]
+
+
+def test_a_chain_that_does_not_follow_from_the_genesis_that_is_held_is_a_finding(network, tmp_path):
+    held = json.loads((network.folder / "chain" / genesis_file.FILE_NAME).read_text())
+    other = tmp_path / "genesis.json"
+    other.write_text(json.dumps(held | {"chainId": CHAIN_ID + 1}))
+    run(network, tmp_path / "out", "--reexecute", "--genesis", str(other), "--rule", "PR-05")
+    found = json.loads((tmp_path / "out/report.json").read_bytes())["findings"]
+    assert [each["rule"] for each in found] == ["PR-05"]
+    assert "--reexecute" in found[0]["recheck"]
+
+
+def test_a_genesis_file_that_is_none_ends_the_audit_by_name(network, tmp_path):
+    code, told = run(network, tmp_path / "out", "--reexecute", "--genesis", str(tmp_path / "none.json"))
+    assert (code, told["error"]) == (3, "CannotExecute")
+
+
+def test_validators_named_for_a_chain_that_nobody_seals_are_a_finding(network, tmp_path):
+    who = network.office.address.lower()
+    code, told = run(network, tmp_path / "out", "--validators", who, "--rule", "PR-03")
+    assert (code, told["proof_level"]) == (1, 2)
+    assert told["findings"][0]["expected"] == "a block with commit seals"
+    code, told = run(network, tmp_path / "out", "--validators", f"{who},{who}")
+    assert (code, told["error"]) == (3, "WrongArgument")
+
+
+def _asked(method, *params):
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
 
 
 def bundled(network, out, *more):
@@ -472,14 +530,15 @@ def test_a_service_whose_port_is_taken_says_so(network, tmp_path):
 
 def test_the_receipts_root_is_the_one_of_an_independent_trie(network):
     """Blocks of several transactions, by the trie library that the embedded chain uses."""
-    from sealtrace.auditor.headers import read_header, receipts_root
+    from sealtrace.auditor.headers import read_header, read_receipts, receipts_rlp, receipts_root
 
     with Rpc(network.url) as rpc:
         for number in range(network.chain.head().number + 1):
             header = read_header(rpc.ask("eth_getBlockByNumber", hex(number), False))
             receipts = rpc.ask("eth_getBlockReceipts", hex(number))
             assert hex32(raw(header.computed)) == header.claimed
-            assert receipts_root(receipts) == header.receipts_root
+            encoded = receipts_rlp(read_receipts(receipts))
+            assert receipts_root(encoded) == header.receipts_root
 
 
 # the whole of the contracts, on two generations
@@ -732,6 +791,7 @@ def test_everything_the_contracts_do_on_two_generations_is_replayed_as_it_is_sto
     told_apart = {rule: row["undetermined"] for rule, row in rows.items() if rule.startswith("ST-")}
     assert {rule for rule, count in told_apart.items() if count} <= {"ST-T05"}
     assert rows["ST-S01"]["satisfied"] > 45
+    assert rows["PR-04"]["satisfied"] == 1
     assert rows["ST-I01"]["satisfied"] == 5 + 5 + len(report["tasks"])
     states = {task["state"] for task in report["tasks"]}
     ends = {"completed", "disputed", "failed", "cancelled", "refused", "created", "running"}

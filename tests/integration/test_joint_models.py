@@ -51,7 +51,7 @@ class Owners:
         """Which rows of the table the parties have in common, in their common order."""
         token = tokens_of_one_part(task)
         common = range(len(self.names), len(self.table))  # each party lacks one of the first ones
-        return np.array(sorted(common, key=lambda row: token(row_id(row))))
+        return np.array(sorted(common, key=lambda row: token([row_id(row)])))
 
 
 def row_id(row: int) -> str:

@@ -7,11 +7,25 @@ is written; each returns what happens instead, or ``None`` for nothing.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
-from sealtrace.auditor.case import Case, Level, Parameters, Proof, Snapshot, StoredTask
+from enclave_keys import FINGERPRINTS
+
+from sealtrace.auditor.case import (
+    Case,
+    Execution,
+    Level,
+    Parameters,
+    Proof,
+    Seals,
+    Snapshot,
+    StorageProof,
+    StoredTask,
+)
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.evidence import Held, read_log
 from sealtrace.auditor.replay import replay
+from sealtrace.auditor.seals import NOT_SEALED
 from sealtrace.auditor.world import Key
 from sealtrace.contracts import abi
 from sealtrace.contracts.abi import GENERATION
@@ -19,7 +33,7 @@ from sealtrace.contracts.governance import Office
 from sealtrace.contracts.terms import dataset_id, grant_id, task_id
 from sealtrace.protocol.canonical import digest
 from sealtrace.protocol.evidence import Kind, Record
-from sealtrace.protocol.identifiers import NOBODY, UnixSeconds, hex32
+from sealtrace.protocol.identifiers import NOBODY, NOTHING, UnixSeconds, hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.merkle import MerkleTree, leaf_hash
 from sealtrace.protocol.receipt import Receipt, input_commitment, result_digest
@@ -75,13 +89,20 @@ def usual_uses(grants=None, epsilon=0):
     return [(i, DATASETS[o], ALGORITHM, grants[o], epsilon) for i, o in enumerate(OWNERS)]
 
 
-def terms_of(word, *, deadline=GENESIS_TIME + DAY, uses=None, requester=REQUESTER):
+def terms_of(
+    word,
+    *,
+    deadline=GENESIS_TIME + DAY,
+    uses=None,
+    requester=REQUESTER,
+    protections=Protection.MPC_ABY3,
+):
     """The terms of the task called ``word``."""
     return TaskTerms(
         requester=requester,
         spec=h("spec" + word),
         purpose=PURPOSE,
-        protections=Protection.MPC_ABY3,
+        protections=protections,
         deadline=UnixSeconds(deadline),
         parties=tuple(OWNERS),
         uses=tuple(Use(*each) for each in uses or usual_uses()),
@@ -218,7 +239,7 @@ class Story:
             self.mine().dataset(DATASETS[owner], owner, COMMITMENTS[owner])
 
     def admit(self, node, roles=3, **changes):
-        keys = {"tlsFingerprint": h("tls" + node), "encryptionKey": h("enc" + node)}
+        keys = {"tlsFingerprint": FINGERPRINTS.get(node) or h("tls" + node), "encryptionKey": h("enc" + node)}
         return self.emit("NodeAdmitted", node=node, roles=roles, **(keys | changes))
 
     def dataset(self, key, owner, commitment):
@@ -425,6 +446,24 @@ class Story:
             for node, text in texts.items()
         }
 
+    def proof(self):
+        """What is proven of a chain that nobody seals."""
+        return Proof(
+            Level.RECEIPTS_COMPLETE,
+            NOT_SEALED,
+            0,
+            self.number,
+            headers=self.number,
+            seals=Seals(missing=NOT_SEALED),
+            storage=STORED,
+        )
+
+    def whole_proof(self):
+        """All that can be proven: as of a chain that its validators seal, and that was executed again."""
+        seals = Seals(sealed=True, pinned=(OFFICE,), blocks=self.number, last=(OFFICE,))
+        execution = Execution(why="", genesis_hash=NOTHING, blocks=self.number)
+        return replace(self.proof(), level=Level.SEALS_CHECKED, reason="", seals=seals, execution=execution)
+
     def case(self, *, nodes=OWNERS, spoil=None, snapshot=True, proof=None, after=40, **parameters):
         self.mine(after)
         world = self.world()
@@ -434,13 +473,17 @@ class Story:
             first=0,
             last=self.block(),
             world=world,
-            proof=proof or Proof(Level.RECEIPTS_COMPLETE, "", 0, self.number, headers=self.number),
+            proof=proof or self.proof(),
             snapshot=snapshot_of(world, self.block()) if snapshot is True else snapshot,
             logs=self.logs(world, nodes=nodes, spoil=spoil),
             cited={n: self.block(n) for n in range(self.number + 1)},
             parameters=Parameters(**({"checkpoint_blocks": 20} | parameters)),
             events=tuple(self.events),
         )
+
+
+STORED = StorageProof(why="", state_root=NOTHING, slots=1)
+"""That contract storage was proven, of a chain that has none."""
 
 
 def snapshot_of(world, last):

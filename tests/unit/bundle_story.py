@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, contract, honest, snapshot_of
+from dataclasses import replace
+
+from auditor_story import CHAIN_ID, CONSORTIUM, DIRECTORY, OWNERS, STORED, contract, honest, snapshot_of
+from enclave_story import with_statements
 from fake_endpoint import FakeEndpoint, block
 
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.bundle import gathering, pack
 from sealtrace.auditor.case import Case, Parameters
 from sealtrace.auditor.evidence import open_lines, read_log
-from sealtrace.auditor.headers import bloom_mask, receipts_root
-from sealtrace.auditor.inquiry import events_of
+from sealtrace.auditor.following import events_of
+from sealtrace.auditor.headers import bloom_mask, read_receipts, receipts_rlp, receipts_root
 from sealtrace.auditor.reading import read_range
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.report import document
@@ -54,25 +57,26 @@ def receipt_of(events, number):
 
 def block_with(receipts, number, parent, time):
     bloom = {"logsBloom": receipts[0]["logsBloom"]} if receipts else {}
-    root = receipts_root(receipts)
+    root = receipts_root(receipts_rlp(read_receipts(receipts)))
     return block(number, parent, time, receiptsRoot=root, baseFeePerGas="0x7", **bloom)
 
 
 class FakeChain(FakeEndpoint):
-    """Serves the blocks of a story."""
+    """Serves the blocks of a story; ``seal`` may do something to each before the next names it."""
 
-    def __init__(self, story):
+    def __init__(self, story, seal=lambda made: made):
         self.blocks, self.receipts, parent = [], [], NOBODYS
         for number in range(story.number + 1):
             events = [event for event in story.events if event.block.number == number]
             self.receipts.append([receipt_of(events, number)] if events else [])
-            made = block_with(self.receipts[-1], number, parent, story.block(number).timestamp)
+            made = seal(block_with(self.receipts[-1], number, parent, story.block(number).timestamp))
             self.blocks.append(made)
             parent = made["hash"]
 
     def result(self, method, params):
         if method == "eth_getLogs":
-            return {"result": self.logs()}
+            first, last = (int(params[0][name], 16) for name in ("fromBlock", "toBlock"))
+            return {"result": [log for log in self.logs() if first <= int(log["blockNumber"], 16) <= last]}
         known = self.blocks if method == "eth_getBlockByNumber" else self.receipts
         return {"result": known[int(params[0], 16)]}
 
@@ -85,14 +89,28 @@ class FakeChain(FakeEndpoint):
         ]
 
 
-def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
-    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash."""
+def packed(
+    story,
+    out,
+    *,
+    nodes=OWNERS,
+    spoil=None,
+    chain=None,
+    seal=None,
+    validators=(),
+    stated=None,
+    **parameters,
+):
+    """Audit ``story`` from its blocks, pack it to ``out`` and return the last block's hash.
+
+    ``seal`` is what is done to each block, ``validators`` who the auditor knows to seal the first.
+    """
     story.mine(30)
-    chain = chain or FakeChain(story)
+    chain = chain or FakeChain(story, *([seal] if seal else []))
     spoil = spoil or (lambda node, text: text)
     with gathering() as material:
         with chain.rpc() as rpc:
-            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material)
+            reading = read_range(rpc, list(CONTRACTS), 0, story.number, material, validators)
         material.contracts = CONTRACTS
         world = replay(events_of(reading, CONTRACTS))
         logs = {}
@@ -109,12 +127,15 @@ def packed(story, out, *, nodes=OWNERS, spoil=None, chain=None, **parameters):
             first=0,
             last=last,
             world=world,
-            proof=reading.proof,
+            proof=replace(reading.proof, storage=STORED),
             snapshot=snapshot_of(world, last),
             logs=logs,
             cited={n: story.block(n) for n in range(story.number + 1)},
             parameters=Parameters(**parameters),
         )
+        if stated is not None:
+            case = with_statements(case, stated)
+            material.statements(stated)
         report = document(audit(case))
         pack(report, material, out)
     return last.hash

@@ -253,7 +253,7 @@ class FakeEngine:
     def why_unable(self, spec: TaskSpec) -> Denial | None:
         return self.unable
 
-    def check(self, own: Any, spec: Any) -> str | None:
+    def check(self, own: Any, spec: Any, bundles: Any) -> str | None:
         return self.bad_table
 
     def check_steps(self, spec: TaskSpec, bundles: Any) -> tuple[Denial, str] | None:

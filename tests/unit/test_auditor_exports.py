@@ -158,10 +158,24 @@ def column(rows, name):
     return [row.get(place, "") for row in rows[1:]]
 
 
+def test_the_pages_have_their_sections_in_order(report):
+    outline = pypdf.PdfReader(BytesIO(to_pdf(report))).outline
+    assert [each.title for each in outline if not isinstance(each, list)] == [
+        "Proof level 2 of 3 was reached",
+        "Controls",
+        "Findings",
+        "Tasks",
+        "What was disclosed",
+        "What could not be determined",
+        "What was not checked",
+        "Annex",
+    ]
+
+
 def test_a_workbook_has_what_the_report_has(report):
     sheets, _ = workbook(to_xlsx(report))
     assert list(sheets) == [
-        "Summary", "Findings", "Controls", "Undetermined", "Tasks", "Task events", "Not checked",
+        "Summary", "Controls", "Findings", "Tasks", "Task events", "Undetermined", "Not checked",
     ]  # fmt: skip
     assert {"A": "in one sentence", "B": report["verdict"]["sentence"]} in sheets["Summary"]
     for name in ("rule", "expected", "observed", "recheck", "block"):

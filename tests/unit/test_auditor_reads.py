@@ -4,7 +4,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -91,6 +91,7 @@ def test_a_log_rewritten_together_with_its_checkpoint_is_found_out_by_who_kept_a
             stored(tmp_path / "false", [each])
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(st.data())
 def test_any_byte_that_differs_is_found_out(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("reads")

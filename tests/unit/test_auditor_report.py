@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from auditor_story import MEMBER, OFFICE, OWNERS, Story, honest
@@ -14,9 +15,11 @@ from sealtrace.algorithms.bundles import load, shipped, write
 from sealtrace.auditor.audit import audit
 from sealtrace.auditor.case import Level, OtherCode, Proof
 from sealtrace.auditor.catalogue import markdown
+from sealtrace.auditor.charts import LABEL, ROOM, Bar, chart
 from sealtrace.auditor.checks import catalogue
 from sealtrace.auditor.cli import app
 from sealtrace.auditor.disclosures import known
+from sealtrace.auditor.frameworks import _CLAUSES, NAMES, frameworks
 from sealtrace.auditor.report import document, to_html, to_json
 from sealtrace.protocol.records import Protection
 from sealtrace.protocol.security import SECURITY
@@ -141,6 +144,63 @@ def test_a_node_that_anchors_an_absurd_size_does_not_stop_the_report():
     assert [(f["rule"], f["node"]) for f in report["findings"]] == [("EV-L02", OWNERS[0])]
     assert b'"18446744073709551615"' in to_json(report)
     assert "18446744073709551615" in to_html(report)
+
+
+def test_every_check_speaks_to_a_clause_of_every_framework_and_no_clause_is_of_a_check_that_is_none():
+    for each in catalogue():
+        assert list(frameworks(each.rule)) == list(NAMES), f"auditor/frameworks.py lacks {each.rule}"
+        assert all(all(clauses) for clauses in frameworks(each.rule).values())
+    assert set(_CLAUSES) == {each.rule for each in catalogue()}
+    page = unescape(to_html(document(audit(honest().case()))))
+    assert "GDPR 5(1)(e), 28(3)(g) · PIPL 19, 21, 47 · ISO 27001 A.8.10" in page
+
+
+def test_the_page_has_charts_that_count_what_the_report_counts():
+    report = document(audit(honest().case(spoil=spoilt, nodes=OWNERS[:2])))
+    drawn = re.findall(r"<figure>.*?</figure>", to_html(report), re.DOTALL)
+    told = {}
+    for figure in drawn:
+        name, svg = re.fullmatch(
+            r"<figure><figcaption>(.*?)</figcaption>(<svg.*</svg>)</figure>", figure
+        ).groups()
+        texts = [each.text for each in ElementTree.fromstring(svg).iter("text")]
+        told[name] = dict(zip(texts[::2], map(int, texts[1::2]), strict=True))
+    counts = report["counts"]
+    assert told["Verdicts by outcome"] == counts["verdicts"]
+    assert told["Tasks by state"] == counts["states"]
+    assert told["Findings by severity"] == counts["severities"]
+    assert sum(told["Tasks by the block of their first event"].values()) == counts["tasks"]
+
+
+def test_a_chart_without_anything_to_show_is_left_out():
+    case = honest().case()
+    page = to_html(document(audit(replace(case, first=case.last.number))))
+    assert "Tasks by state" not in page
+    assert "Findings by severity" not in page
+
+
+def test_bars_keep_to_their_room_however_uneven_they_are():
+    drawn = chart(
+        "one", [Bar("most", [("good", 10**9), ("bad", 1)]), Bar("none", []), Bar("one", [("bad", 1)])]
+    )
+    for rect in ElementTree.fromstring(drawn).iter("rect"):
+        assert int(rect.get("x")) + int(rect.get("width")) <= LABEL + ROOM + 1
+        assert int(rect.get("width")) >= 1
+
+
+def test_findings_controls_and_tasks_can_be_narrowed_without_a_script():
+    report = document(audit(honest().case(spoil=spoilt, nodes=OWNERS[:2])))
+    page = to_html(report)
+    style = page[page.index("<style>") : page.index("</style>")]
+    inputs = re.findall(r'<input type="radio" name="(\w+)" id="[\w-]+" class="only-(\w+)">', page)
+    assert {name for name, _ in inputs} == {"controls", "findings", "tasks"}
+    assert {value for name, value in inputs if name == "tasks"} == set(report["counts"]["states"])
+    for _, value in inputs:
+        hidden = f".filtered > .only-{value}:checked ~ .item:not(.is-{value})"
+        assert f"{hidden}, .filtered > .only-{value}:checked ~ .scroll .item:not(.is-{value})" in style
+        assert re.search(rf'class="[^"]*item[^"]*is-{value}', page) or value in ("violated", "undetermined")
+    shown = re.findall(r'<article class="\w+ item is-(\w+)"', page)
+    assert shown == [each["severity"] for each in report["findings"]]
 
 
 def test_what_a_party_wrote_cannot_become_markup():

@@ -35,3 +35,10 @@ def test_asking_after_a_network_that_is_not_there_makes_nothing(monkeypatch, cap
     assert ended(monkeypatch, "net", command, "--dir", tmp_path / "net") == 1
     assert "sealtrace net up" in capsys.readouterr().err
     assert not (tmp_path / "net").exists()
+
+
+def test_a_folder_of_statements_that_is_none_is_told_before_the_chain_is_asked(monkeypatch, capsys, tmp_path):
+    chain = ["--rpc", "http://127.0.0.1:1", "--chain-id", 1, "--contracts", "0x" + "1" * 40]
+    where = ["--out", tmp_path / "out", "--statements", tmp_path / "none"]
+    assert ended(monkeypatch, "audit", "run", *chain, *where) == 3
+    assert "StatementsUnreadable" in capsys.readouterr().err

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sealtrace.node.engines import tables
 from sealtrace.node.engines.errors import BadInput, EngineError, PeerFailed, from_report, to_report
 from sealtrace.node.engines.keys import KeyRule, Keys, check_table, read_keys
-from sealtrace.node.engines.tables import load_table
+from sealtrace.node.engines.tables import load_table, table_columns, table_rows
 
 TASK = "0x" + "ab" * 32
 PLAIN = KeyRule(("id",), ((),), distinct=True)
@@ -94,6 +95,54 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(table):
     assert check_table(table(b"\xef\xbb\xbfid,amount\na,1\n"), ["amount"], [PLAIN]).rows == 1
+
+
+CELLS = st.text(st.sampled_from(["a", "b", "ü", "\u2028", '"', ",", "\n", "\r", "\0", " "]), max_size=4)
+LINES = st.lists(st.lists(CELLS, min_size=1, max_size=3).map(",".join), max_size=12)
+
+
+@settings(max_examples=300)
+@given(LINES, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(1, 40))
+def test_a_file_is_cut_into_the_cells_that_parsing_it_finds(tmp_path_factory, lines, end, ends, block):
+    path = tmp_path_factory.mktemp("cut") / "t.csv"
+    path.write_bytes(("id,amount" + end + end.join(lines) + end * ends).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BLOCK_BYTES", block)
+        cut = tried(lambda: by_columns(path))
+    assert cut == tried(lambda: by_rows(path))
+
+
+def test_a_piece_that_needs_parsing_does_not_spoil_those_before_it(table, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 8)
+    path = table('id,amount\naa,1\nbb,2\ncc,3\n"d,d",4\nee,5\n')
+    pieces = [(first, ids) for first, (ids,) in table_columns(path, ["id"])]
+    assert pieces == [(1, ["aa", "bb"]), (3, ["cc", "d,d", "ee"])]
+    assert [each for _, ids in pieces for each in ids] == ["aa", "bb", "cc", "d,d", "ee"]
+    path.write_bytes(path.read_bytes() + b"f,6,7\n")
+    with pytest.raises(BadInput, match="row 6 has 3 cells"):
+        list(table_columns(path, ["id"]))
+    path.write_bytes(b"id,amount\naa,1\nbb,2\ncc,3\ndd,\xff\n")
+    with pytest.raises(BadInput, match="not_utf8"):
+        list(table_columns(path, ["id"]))
+
+
+def by_rows(path):
+    with table_rows(path) as (header, rows):
+        return header, [[number, *row] for number, row in rows]
+
+
+def by_columns(path):
+    found = []
+    for first, columns in table_columns(path, ["id", "amount"]):
+        found += [[number, *row] for number, row in enumerate(zip(*columns, strict=True), start=first)]
+    return ["id", "amount"], found
+
+
+def tried(read):
+    try:
+        return read()
+    except BadInput as refused:
+        return str(refused)
 
 
 @pytest.mark.parametrize("error", [BadInput("empty_file", "no rows"), PeerFailed("gone", peer="0x1")])

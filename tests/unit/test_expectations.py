@@ -291,6 +291,15 @@ def test_of_a_step_in_an_enclave_the_inputs_are_counted_and_no_time_is_told():
     assert "not estimated" in console.export_text()
 
 
+def test_secret_values_are_not_counted_with_the_inputs_of_an_enclave():
+    tables = expected(enclave_task(), HERE, Assumed({"shop": 10}), FakeSampler()).total
+    spec = enclave_task(id_column="", columns=[], kind="config")
+    found = expected(spec, HERE, Assumed({"shop": 10}), FakeSampler())
+    assert "bank" not in found.rows
+    assert 0 < found.total < tables
+    assert found.steps[0].inputs is not None
+
+
 def test_the_size_of_a_kept_value_that_an_enclave_takes_is_unknown():
     spec = enclave_task(id_column="", columns=[], part_of="model")
     (train,) = expected(spec, HERE, Assumed(), FakeSampler()).steps

@@ -30,14 +30,22 @@ def test_an_exponential_is_right_to_eight_digits_from_minus_eight_on():
 
 def test_a_sigmoid_and_its_integral_are_right_to_six_digits_however_far_out():
     values = np.linspace(-100, 100, 801)
-    chance, integral = on_shares(elementary.sigmoid_and_softplus, values)
-    np.testing.assert_allclose(chance, 1 / (1 + np.exp(-values)), atol=5e-7)
-    np.testing.assert_allclose(integral, np.logaddexp(0, values), atol=5e-7)
+    target = (np.arange(801) % 3 == 0).astype(float)
+    chance = 1 / (1 + np.exp(-values))
+    apart, slope, loss = on_shares(elementary.logistic, values, target)
+    np.testing.assert_allclose(on_shares(elementary.sigmoid, values), chance, atol=5e-7)
+    np.testing.assert_allclose(apart, chance - target, atol=5e-7)
+    np.testing.assert_allclose(slope, chance * (1 - chance), atol=5e-7)
+    np.testing.assert_allclose(loss, np.logaddexp(0, values) - target * values, atol=5e-7)
 
 
 def test_an_inverse_root_is_right_to_six_digits_from_a_millionth_on():
     values = np.geomspace(1e-6, 1e4, 801)
     np.testing.assert_allclose(on_shares(elementary.inverse_root, values), values**-0.5, rtol=1e-6)
+
+
+def solved(matrix: Any, right: Any) -> Any:
+    return linear.solved(matrix, right, linear.scale_of(matrix))
 
 
 @pytest.mark.parametrize(("size", "condition"), [(1, 1.0), (8, 1e2), (51, 1e4), (20, 1e6)])
@@ -46,7 +54,7 @@ def test_equations_are_solved_to_five_digits_up_to_a_condition_of_a_million(size
     turned, _ = np.linalg.qr(chance.normal(size=(size, size)))
     matrix = (turned * np.geomspace(1 / condition, 1, size)) @ turned.T
     wanted = chance.normal(size=size)
-    found = on_shares(linear.solved, matrix, matrix @ wanted)
+    found = on_shares(solved, matrix, matrix @ wanted)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -54,7 +62,7 @@ def test_equations_that_say_the_same_twice_get_the_shortest_solution():
     matrix = np.array([[2.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     right = np.array([3.0, 2.0, 2.0])
     shortest = np.linalg.pinv(matrix) @ right
-    np.testing.assert_allclose(on_shares(linear.solved, matrix, right), shortest, atol=1e-4)
+    np.testing.assert_allclose(on_shares(solved, matrix, right), shortest, atol=1e-4)
 
 
 # --- models

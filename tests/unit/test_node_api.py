@@ -7,18 +7,24 @@ import base64
 import json
 from dataclasses import replace
 
+import enclave_fakes
 import pytest
 from eth_account import Account
 from fastapi.testclient import TestClient
 from node_world import ALGORITHM, GRANT, LAB, OTHER, World
+from scheduler_fakes import h as digest_of
+from typer.testing import CliRunner
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.auditor.statements import Folder, collect
 from sealtrace.contracts.events import ChainEvent
 from sealtrace.contracts.sender import Mined
+from sealtrace.node import cli
 from sealtrace.node.api.app import build
 from sealtrace.node.directory import Layout
 from sealtrace.node.errors import ChainUnavailable, NodeError
 from sealtrace.node.evidence import EvidenceLog
+from sealtrace.node.gateway.certificates import create_certificate, pem_to_der
 from sealtrace.node.gateway.control import GatewayUnavailable
 from sealtrace.node.operations import Operations, TokenRole
 from sealtrace.node.policies import policy_of_body
@@ -494,3 +500,68 @@ def test_a_record_beyond_every_log_is_not_looked_for(client, reader):
 def test_an_unknown_address_is_a_problem_too(client):
     is_problem(client.get("/v1/nothing"), 404, "NoSuchRoute")
     is_problem(client.delete("/v1/health"), 405, "NoSuchRoute")
+
+
+SPEC = enclave_fakes.tee_spec()
+STATED = enclave_fakes.shown(digest_of(5), SPEC, enclave_fakes.begun(SPEC))
+
+
+@pytest.fixture
+def stating(node):
+    """The node, which keeps one statement of an enclave, and one that is just being written."""
+    pem, _ = create_certificate(ME)
+    node.layout.tls_certificate.write_bytes(pem)
+    node.layout.statements.mkdir()
+    (node.layout.statements / f"{STATED.digest}.json").write_bytes(STATED.document())
+    (node.layout.statements / f".{STATED.digest}.part").write_bytes(b"half")
+    return pem_to_der(pem.decode())
+
+
+def test_statements_of_enclaves_are_listed_and_given_and_each_reading_is_recorded(
+    client, reader, node, stating
+):
+    listed = client.get("/v1/statements", headers=reader).json()
+    size = len(STATED.document())
+    assert listed == {
+        "certificate": stating.hex(),
+        "statements": [{"digest": STATED.digest, "bytes": size}],
+    }
+    given = client.get(f"/v1/statements/{STATED.digest}", headers=reader)
+    assert given.content == STATED.document()
+    said = [node.evidence.record(index) for index in (1, 2)]
+    assert {each.kind for each in said} == {"evidence.read"}
+    assert [each.body for each in said] == [
+        {"by": "eyes", "statements": "all"},
+        {"by": "eyes", "statements": STATED.digest},
+    ]
+
+
+def test_a_statement_that_is_not_kept_is_not_found_and_no_reading_is_recorded(client, reader, node, stating):
+    is_problem(client.get(f"/v1/statements/{digest_of(9)}", headers=reader), 404, "StatementNotFound")
+    is_problem(client.get("/v1/statements/..%2fkey", headers=reader), 404, "NoSuchRoute")
+    is_problem(client.get("/v1/statements/key", headers=reader), 422, "InvalidRequest")
+    assert len(node.evidence) == 1
+
+
+def test_who_has_no_token_reads_no_statement(client, stating):
+    is_problem(client.get("/v1/statements"), 401, "NotAuthenticated")
+    is_problem(client.get(f"/v1/statements/{STATED.digest}"), 401, "NotAuthenticated")
+
+
+def test_exported_statements_are_what_an_auditor_reads(node, stating, tmp_path):
+    Operations(node).export_statements("the command line", tmp_path / "out")
+    found = collect([STATED.digest], [Folder(tmp_path / "out")])
+    assert found.found == {STATED.digest: STATED}
+    assert found.certificates[sha256(stating)] == stating
+    assert node.evidence.record(1).body == {"by": "the command line", "statements": "all"}
+
+
+def test_the_command_line_exports_statements_and_says_where(node, stating, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_operations", lambda directory: Operations(node))
+    words = ["statements", "export", "--out", str(tmp_path / "out"), "--json"]
+    done = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    assert json.loads(done.output) == {"folder": str(tmp_path / "out"), "statements": 1}
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        f"{STATED.digest}.json",
+        f"{sha256(stating)}.der",
+    }

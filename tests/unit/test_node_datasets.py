@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from sealtrace.node.datasets import DatasetKeeper, allowed, infer_schema
-from sealtrace.node.errors import ChainUnavailable, DatasetUnreadable, PathNotAllowed
+from sealtrace.node.errors import ChainUnavailable, DatasetUnreadable, DiskFull, PathNotAllowed
 from sealtrace.node.evidence import EvidenceLog
 from sealtrace.node.fingerprints import FileChanged, fingerprint_file, identity
 from sealtrace.node.ports import Done
 from sealtrace.node.store import Store, open_engine
 from sealtrace.node.vault import SaltLost, Vault
+from sealtrace.protocol.evidence import Kind
 from sealtrace.protocol.fingerprint import PIECE_BYTES, commitment, fingerprint, pieces_of
 from sealtrace.protocol.identifiers import Address, Hex32
+from sealtrace.protocol.opening import Opening, statement_digest
 from sealtrace.protocol.records import BlockRef, DataClass
 
 ME = Address("0x" + "a" * 40)
@@ -185,3 +187,30 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     for bad in (tmp_path / "pipe.csv", tmp_path / "\0", tmp_path / ("a" * 5000), tmp_path / "circle"):
         with pytest.raises(PathNotAllowed):
             allowed(bad, [tmp_path])
+
+
+def test_one_dataset_is_opened_for_one_reader_and_it_is_recorded_before(keeper, table, tmp_path):
+    row = keeper.add(table, "table", DataClass.GENERAL)
+    other = tmp_path / "other.csv"
+    other.write_text("id\n1\n")
+    second = keeper.add(other, "other", DataClass.GENERAL)
+    before = len(keeper.evidence)
+    said = keeper.open(row.id, "the regulator")
+    opening = Opening.model_validate(said.body)
+    assert (said.speaker, said.audience, opening.commitment) == (ME, "the regulator", row.commitment)
+    assert opening.commitment != second.commitment
+    record = keeper.evidence.record(before)
+    assert (record.kind, len(keeper.evidence)) == (Kind.DATASET_OPENED, before + 1)
+    assert record.body == {"dataset": row.id, "to": "the regulator", "statement": statement_digest(said)}
+    assert keeper.vault.salt(row.commitment).hex() not in record.line().decode()
+
+
+def test_a_dataset_whose_opening_cannot_be_recorded_is_not_opened(keeper, table, monkeypatch):
+    row = keeper.add(table, "table", DataClass.GENERAL)
+
+    def full(*_):
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(keeper.evidence, "append", full)
+    with pytest.raises(DiskFull):
+        keeper.open(row.id, "the regulator")

@@ -270,14 +270,14 @@ def test_a_part_of_a_kept_value_is_held_to_its_task_before_it_starts(tmp_path):
 
     def problem(**changes):
         own.path.write_bytes(encode_part(header.model_copy(update=changes), ()))
-        return adapter(tmp_path).check(own, spec)
+        return adapter(tmp_path).check(own, spec, {})
 
     assert problem() is None
     assert "this is the part of" in problem(party=theirs.party)
     assert "name an input of each" in problem(keepers=[ME])
     assert "these must compute" in problem(holders=[ME])
     own.path.write_text("id,age\n1,2\n")
-    assert "not a share" in adapter(tmp_path).check(own, spec)
+    assert "not a share" in adapter(tmp_path).check(own, spec, {})
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_table_that_no_engine_could_use_is_named_without_a_cell(tmp_path, cont
     path = tmp_path / "t.csv"
     path.write_text(content)
     spec = World(tmp_path).spec
-    said = adapter(tmp_path).check(OwnInput("mine", KEY, path, "id", ("age",)), spec)
+    said = adapter(tmp_path).check(OwnInput("mine", KEY, path, "id", ("age",)), spec, {})
     assert said is not None
     assert said.startswith(problem)
 

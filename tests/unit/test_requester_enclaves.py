@@ -22,6 +22,7 @@ from sealtrace.algorithms.shares import (
     encode_output,
     encode_share,
 )
+from sealtrace.algorithms.template import create
 from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.evidence import Kind
@@ -43,6 +44,7 @@ from sealtrace.requester.errors import (
     SchedulerMisbehaved,
     SpecInvalid,
 )
+from sealtrace.requester.secret_configs import seal_values
 
 OUTPUTS = {"rows": 42, "measures": {"train": {"auc": 0.75}}}
 
@@ -150,6 +152,32 @@ def test_parameters_that_an_enclaves_algorithm_does_not_take_are_refused_with_th
 
 
 # Results
+
+
+def with_secrets(world, **step):
+    """The same task file, whose second input brings secret values instead of a table."""
+    file = task_file(world, **step)
+    document = json.loads(file.read_text())
+    document["inputs"]["p1"] = {"party": "two", "dataset": h(101), "kind": "config"}
+    file.write_text(json.dumps(document, indent=1))
+    return file
+
+
+def test_secret_values_that_an_algorithm_has_not_are_refused(world):
+    with pytest.raises(SpecInvalid, match="tee-xgboost has no secret_config: leave out the input"):
+        world.requester.plan(with_secrets(world))
+
+
+def test_an_algorithm_with_secret_values_is_planned_with_them_alone(world, tmp_path):
+    (tmp_path / "values.json").write_text('{"limit": 0.42}')
+    folder = create("owes", tmp_path, "tee")
+    bundle, _ = seal_values(folder, tmp_path / "values.json", tmp_path / "secrets.json")
+    world.requester.files.add_bundle(bundle.digest, folder)
+    step = {"algorithm": bundle.digest, "params": {"times": 0.5}}
+    planned = world.requester.plan(with_secrets(world, **step))
+    assert [each.kind for each in planned.spec.inputs] == ["table", "config"]
+    with pytest.raises(SpecInvalid, match="owes has a secret_config: bring its values"):
+        world.requester.plan(task_file(world, **step))
 
 
 def test_a_result_of_an_enclave_is_opened_when_its_last_statement_vouches_for_it(world):

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
-from sealtrace.algorithms.output_policy import PolicyWidened, held_of, why_too_few_rows
+from sealtrace.algorithms.checking import why_config_unfit
+from sealtrace.algorithms.output_policy import PolicyWidened, held_of, holding, why_too_few_rows
 from sealtrace.algorithms.pads import pads_of, value_of_pads
 from sealtrace.algorithms.shares import encode_enclave_share, encode_output
 from sealtrace.node.engines.errors import (
@@ -29,12 +30,21 @@ from sealtrace.node.engines.errors import (
     SessionCut,
 )
 from sealtrace.node.engines.tee.channel import Channel
+from sealtrace.node.engines.tee.configs import held_values
 from sealtrace.node.engines.tee.confinement import Confinement, probe
 from sealtrace.node.engines.tee.evidencing import Witness
 from sealtrace.node.engines.tee.execution import Executed, Given, execute, policy_of
 from sealtrace.node.engines.tee.inside.columns import arrow_is_here
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
-from sealtrace.node.engines.tee.job import FINAL, METRICS, STATEMENT, EnclaveInput, EnclaveJob, read_tee_job
+from sealtrace.node.engines.tee.job import (
+    CONFIG,
+    FINAL,
+    METRICS,
+    STATEMENT,
+    EnclaveInput,
+    EnclaveJob,
+    read_tee_job,
+)
 from sealtrace.node.engines.tee.limits import MIB, Limits
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.node.engines.tee.memory import harden
@@ -53,6 +63,7 @@ from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
 from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.sealed_stream import Header
+from sealtrace.protocol.secret_config import BadSecretConfig, ConfigUnfit, read_secret_config
 
 
 @dataclass(slots=True)
@@ -114,6 +125,8 @@ def _begun(job: EnclaveJob, folder: Path) -> Enclave:
         raise BundleRefused(f"step {job.step}: {error}") from error
     if job.protocol not in bundle.manifest.protocols:
         raise BadJob(f"step {job.step}: the bundle does not run under {job.protocol}")
+    if why := why_config_unfit(bundle.manifest, given=any(each.kind == CONFIG for each in job.inputs)):
+        raise BadJob(f"step {job.step}: {why}")
     key = X25519PrivateKey.generate()
     confinement, runtime = probe(), runtime_digest()
     events = [eventlog.runtime(runtime), eventlog.algorithm(bundle.digest), eventlog.config(job.spec)]
@@ -179,9 +192,8 @@ class _Account:
 def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Account]:
     """Run the bundle: what the requester is given, what is kept, and how it went."""
     job = enclave.job
-    tables = {
-        each.name: _table(enclave.inputs[each.name], each) for each in job.inputs if each.part_of is None
-    }
+    secret = {each.name: _values(enclave, each) for each in job.inputs if each.kind == CONFIG}
+    tables = {each.name: _table(enclave.inputs[each.name], each) for each in job.inputs if each.is_table}
     rows = {name: table.rows for name, table in tables.items()}
     narrowings = tuple(each.narrowing for each in enclave.policies.values())
     try:
@@ -191,13 +203,19 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
     if few := why_too_few_rows(policy, rows):
         raise OutputForbidden(str(few))
     held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
+    held = holding(held, secret)
     given = {name: _given(enclave.inputs[name], job, name) for name in tables}
     models = {role: _model(enclave, value) for role, value in job.uses.items()}
+    plain = {name: Opened.of(canonical(values)) for name, values in secret.items()}
     telling = Telling(enclave.folder / METRICS, job.task, job.party, job.requester_key)
     done = execute(
         enclave.bundle,
         job.params,
-        {**given, **{role: Given(model.descriptor, "model") for role, model in models.items()}},
+        {
+            **given,
+            **{role: Given(model.descriptor, "model") for role, model in models.items()},
+            **{name: Given(values.descriptor, CONFIG) for name, values in plain.items()},
+        },
         held,
         narrowings=narrowings,
         report=telling.report,
@@ -205,8 +223,8 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
         offer=enclave.confinement,
     )
     telling.flush()
-    for model in models.values():
-        model.erase()
+    for each in (*models.values(), *plain.values()):
+        each.erase()
     kept = {name: canonical(done.outputs.pop(source)) for name, source in _kept(job, done).items()}
     return done.outputs, kept, _Account(rows, done)
 
@@ -223,6 +241,15 @@ def _table(taken: Opened, given: EnclaveInput) -> Table:
             table = read_table(content, None, arrow=arrow_is_here())
         return with_ids(table, given.id_column) if given.id_column in table.columns else table
     except TableUnfit as error:
+        raise ProtocolViolated(f"input {given.name}: {error}", peer=given.party) from error
+
+
+def _values(enclave: Enclave, given: EnclaveInput) -> dict[str, Any]:
+    """The secret values that the owner sent, held to what the measured manifest commits to."""
+    try:
+        config = read_secret_config(enclave.inputs[given.name].content())
+        return held_values(config, enclave.bundle.manifest)
+    except (BadSecretConfig, ConfigUnfit) as error:
         raise ProtocolViolated(f"input {given.name}: {error}", peer=given.party) from error
 
 

@@ -51,6 +51,7 @@ INSIDE = "sealtrace_tee"
 """The name of our package in the sandbox."""
 
 Report = Callable[[int, Mapping[str, float]], None]
+Kind = Literal["table", "model", "config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Given:
     """One input: a descriptor open for reading, and how it is read."""
 
     descriptor: int
-    kind: Literal["table", "model"]
+    kind: Kind
     id_column: str | None = None
 
 

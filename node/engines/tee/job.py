@@ -6,7 +6,7 @@ Both are read strictly from ``job.json`` in the process's folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,8 @@ STATEMENT, FINAL = "statement.json", "final.json"
 """What an enclave states before anything is released, and at its end."""
 METRICS = "metrics"
 """The folder in which an enclave leaves rounds of metrics, each sealed for the requester."""
+CONFIG: Final = "config"
+"""The kind of an input that brings the algorithm's secret values."""
 
 
 class _Document(BaseModel):
@@ -40,6 +42,12 @@ class EnclaveInput(_Document):
     id_column: str = ""
     columns: tuple[str, ...] = ()
     part_of: str | None = None
+    kind: Literal["table", "config"] = "table"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it has rows."""
+        return self.part_of is None and self.kind != CONFIG
 
 
 class Block(_Document):

@@ -112,12 +112,12 @@ def _send(channel: Channel, job: OwnerJob, first: Statement, given: OwnerInput) 
 def _granted(given: OwnerInput) -> Iterator[Source]:
     """What the task may read of the input: its id column and the columns that it names, and no other.
 
-    A table of which all columns are named goes as it stands, and so does a part of a kept value.
+    A table of which all columns are named goes as it stands, and so does what is no table.
     """
     path = Path(given.path)
     wanted = [*([given.id_column] if given.id_column else []), *given.columns]
     try:
-        if given.part_of is not None or _header(path) == sorted(wanted):
+        if not given.is_table or _header(path) == sorted(wanted):
             with path.open("rb") as file:
                 yield file
         else:

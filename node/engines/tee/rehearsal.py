@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle
-from sealtrace.algorithms.output_policy import held_of, why_too_few_rows
-from sealtrace.node.engines.errors import BadInput, OutputForbidden, SandboxFailed
+from sealtrace.algorithms.checking import why_config_unfit
+from sealtrace.algorithms.output_policy import held_of, holding, why_too_few_rows
+from sealtrace.node.engines.errors import BadInput, BadJob, OutputForbidden, SandboxFailed
+from sealtrace.node.engines.tee.configs import held_values, read_config
 from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
 from sealtrace.node.engines.tee.inside.columns import arrow_is_here
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
+from sealtrace.node.engines.tee.job import CONFIG
 from sealtrace.node.engines.tee.limits import Limits
+from sealtrace.node.engines.tee.opened import Opened
 from sealtrace.protocol.attestation.policy import Narrowing
+from sealtrace.protocol.canonical import canonical
+from sealtrace.protocol.secret_config import ConfigUnfit
 
 TABLE = ".csv"
 
@@ -33,21 +39,26 @@ def rehearse(
     report: Report = lambda number, metrics: None,
     shown: Callable[[bytes], None] = lambda log: None,
     limits: Limits | None = None,
+    config: Path | None = None,
 ) -> Executed:
     """Run ``bundle`` on plain files: ``.csv`` is a table, anything else a model of an earlier run.
 
     ``id_column`` names the ids of every table that has it. ``shown`` is given what the algorithm printed,
-    which of tables that one may not see stays at the node.
+    which of tables that one may not see stays at the node. ``config`` is where the algorithm's secret values
+    lie, with their salts.
 
     Raises:
-        BadInput: a file cannot be read, or is no table.
+        BadInput: a file cannot be read, or is no table; a secret value is not the committed one.
+        BadJob: the bundle has secret values and none are given, or the other way round.
         EngineError: what :func:`~sealtrace.node.engines.tee.execution.execute` raises.
     """
     policy = policy_of(bundle, narrowings)
+    secret = _secret(bundle, files, config)
     tables = {name: _table(name, path, id_column) for name, path in files.items() if path.suffix == TABLE}
     if few := why_too_few_rows(policy, {name: table.rows for name, table in tables.items()}):
         raise OutputForbidden(str(few))
     held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
+    held = holding(held, secret)
     with ExitStack() as stack:
         inputs = {}
         for name, path in files.items():
@@ -56,12 +67,30 @@ def rehearse(
             own = tables.get(name)
             has_ids = own is not None and own.ids is not None
             inputs[name] = Given(descriptor, "table" if own else "model", id_column if has_ids else None)
+        for name, values in secret.items():
+            plain = Opened.of(canonical(values))
+            stack.callback(plain.erase)
+            inputs[name] = Given(plain.descriptor, CONFIG)
         return _shown(
             lambda: execute(
                 bundle, params, inputs, held, narrowings=narrowings, report=report, limits=limits
             ),
             shown,
         )
+
+
+def _secret(bundle: Bundle, files: Mapping[str, Path], config: Path | None) -> dict[str, dict[str, Any]]:
+    """The secret values under the name of their input; nothing where there are none."""
+    if why := why_config_unfit(bundle.manifest, given=config is not None):
+        raise BadJob(why)
+    if config is None:
+        return {}
+    if CONFIG in files:
+        raise BadJob(f"an input is called {CONFIG!r}, as the secret values are; call it otherwise")
+    try:
+        return {CONFIG: held_values(read_config(config), bundle.manifest)}
+    except ConfigUnfit as error:
+        raise BadInput("config_unfit", f"{config.name}: {error}") from error
 
 
 def _shown(executed: Callable[[], Executed], shown: Callable[[bytes], None]) -> Executed:

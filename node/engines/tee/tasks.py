@@ -6,16 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
+from sealtrace.algorithms.checking import why_config_unfit
 from sealtrace.algorithms.frames import BadShare
 from sealtrace.algorithms.kept import read_header
 from sealtrace.algorithms.pads import why_no_pad
-from sealtrace.node.engines.errors import BadJob, BundleRefused
+from sealtrace.node.engines.errors import BadInput, BadJob, BundleRefused
 from sealtrace.node.engines.job import Timeouts
-from sealtrace.node.engines.tee.job import Block, EnclaveInput, EnclaveJob, OwnerInput, OwnerJob, Platform
+from sealtrace.node.engines.tee.configs import held_values, read_config
+from sealtrace.node.engines.tee.job import (
+    CONFIG,
+    Block,
+    EnclaveInput,
+    EnclaveJob,
+    OwnerInput,
+    OwnerJob,
+    Platform,
+)
 from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.records import BlockRef
+from sealtrace.protocol.secret_config import ConfigUnfit
 from sealtrace.protocol.spec import TaskSpec, source_of
 
 
@@ -106,6 +117,8 @@ def check_enclave_step(spec: TaskSpec, folder: Path) -> Bundle:
     manifest = bundle.manifest
     if manifest.engine != "tee" or step.protocol not in manifest.protocols or not manifest.output_policy:
         raise BadJob(f"step {step.id}: {manifest.name} does not run in an enclave under {step.protocol}")
+    if why := why_config_unfit(manifest, given=any(spec.input(n).kind == CONFIG for n in step.inputs)):
+        raise BadJob(f"step {step.id}: {why}")
     if stray := set(_keep(spec).values()) - set(manifest.output_policy.outputs):
         raise BadJob(f"step {step.id}: {manifest.name} has no output {min(stray)!r} that could be kept")
     if stray := set(step.params) - set(manifest.params.get("properties", step.params)):
@@ -123,6 +136,16 @@ def check_pad(path: Path, party: Address, keepers: Sequence[Address]) -> str | N
         return f"{path.name}: {error}"
 
 
+def check_config(path: Path, folder: Path) -> str | None:
+    """Say which secret value at ``path`` the bundle in ``folder`` does not commit to, or ``None``; none is
+    quoted."""
+    try:
+        held_values(read_config(path), load(folder).manifest)
+    except (BadInput, ConfigUnfit) as error:
+        return str(error)
+    return None
+
+
 def _keep(spec: TaskSpec) -> dict[str, str]:
     """The outputs that are kept, by what they are called afterwards."""
     return {name: source_of(name, source)[1] for name, source in spec.keep.items()}
@@ -138,4 +161,5 @@ def _input(spec: TaskSpec, name: str) -> dict[str, object]:
         "id_column": given.id_column,
         "columns": tuple(given.columns),
         "part_of": given.part_of,
+        "kind": given.kind,
     }

@@ -24,23 +24,31 @@ from .inputs import Inputs, Model, Table, read_table
 MISMATCH = 3
 ARROW = {"numpy", "pyarrow"}
 """What a bundle's lock has to name for large tables to be read by it."""
+CONFIG = "config"
+"""The kind of an input that brings secret values."""
 
 
 def main() -> int:
     """Do one job; the status is 0, or 3 where the runtime is not the locked one."""
     descriptors = json.loads(os.environ[DESCRIPTORS])
     out = os.fdopen(descriptors["output"], "wb")
-    job = json.loads(_content(descriptors["inputs"][JOB]))
+    given = descriptors["inputs"]
+    job = json.loads(_content(given[JOB]))
     if wrong := _other_versions(job["runtime"]):
         _give(out, RUNTIME, wrong)
         return MISMATCH
     _seed(job["seeds"])
     arrow = set(job["runtime"]["packages"]) >= ARROW
     inputs = Inputs(
-        {name: _input(descriptors["inputs"][name], how, arrow) for name, how in job["inputs"].items()},
+        {
+            name: _input(given[name], how, arrow)
+            for name, how in job["inputs"].items()
+            if how["kind"] != CONFIG
+        },
         job["seeds"],
         lambda number, metrics: _give(out, METRICS, {"round": number, "metrics": metrics}),
         job["min_group"],
+        _config(given, job["inputs"]),
     )
     entry = import_module(f"algorithm.bundle.{job['entry']}")
     _give(out, OUTPUTS, entry.run(inputs, job["params"]))
@@ -60,6 +68,14 @@ def _input(descriptor: int, how: Mapping[str, Any], arrow: bool) -> Table | Mode
         return read_table(_content(descriptor), how["id"], arrow=arrow)
     with os.fdopen(descriptor, "rb"), mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
         return read_table(content, how["id"], arrow=arrow)
+
+
+def _config(given: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The secret values; none where the job has no input of them."""
+    found: dict[str, Any] = {}
+    for name in (name for name, how in inputs.items() if how["kind"] == CONFIG):
+        found |= json.loads(_content(given[name]))
+    return found
 
 
 def _other_versions(runtime: Mapping[str, Any]) -> list[str]:

@@ -87,10 +87,13 @@ class Inputs(Mapping[str, "Table | Model"]):
         seeds: Mapping[str, int],
         told: Callable[[int, dict[str, float]], None] = lambda number, metrics: None,
         min_group: int = 1,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self._named, self.seeds, self._told = dict(named), dict(seeds), told
         self.min_group = min_group
         """The fewest rows that a count in an output may be about, by the policy and the grants."""
+        self.config = dict(config or {})
+        """The secret values by name, each the one that the manifest commits to."""
 
     def __getitem__(self, name: str) -> Table | Model:
         return self._named[name]
