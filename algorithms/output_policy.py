@@ -8,8 +8,9 @@ out. It cannot tell an honest number from one that hides another, so owners appr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -25,6 +26,8 @@ ID_DIGITS = 5
 """Only ids of so many digits are looked for among numbers."""
 IDS_AMONG_NUMBERS = 3
 """So many different ones in one output are refused; fewer are chance."""
+
+_SAMPLE, _SPARSE, _BATCH = 1000, 16, 10_000
 
 Decimals = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -221,21 +224,53 @@ class Held:
     """What the guard knows of the inputs, to find them in an output."""
 
     ids: frozenset[str] = frozenset()
+    tables: tuple[Sequence[Sequence[str]], ...] = ()
+    """Each table's columns without the id, as texts."""
     rows: frozenset[tuple[object, ...]] = frozenset()
-    widths: frozenset[int] = frozenset()
-    firsts: frozenset[object] = frozenset()
-    """The first cells of ``rows``: only there a row can begin."""
+    """What is looked for like rows, and is of no table."""
+
+    def rows_among(self, cells: AbstractSet[object]) -> frozenset[tuple[object, ...]]:
+        """``rows``, and the tables' telling rows whose every cell is one of ``cells``: no other row can stand
+        in an output of these.
+
+        An output is small and a table large, so this goes from the one to the other: a column at a time, and
+        only the rows that are left.
+        """
+        return self.rows.union(row for columns in self.tables for row in _rows_among(columns, cells))
 
 
-def held_of(tables: Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> Held:
-    """From each table's ids, and its rows without the id, as texts."""
-    ids: set[str] = set()
-    rows: set[tuple[object, ...]] = set()
-    for own, cells in tables:
-        ids.update(own)
-        rows.update(row for row in (tuple(map(_cell, each)) for each in cells) if _telling(row))
-    firsts = frozenset(row[0] for row in rows)
-    return Held(frozenset(ids), frozenset(rows), frozenset(map(len, rows)), firsts)
+def held_of(tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> Held:
+    """From each table's ids, and its columns without the id, as texts."""
+    found = list(tables)
+    return Held(frozenset(id for ids, _ in found for id in ids), tuple(columns for _, columns in found))
+
+
+def _rows_among(columns: Sequence[Sequence[str]], cells: AbstractSet[object]) -> Iterator[tuple[object, ...]]:
+    left: Sequence[int] = range(len(columns[0])) if columns else ()
+    for column in sorted(columns, key=lambda each: _share_among(each, cells)):
+        texts = _taken(column, left)
+        known = {text for text in set(texts) if _cell(text) in cells}
+        left = [at for at, text in zip(left, texts, strict=True) if text in known]
+    for start in range(0, len(left), _BATCH):
+        some = left[start : start + _BATCH]
+        first, behind = some[0], some[-1] + 1
+        places = [at - first for at in some]
+        for row in zip(*(_taken(each[first:behind], places) for each in columns), strict=True):
+            if _telling(made := tuple(map(_cell, row))):
+                yield made
+
+
+def _taken(column: Sequence[str], places: Sequence[int]) -> list[str]:
+    """The cells at ``places``. Where these are many, all are read: one by one takes longer."""
+    if len(places) * _SPARSE < len(column):
+        return [column[at] for at in places]
+    every = list(column)
+    return every if len(places) == len(every) else [every[at] for at in places]
+
+
+def _share_among(column: Sequence[str], cells: AbstractSet[object]) -> float:
+    """How many of the column's first cells are among ``cells``: the rarest column rules out most rows."""
+    return sum(_cell(each) in cells for each in column[:_SAMPLE])
 
 
 def holding(held: Held, secret: Mapping[str, Any]) -> Held:
@@ -244,9 +279,7 @@ def holding(held: Held, secret: Mapping[str, Any]) -> Held:
     Their texts need no search: a text leaves only where a policy lists it, the job says it, or it is an id.
     """
     found = (tuple(map(_cell, _scalars(each))) for each in _containers(secret))
-    rows = held.rows | {row for row in found if _telling(row)}
-    firsts = frozenset(row[0] for row in rows)
-    return Held(held.ids, rows, frozenset(map(len, rows)), firsts)
+    return replace(held, rows=held.rows | {row for row in found if _telling(row)})
 
 
 def why_too_few_rows(policy: OutputPolicy, rows: Mapping[str, int]) -> OutputRefused | None:
@@ -317,8 +350,10 @@ def _one(name: str, value: Any, declared: Output, rules: _Rules) -> Any:
         raise OutputRefused(Reason.WRONG_SHAPE, name) from error
     if size > declared.max_bytes:
         raise OutputRefused(Reason.TOO_LARGE, name)
-    for each in (value, found):  # rounding may make a row of one that is none, and hide one that is
-        if _row_in(each, rules.held):
+    both = (value, found)  # rounding may make a row of one that is none, and hide one that is
+    rows = rules.held.rows_among({_cell(each) for each in _scalars(both)})
+    for each in both:
+        if _row_in(each, rows):
             raise OutputRefused(Reason.ROW_IN_OUTPUT, name)
         if _ids_in(each, rules.held):
             raise OutputRefused(Reason.ID_IN_OUTPUT, name)
@@ -443,19 +478,18 @@ _SHAPED: Mapping[type[Any], Callable[[Any, Any, str, _Rules], Any]] = {
 }
 
 
-def _row_in(value: Any, held: Held) -> bool:
-    """Whether some row of an input stands in the output's cells, one after the other.
+def _row_in(value: Any, rows: frozenset[tuple[object, ...]]) -> bool:
+    """Whether one of ``rows`` stands in the output's cells, one after the other.
 
     A table's cells are read by rows and by columns.
     """
-    if not held.rows:
-        return False
-    return any(
-        tuple(cells[at : at + width]) in held.rows
+    firsts, widths = {row[0] for row in rows}, {len(row) for row in rows}
+    return bool(rows) and any(
+        tuple(cells[at : at + width]) in rows
         for cells in _orders(value)
         for at, cell in enumerate(cells)
-        if cell in held.firsts
-        for width in held.widths
+        if cell in firsts
+        for width in widths
     )
 
 
@@ -492,7 +526,7 @@ def _scalars(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         for each in value.values():
             yield from _scalars(each)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for each in value:
             yield from _scalars(each)
     else:

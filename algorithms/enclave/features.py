@@ -39,7 +39,11 @@ def matrix(joined: Joined, learned: Sequence[Learned], *, missing: bool = False)
     Raises:
         ValueError: a cell is empty and nothing fills it, unless ``missing`` lets numbers be NaN.
     """
-    found = np.concatenate([_made(joined, each) for each in learned], axis=1)
+    found, at = np.empty((joined.rows, sum(map(_width, learned)))), 0
+    for each in learned:
+        width = _width(each)
+        found[:, at : at + width] = _made(joined, each)
+        at += width
     if not missing and np.isnan(found).any():
         raise ValueError("a cell is empty: give the feature a fill")
     return found
@@ -55,7 +59,7 @@ def _learn(joined: Joined, feature: Mapping[str, Any], rows: Any) -> Learned:
         raise ValueError(f"a feature has column and any of {', '.join(sorted(KEYS - {'column'}))}")
     if "categories" in feature:
         return _learn_category(joined, feature, rows)
-    values = np.array(joined.numbers(feature["column"]))[rows]
+    values = joined.floats(feature["column"])[rows] if _learns(feature) else np.empty(0)
     fill = _fill(values, feature.get("fill"))
     if "bins" in feature:
         edges = [float(each) for each in feature["bins"]]
@@ -65,6 +69,11 @@ def _learn(joined: Joined, feature: Mapping[str, Any], rows: Any) -> Learned:
     filled = values if fill is None else np.where(np.isnan(values), fill, values)
     shift, scale = _scale(filled, feature.get("scale"))
     return {"column": feature["column"], "fill": fill, "shift": shift, "scale": scale}
+
+
+def _learns(feature: Mapping[str, Any]) -> bool:
+    """Whether a number's feature needs to see the rows: where not, they are read once, for the matrix."""
+    return isinstance(feature.get("fill"), str) or feature.get("scale") is not None
 
 
 def _learn_category(joined: Joined, feature: Mapping[str, Any], rows: Any) -> Learned:
@@ -109,14 +118,16 @@ def _scale(values: Any, how: Any) -> tuple[float, float]:
 
 def _made(joined: Joined, learned: Learned) -> Any:
     if "categories" in learned:
-        texts = [each or learned["fill"] for each in joined.texts(learned["column"])]
-        return np.array([[float(each == name) for name in learned["categories"]] for each in texts])
-    values = np.array(joined.numbers(learned["column"]))
+        place = {name: at for at, name in enumerate(learned["categories"])}
+        texts = joined.texts(learned["column"])
+        found = np.array([[place.get(each or learned["fill"], -1)] for each in texts])
+        return (found == np.arange(len(place))).astype(float)
+    values = joined.floats(learned["column"])
     if learned["fill"] is not None:
         values = np.where(np.isnan(values), learned["fill"], values)
     if "edges" not in learned:
         return ((values - learned["shift"]) / learned["scale"])[:, None]
-    bins = np.searchsorted(np.array(learned["edges"]), values, side="right")
+    bins: Any = np.searchsorted(np.array(learned["edges"]), values, side="right")
     made = (bins[:, None] == np.arange(_width(learned))).astype(float)
     return np.where(np.isnan(values)[:, None], np.nan, made)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any, Protocol
 
-Floats = Any
+import numpy as np
+
+Array = Any
 
 
 class Table(Protocol):
@@ -21,32 +23,63 @@ class Table(Protocol):
     def ids(self) -> Sequence[str] | None:
         """One for each row, all different."""
 
+    def texts(self, name: str) -> list[str]:
+        """The cells of a column."""
+
+    def floats(self, name: str) -> Array:
+        """They as doubles, NaN where empty; refuses others by ``ValueError``."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table's column, and which of its rows in what order; ``None``: as they are."""
+
+    table: Table
+    name: str
+    order: Array = None
+
+    def texts(self) -> list[str]:
+        """The cells."""
+        cells = self.table.texts(self.name)
+        return cells if self.order is None else [cells[at] for at in self.order.tolist()]
+
+    def floats(self) -> Array:
+        """The cells as numbers."""
+        values = np.asarray(self.table.floats(self.name))
+        return values if self.order is None else values[self.order]
+
 
 @dataclass(frozen=True)
 class Joined:
     """Rows of all owners together. A name that two tables have is told apart by its input: ``bank.age``."""
 
-    columns: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Sequence[Part]]
+    """What stands below each other in a column."""
     ids: Sequence[str] | None
     rows: int
 
     def texts(self, name: str) -> list[str]:
         """The cells of a column; refuses an unknown name by ``ValueError``."""
-        if name not in self.columns:
-            raise ValueError(f"no column {name!r}, or more than one: write input.column")
-        return list(self.columns[name])
+        return [cell for part in self._parts(name) for cell in part.texts()]
 
     def numbers(self, name: str) -> list[float]:
         """The cells of a column as numbers, NaN where empty; refuses others by ``ValueError``."""
-        found = [float(each) if each.strip() else math.nan for each in self.texts(name)]
-        if any(math.isinf(each) for each in found):
-            raise ValueError(f"column {name!r} has a cell that is not finite")
-        return found
+        return list(self.floats(name).tolist())
+
+    def floats(self, name: str) -> Array:
+        """The same as an array."""
+        parts = self._parts(name)
+        return parts[0].floats() if len(parts) == 1 else np.concatenate([each.floats() for each in parts])
+
+    def _parts(self, name: str) -> Sequence[Part]:
+        if name not in self.columns:
+            raise ValueError(f"no column {name!r}, or more than one: write input.column")
+        return self.columns[name]
 
 
 def common_ids(tables: Mapping[str, Table]) -> list[str]:
     """The ids that every table has, in ascending order."""
-    return sorted(set.intersection(*(set(_ids(name, table)) for name, table in tables.items())))
+    return list(_common([_array(_ids(name, table)) for name, table in tables.items()]).tolist())
 
 
 def join(tables: Mapping[str, Table], how: str) -> Joined:
@@ -58,7 +91,7 @@ def join(tables: Mapping[str, Table], how: str) -> Joined:
     """
     if how == "none" and len(tables) == 1:
         ((_, table),) = tables.items()
-        return Joined(dict(table.columns), table.ids, _rows(table))
+        return Joined({name: [Part(table, name)] for name in table.columns}, table.ids, _rows(table))
     if how == "vertical":
         return _vertical(tables)
     if how == "horizontal":
@@ -67,18 +100,18 @@ def join(tables: Mapping[str, Table], how: str) -> Joined:
 
 
 def _vertical(tables: Mapping[str, Table]) -> Joined:
-    common = common_ids(tables)
+    held = {name: _array(_ids(name, table)) for name, table in tables.items()}
+    common = _common(list(held.values()))
     names = [name for table in tables.values() for name in table.columns]
-    columns: dict[str, Sequence[str]] = {}
+    columns: dict[str, Sequence[Part]] = {}
     for input_name, table in tables.items():
-        place = {id: at for at, id in enumerate(_ids(input_name, table))}
-        order = [place[each] for each in common]
-        for name, cells in table.columns.items():
-            picked = [cells[at] for at in order]
-            columns[f"{input_name}.{name}"] = picked
+        sorting = np.argsort(held[input_name], kind="stable")
+        order = sorting[np.searchsorted(held[input_name], common, sorter=sorting)]
+        for name in table.columns:
+            columns[f"{input_name}.{name}"] = [Part(table, name, order)]
             if names.count(name) == 1:
-                columns[name] = picked
-    return Joined(columns, common, len(common))
+                columns[name] = columns[f"{input_name}.{name}"]
+    return Joined(columns, common.tolist(), len(common))
 
 
 def _horizontal(tables: Mapping[str, Table]) -> Joined:
@@ -86,12 +119,22 @@ def _horizontal(tables: Mapping[str, Table]) -> Joined:
     names = sorted(ordered[0].columns)
     if any(sorted(each.columns) != names for each in ordered):
         raise ValueError("a horizontal join needs the same columns in every table")
-    columns = {name: [cell for each in ordered for cell in each.columns[name]] for name in names}
     held = [each.ids for each in ordered]
     ids = [id for each in held if each is not None for id in each] if None not in held else None
     if ids is not None and len(set(ids)) != len(ids):
         raise ValueError("a horizontal join needs different ids in every table")
+    columns = {name: [Part(each, name) for each in ordered] for name in names}
     return Joined(columns, ids, sum(map(_rows, ordered)))
+
+
+def _common(held: Sequence[Array]) -> Array:
+    return reduce(partial(np.intersect1d, assume_unique=True), held[1:], np.sort(held[0]))
+
+
+def _array(ids: Sequence[str]) -> Array:
+    """Ids as an array that sorts by code points. numpy drops zeros at a text's end: such stay objects."""
+    zeros = any("\0" in each for each in ids)
+    return np.array(ids, dtype=object if zeros or not len(ids) else str)
 
 
 def _ids(name: str, table: Table) -> Sequence[str]:

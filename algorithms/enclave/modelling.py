@@ -16,6 +16,9 @@ from . import features, measures
 from .joining import Joined, join
 
 TRAIN, PREDICT = "train", "predict"
+WATCHED = 50_000
+"""The metrics of a round are of so many training rows at most: of all of them they would cost more than a
+round."""
 KEYS = {
     TRAIN: {"mode", "join", "features", "target", "test_share", "train"},
     PREDICT: {"mode", "join"},
@@ -33,8 +36,10 @@ class Asked:
     min_group: int
     chance: Any
     """A seeded generator of numpy."""
+    watched: Any
+    """Which of the rows trained on are looked at while it trains (indices, or a slice of all)."""
     told: Callable[[int, Any], None]
-    """To be called after each round with the scores of the rows trained on."""
+    """To be called after each round with the scores of these rows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Kind:
 
     name: str
     fit: Callable[[Any, Any, Asked], Any]
-    """Of matrix, target and what is asked; gives a JSON value."""
+    """Of matrix, target and what is asked; gives a JSON value, and the scores of the rows trained on or
+    ``None``."""
     scores: Callable[[Any, Any], Any]
     """Of that JSON value and a matrix."""
     missing: bool = False
@@ -73,22 +79,31 @@ def _train(kind: Kind, inputs: Any, params: Mapping[str, Any], joined: Joined) -
     learned = features.learn(joined, params["features"], train)
     made = features.matrix(joined, learned, missing=kind.missing)
 
-    def told(number: int, scores: Any) -> None:
-        loss = measures.log_loss if classes else measures.squared_error
-        told = {"loss": loss(truth[train], scores)}
-        inputs.report(number, {**told, "auc": measures.auc(truth[train], scores)} if classes else told)
+    own, own_truth = (made[train], truth[train]) if len(test) else (made, truth)
+    watched = _watched(len(train), inputs.seeds["split"])
 
-    asked = Asked(params.get("train", {}), classes, inputs.min_group, chance, told)
-    fitted = kind.fit(made[train], truth[train], asked)
+    def told(number: int, scores: Any) -> None:
+        loss, held = measures.log_loss if classes else measures.squared_error, own_truth[watched]
+        told = {"loss": loss(held, scores)}
+        inputs.report(number, {**told, "auc": measures.auc(held, scores)} if classes else told)
+
+    asked = Asked(params.get("train", {}), classes, inputs.min_group, chance, watched, told)
+    fitted, scores = kind.fit(own, own_truth, asked)
     model = {"kind": kind.name, "classes": classes, "features": learned, "fitted": fitted}
-    found = {"train": _measured(kind, model, made[train], truth[train], classes)}
+    scores = kind.scores(fitted, own) if scores is None else scores
+    found = {"train": _measured(scores, own_truth, classes)}
     if len(test):
-        found["test"] = _measured(kind, model, made[test], truth[test], classes)
+        found["test"] = _measured(kind.scores(fitted, made[test]), truth[test], classes)
     return {"model": model, "measures": found, "rows": joined.rows}
 
 
-def _measured(kind: Kind, model: Mapping[str, Any], made: Any, truth: Any, classes: bool) -> dict[str, Any]:
-    scores = kind.scores(model["fitted"], made)
+def _watched(rows: int, seed: int) -> Any:
+    if rows <= WATCHED:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(rows, WATCHED, replace=False))
+
+
+def _measured(scores: Any, truth: Any, classes: bool) -> dict[str, Any]:
     if not classes:
         return {"rows": len(truth), "loss": measures.squared_error(truth, scores)}
     return {

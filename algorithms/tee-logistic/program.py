@@ -18,7 +18,7 @@ def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     return modelling.run(modelling.Kind("logistic", fit, scores), inputs, params)
 
 
-def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
+def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> tuple[dict[str, Any], None]:
     """Minimise penalty/2 |w|² + the sum of log losses; the bias is not penalised."""
     if not asked.classes or set(asked.own) - KEYS:
         raise ValueError("a logistic regression has a positive class, and penalty, rounds and tolerance")
@@ -32,10 +32,10 @@ def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
         curvature = (design * (scored * (1 - scored))[:, None]).T @ design + np.diag(held + 1e-12)
         step = np.linalg.solve(curvature, gradient)
         weights = _shorter(design, truth, held, weights, step, gradient)
-        asked.told(number, sigmoid(design @ weights))
+        asked.told(number, sigmoid(design[asked.watched] @ weights))
         if np.abs(gradient).max() < float(asked.own.get("tolerance", 1e-9)) * len(truth):
             break
-    return {"weights": weights[:-1].tolist(), "bias": float(weights[-1])}
+    return {"weights": weights[:-1].tolist(), "bias": float(weights[-1])}, None
 
 
 def scores(fitted: Mapping[str, Any], matrix: Any) -> Any:

@@ -20,7 +20,7 @@ def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     return modelling.run(modelling.Kind("mlp", fit, scores), inputs, params)
 
 
-def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
+def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> tuple[dict[str, Any], None]:
     """Train, and return the model as a JSON value."""
     if set(asked.own) - KEYS:
         raise ValueError("a perceptron has layers, rounds, rate, batch and penalty")
@@ -37,9 +37,9 @@ def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> dict[str, Any]:
             )
             steps += 1
             _adam(layers, slopes, moments, steps, float(asked.own.get("rate", 0.01)))
-        asked.told(number, _forward(layers, matrix, asked.classes)[-1][:, 0])
+        asked.told(number, _forward(layers, matrix[asked.watched], asked.classes)[-1][:, 0])
     found = [{"weights": each.tolist(), "bias": bias.tolist()} for each, bias in layers]
-    return {"layers": found, "classes": asked.classes}
+    return {"layers": found, "classes": asked.classes}, None
 
 
 def scores(fitted: Mapping[str, Any], matrix: Any) -> Any:

@@ -19,7 +19,7 @@ def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     if set(params) - KEYS or not params.get("columns"):
         raise ValueError("columns: name one at least; beside it join, by and correlations")
     joined = join(inputs.tables, params.get("join", "none"))
-    numbers = {name: np.array(joined.numbers(name)) for name in params["columns"]}
+    numbers = {name: joined.floats(name) for name in params["columns"]}
     everybody = np.ones(joined.rows, dtype=bool)
     found = {
         "columns": [_described(name, each, everybody, inputs.min_group) for name, each in numbers.items()]

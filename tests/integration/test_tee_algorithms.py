@@ -28,6 +28,7 @@ from sealtrace.node.engines.errors import (
     SandboxFailed,
 )
 from sealtrace.node.engines.tee.confinement import needed, probe
+from sealtrace.node.engines.tee.inside.columns import LEAST_BYTES
 from sealtrace.node.engines.tee.rehearsal import rehearse
 from sealtrace.requester.cli import algorithm_app
 from sealtrace.requester.rehearsing import NoSandbox
@@ -277,6 +278,43 @@ def test_psi_counts_or_names_the_common_ids(tmp_path):
     assert tried("tee-psi", {}, files, narrowings=(Narrowing(min_group=11),)).outputs == {"count": None}
     with pytest.raises(OutputForbidden, match="undeclared"):
         tried("tee-psi", {"result": "ids"}, files, narrowings=(Narrowing(outputs=["count"]),))
+
+
+# --- large tables, which Arrow reads
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The same 12,000 rows twice: as they are, and with a quotation mark, which Arrow leaves to Python."""
+    folder = tmp_path_factory.mktemp("large")
+    cells = np.random.default_rng(3).standard_normal((12_000, 12)).round(9)
+    names = [f"x{at}" for at in range(12)]
+    rows = [{name: repr(cell) for name, cell in zip(names, row, strict=True)} for row in cells.tolist()]
+    rows[7]["x0"] = ""
+    plain = write(folder / "plain.csv", names, enumerate(rows))
+    assert plain.stat().st_size > LEAST_BYTES
+    quoted = folder / "quoted.csv"
+    quoted.write_text(plain.read_text().replace("id,x0", 'id,"x0"', 1))
+    return {"plain": plain, "quoted": quoted}, names, cells
+
+
+def test_both_readers_come_to_the_same_outputs(large):
+    files, names, cells = large
+    params = {"join": "none", "columns": names, "correlations": True}
+    plain, quoted = (tried("tee-statistics", params, {"t": path}).outputs for path in files.values())
+    assert plain == quoted
+    assert plain["columns"][1]["mean"] == pytest.approx(cells[:, 1].mean(), abs=1e-6)
+    assert plain["columns"][0]["count"] == 11_999
+
+
+def test_a_row_of_a_large_table_does_not_leave(large, author):
+    files, names, _ = large
+    body = f"return {{'found': [inputs['t'].numbers(name)[9] for name in {names}]}}"
+    lock = {"runtime": {"python": "3.11", "lock": "requirements.txt"}}
+    folder = author(body, {"kind": "list", "of": {"kind": "number", "decimals": 9}, "max_items": 12}, lock)
+    (folder / "requirements.txt").write_text("numpy==1.26.4\npyarrow==25.0.1\n")
+    with pytest.raises(OutputForbidden, match="row_in_output"):
+        rehearse(load(folder), {}, {"t": files["plain"]}, "id")
 
 
 # --- the guard, around code that gives what it should not

@@ -18,6 +18,7 @@ pytest.importorskip("spu")
 import anvil  # noqa: E402
 import bench_catchup  # noqa: E402
 import bench_chain  # noqa: E402
+import bench_enclave  # noqa: E402
 import bench_evidence  # noqa: E402
 import bench_fingerprint  # noqa: E402
 import bench_gateway  # noqa: E402
@@ -387,3 +388,28 @@ def test_constants_are_found_again_in_what_runs_sent():
     receiver = {"fixed": 900, "own": 0, "other": 0, "largest": 20, "common": 4}
     sender = {"fixed": 100, "own": 10, "other": 0, "largest": 0, "common": 0}
     assert found == {"0": pytest.approx(receiver, abs=0.1), "1": pytest.approx(sender, abs=0.1)}
+
+
+def test_owners_of_the_enclave_s_table_hold_the_columns_of_the_whole_one_in_its_rows(tmp_path):
+    whole, tables = bench_enclave.make(30, 2, tmp_path)
+    with whole.open(newline="") as file:
+        expected = list(csv.DictReader(file))
+    joined: list[dict[str, str]] = [{} for _ in expected]
+    for _, path, columns in tables.values():
+        with path.open(newline="") as file:
+            for row, own in zip(joined, csv.DictReader(file), strict=True):
+                assert set(own) == {"id", *columns}
+                row.update(own)
+    assert joined == expected
+    assert len(expected) == 30
+
+
+def test_the_enclave_s_goal_is_a_share_and_seconds_and_both_sides_come_to_the_same_loss():
+    def summary(seconds: float, loss: float = 0.5) -> dict[str, object]:
+        sides = bench_enclave.Side(100, 90, 1, 0.5), bench_enclave.Side(seconds, 99, 2, loss)
+        return bench_enclave.summary(10, 2, 1000, *sides)
+
+    assert summary(112.9)["goal_met"]
+    assert not summary(113.1)["goal_met"]
+    with pytest.raises(bench_enclave.NotTheSame):
+        summary(100, loss=0.51)

@@ -17,6 +17,8 @@ from sealtrace.algorithms.output_policy import (
     OutputRefused,
     PolicyWidened,
     Reason,
+    _cell,
+    _telling,
     held_of,
     narrow,
     passed,
@@ -141,7 +143,7 @@ def test_words_of_the_job_may_leave_where_the_policy_says_so():
 
 
 ROWS = [["1169", "radio/television", "67"], ["5951", "radio/television", "22"], ["1", "0", "1"]]
-HELD = held_of(iter([(["10001", "10002", "10003"], ROWS)]))
+HELD = held_of([(["10001", "10002", "10003"], list(zip(*ROWS, strict=True)))])
 ANYTHING = {"kind": "model", "decimals": 6, "words": ["a", "b", "c", "radio/television"]}
 
 
@@ -277,7 +279,7 @@ CELLS = st.lists(st.integers(2, 99_999), min_size=3, max_size=6, unique=True)
 @settings(deadline=None)
 @given(CELLS, st.lists(st.floats(0, 1), max_size=3), st.lists(st.floats(0, 1), max_size=3))
 def test_a_row_is_found_among_whatever_stands_around_it(row, before, after):
-    held = held_of(iter([([], [[str(each) for each in row]])]))
+    held = held_of([([], [[str(each)] for each in row])])
     assert reason([*before, *row, *after], ANYTHING, held) == Reason.ROW_IN_OUTPUT
 
 
@@ -287,3 +289,33 @@ def test_no_number_leaves_with_more_places_than_declared(value, decimals):
     found = out(value, {"kind": "number", "decimals": decimals})
     assert found == round(found, decimals)
     assert abs(found - value) <= 0.5000001 * 10**-decimals + 1e-6 * abs(value)
+
+
+COLUMN = st.lists(
+    st.sampled_from(["", "0", "1", "2", "2.0", "3", "4", "own", "rent", "nan"]), min_size=3, max_size=3
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(COLUMN, COLUMN, COLUMN, COLUMN), min_size=1, max_size=6),
+    st.sets(st.sampled_from("0234")),
+)
+def test_the_rows_looked_for_are_the_telling_ones_whose_every_cell_is_in_the_output(parts, words):
+    columns = [[cell for part in parts for cell in part[at]] for at in range(4)]
+    cells = {_cell(each) for each in words} | {_cell("own"), 1.0}
+    rows = {tuple(map(_cell, row)) for row in zip(*columns, strict=True)}
+    expected = {row for row in rows if _telling(row) and all(cell in cells for cell in row)}
+    assert held_of([((), columns)]).rows_among(cells) == expected
+
+
+def test_rows_of_a_large_table_are_found_where_many_cells_fit_and_few_rows_do():
+    columns = [[str(at % 7) for at in range(30_000)], [str(at) for at in range(30_000)], ["own"] * 30_000]
+    held = held_of([((), columns)])
+    assert held.rows_among({3.0, 10.0, 17.0, 12.0, "own"}) == {(3.0, 10.0, "own"), (3.0, 17.0, "own")}
+    telling = [at for at in range(30_000) if at % 7 > 1 and at > 6]
+    assert len(held.rows_among({*map(float, range(30_000)), "own"})) == len(telling)
+    assert (
+        reason([3, 10, "own"], {"kind": "model", "decimals": 2, "words": ["own"]}, held)
+        == Reason.ROW_IN_OUTPUT
+    )

@@ -405,7 +405,7 @@ def test_a_list_of_secret_numbers_does_not_leave_and_one_of_them_may():
 def test_what_was_held_of_tables_is_held_with_secret_values_too():
     square = [["2", "4", "6"], ["4", "7", "8"], ["6", "8", "9"]]
     numbers = {"kind": "list", "of": {"kind": "number", "decimals": 2}, "max_items": 9}
-    held = holding(held_of(iter([(["person-1"], square)])), {"secrets": PLAIN})
+    held = holding(held_of([(["person-1"], list(zip(*square, strict=True)))]), {"secrets": PLAIN})
     for row in ([2, 4, 6], [4, 7, 8], PLAIN["steps"]):
         with pytest.raises(OutputRefused) as refusal:
             out(row, numbers, held)

@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrace.algorithms.bundles import Manifest, load, shipped
-from sealtrace.algorithms.enclave import features, joining, measures
+from sealtrace.algorithms.enclave import features, joining, measures, modelling
 from sealtrace.algorithms.output_policy import _SHAPED, OutputPolicy, Reason
 from sealtrace.algorithms.template import create
 from sealtrace.node.engines.tee.execution import INSIDE, laid_out
+from sealtrace.node.engines.tee.inside import columns, inputs
+from sealtrace.node.engines.tee.inside.columns import Column
 from sealtrace.node.engines.tee.inside.frames import METRICS, OUTPUTS, BadFrame, Frames, frame
 from sealtrace.node.engines.tee.inside.inputs import Inputs, Model, Table, TableUnfit, read_table
+from sealtrace.node.engines.tee.sandbox import _ran_out_of_memory
 from sealtrace.protocol.bundle import BadBundle
 
 TEE = sorted(name for name, folder in shipped().items() if load(folder).manifest.engine == "tee")
@@ -83,14 +86,83 @@ def test_a_cell_that_is_no_number_is_named_by_its_place_alone():
         table.texts("name")
 
 
+CELL = st.one_of(
+    st.sampled_from(
+        ["", " ", "0", "-1.5", "1e5", "1_000", "nan", "inf", "+7", "0x1", "1e999", "rent", "é", "\t"]
+    ),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers(-(10**30), 10**30).map(str),
+    st.text(st.characters(exclude_characters=",", codec="utf-8"), max_size=3),
+)
+
+
+def read(content, *, arrow):
+    """What a reader comes to: cells, and each column's doubles bit by bit, or the words of the refusal."""
+    try:
+        table = read_table(content, "id", arrow=arrow)
+    except TableUnfit as refused:
+        return str(refused)
+    found = {}
+    for name in table.columns:
+        try:
+            found[name] = np.asarray(table.floats(name)).tobytes()
+        except TableUnfit as refused:
+            found[name] = str(refused)
+    return table.ids, {name: table.texts(name) for name in table.columns}, found, table.rows
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.lists(CELL, min_size=2, max_size=2), max_size=6),
+    st.sampled_from(["\n", "\r\n", "\n\n", "\r"]),
+    st.sampled_from(["id,a,b", "id,a,a", "a,b", "", "\ufeffid,a,b", "id,a,b\n\nid,1", 'id,"a",b']),
+)
+def test_both_readers_come_to_the_same_cells_numbers_and_refusals(rows, end, header):
+    lines = [header, *(",".join([f"r{at}", *row]) for at, row in enumerate(rows))]
+    content = end.join([*lines, ""]).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "LEAST_BYTES", 0)
+        assert read(content, arrow=True) == read(content, arrow=False)
+
+
+def test_a_large_table_without_quotation_marks_is_read_by_arrow_and_one_with_them_is_not():
+    rows = [f"person-{at},{at / 7},{at % 5 or ''}" for at in range(60_000)]
+    for text, kind in [("\n".join(["id,x,y", *rows]), Column), ("\n".join(['id,"x",y', *rows]), list)]:
+        table = read_table(text.encode(), "id", arrow=True)
+        assert type(table.columns["x"]) is kind
+        assert table.ids[-1] == "person-59999"
+        assert table.numbers("x")[7] == 1.0
+        assert math.isnan(table.numbers("y")[5])
+
+
+@pytest.mark.parametrize("piece", [1, 7, 8])
+def test_line_ends_are_told_apart_wherever_a_piece_of_the_file_ends(monkeypatch, piece):
+    monkeypatch.setattr(columns, "_PIECE_BYTES", piece)
+    assert columns._plain(memoryview(b"a,b\r\n1,2\r\n3,4\r\n"))
+    assert not columns._plain(memoryview(b"a,b\r\n1,2\r3,4\r\n"))
+
+
 def test_inputs_are_told_apart_and_metrics_are_handed_on():
     told = []
     model = Model(b'{"bias": 1}')
-    inputs = Inputs({"t": Table({"a": ["1"]}), "m": model}, {"split": 1}, lambda *each: told.append(each), 7)
-    inputs.report(3, {"loss": np.float32(0.5)})
-    assert (list(inputs), len(inputs), list(inputs.tables)) == (["t", "m"], 2, ["t"])
+    given = Inputs({"t": Table({"a": ["1"]}), "m": model}, {"split": 1}, lambda *each: told.append(each), 7)
+    given.report(3, {"loss": np.float32(0.5)})
+    assert (list(given), len(given), list(given.tables)) == (["t", "m"], 2, ["t"])
     assert model.value() == {"bias": 1}
-    assert (told, inputs.min_group, inputs.seeds) == ([(3, {"loss": 0.5})], 7, {"split": 1})
+    assert (told, given.min_group, given.seeds) == ([(3, {"loss": 0.5})], 7, {"split": 1})
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        b"pyarrow.lib.ArrowMemoryError: malloc of size 800000 failed",
+        b"ImportError: /packages/1/x.so: failed to map segment from shared object",
+        b"numpy.core._exceptions._ArrayMemoryError: Unable to allocate 3.00 GiB",
+    ],
+)
+def test_what_libraries_print_when_memory_ends_is_known(printed):
+    assert _ran_out_of_memory(b"Traceback\n" + printed + b"\n")
+    assert not _ran_out_of_memory(b"ValueError: a cell is empty: give the feature a fill")
 
 
 # --- joins, features, measures
@@ -127,8 +199,24 @@ def test_tables_that_do_not_fit_are_not_joined():
             joining.join(tables, how)
 
 
-def made(columns, feature, train=None):
-    joined = joining.join({"t": Table(columns)}, "none")
+def test_a_vertical_join_is_by_whole_ids_in_ascending_order_of_three_tables_too():
+    one = Table({"x": ["1", "2", "3", "4"]}, ["b\0", "b", "é", "a"])
+    two = Table({"y": ["5", "6", "7"]}, ["é", "b", "a"])
+    three = Table({"z": ["8", "9", "10", "11"]}, ["z", "a", "b\0", "é"])
+    joined = joining.join({"one": one, "two": two, "three": three}, "vertical")
+    assert joined.ids == ["a", "é"]
+    assert [joined.numbers(each) for each in "xyz"] == [[4, 3], [7, 5], [9, 11]]
+    assert joining.join({"one": one}, "vertical").ids == ["a", "b", "b\0", "é"]
+
+
+@given(st.lists(st.sets(st.text(max_size=3)), min_size=1, max_size=3))
+def test_common_ids_are_those_of_sets(held):
+    tables = {str(at): Table({}, list(each)) for at, each in enumerate(held)}
+    assert joining.common_ids(tables) == sorted(set.intersection(*held))
+
+
+def made(cells, feature, train=None):
+    joined = joining.join({"t": Table(cells)}, "none")
     learned = features.learn(joined, [feature], np.arange(joined.rows) if train is None else train)
     assert json.loads(json.dumps(learned)) == learned
     matrix = features.matrix(joined, learned)
@@ -187,6 +275,13 @@ def test_measures_agree_with_scikit_learn(rows):
     both = 0 < truth.sum() < len(truth)
     expected = metrics.roc_auc_score(truth, scores) if both else 0.5
     assert measures.auc(truth, scores) == pytest.approx(expected)
+
+
+def test_the_metrics_of_a_round_are_of_a_bounded_number_of_rows_that_the_seed_chooses():
+    assert modelling._watched(modelling.WATCHED, 1) == slice(None)
+    chosen = modelling._watched(modelling.WATCHED + 10_000, 1)
+    assert len(set(chosen.tolist())) == modelling.WATCHED
+    assert (chosen == modelling._watched(modelling.WATCHED + 10_000, 1)).all()
 
 
 # --- bundles

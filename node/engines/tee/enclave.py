@@ -34,6 +34,7 @@ from sealtrace.node.engines.tee.configs import held_values
 from sealtrace.node.engines.tee.confinement import Confinement, probe
 from sealtrace.node.engines.tee.evidencing import Witness
 from sealtrace.node.engines.tee.execution import Executed, Given, execute, policy_of
+from sealtrace.node.engines.tee.inside.columns import arrow_is_here
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
 from sealtrace.node.engines.tee.job import (
     CONFIG,
@@ -210,7 +211,7 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
         raise OutputForbidden(f"a policy does not fit the algorithm: {error}") from error
     if few := why_too_few_rows(policy, rows):
         raise OutputForbidden(str(few))
-    held = held_of((t.ids or (), list(zip(*t.columns.values(), strict=True))) for t in tables.values())
+    held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
     held = holding(held, secret)
     given = {name: _given(enclave.inputs[name], job, name) for name in tables}
     models = {role: _model(enclave, value) for role, value in job.uses.items()}
@@ -245,7 +246,8 @@ def _kept(job: EnclaveJob, done: Executed) -> dict[str, str]:
 
 def _table(taken: Opened, given: EnclaveInput) -> Table:
     try:
-        table = read_table(taken.content(), None)
+        with taken.mapped() as content:
+            table = read_table(content, None, arrow=arrow_is_here())
         return with_ids(table, given.id_column) if given.id_column in table.columns else table
     except TableUnfit as error:
         raise ProtocolViolated(f"input {given.name}: {error}", peer=given.party) from error

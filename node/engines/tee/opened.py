@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -42,6 +42,15 @@ class Opened:
     def content(self) -> bytes:
         """All of it. The copy is the caller's."""
         return os.pread(self._file, os.fstat(self._file).st_size, 0)
+
+    @contextmanager
+    def mapped(self) -> Iterator[mmap.mmap | bytes]:
+        """All of it where it lies, to read; no copy."""
+        if not os.fstat(self._file).st_size:
+            yield b""
+            return
+        with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as pages:
+            yield pages
 
     def erase(self) -> None:
         """Overwrite it, and give the memory back."""

@@ -17,6 +17,7 @@ from sealtrace.algorithms.output_policy import held_of, holding, why_too_few_row
 from sealtrace.node.engines.errors import BadInput, BadJob, OutputForbidden, SandboxFailed
 from sealtrace.node.engines.tee.configs import held_values, read_config
 from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
+from sealtrace.node.engines.tee.inside.columns import arrow_is_here
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
 from sealtrace.node.engines.tee.job import CONFIG
 from sealtrace.node.engines.tee.limits import Limits
@@ -56,7 +57,7 @@ def rehearse(
     tables = {name: _table(name, path, id_column) for name, path in files.items() if path.suffix == TABLE}
     if few := why_too_few_rows(policy, {name: table.rows for name, table in tables.items()}):
         raise OutputForbidden(str(few))
-    held = held_of((t.ids or (), list(zip(*t.columns.values(), strict=True))) for t in tables.values())
+    held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
     held = holding(held, secret)
     with ExitStack() as stack:
         inputs = {}
@@ -104,7 +105,7 @@ def _shown(executed: Callable[[], Executed], shown: Callable[[bytes], None]) -> 
 
 def _table(name: str, path: Path, id_column: str | None) -> Table:
     try:
-        table = read_table(path.read_bytes(), None)
+        table = read_table(path.read_bytes(), None, arrow=arrow_is_here())
         return with_ids(table, id_column) if id_column in table.columns else table
     except OSError as error:
         raise BadInput("unreadable", f"input {name}: {error}") from error

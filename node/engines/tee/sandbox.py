@@ -275,10 +275,18 @@ class _Run:
         self._reap()
 
 
+_NO_MEMORY = (
+    b"MemoryError",
+    b"std::bad_alloc",
+    b"Cannot allocate memory",
+    b"failed to map segment from shared object",  # no room for a library
+)
+
+
 def _ran_out_of_memory(log: bytes) -> bool:
     """Without a group that counts, the refusal of an allocation is the only sign, and it prints this."""
     end = log[-4096:]
-    return b"MemoryError" in end or b"std::bad_alloc" in end or b"Cannot allocate memory" in end
+    return any(sign in end for sign in _NO_MEMORY)
 
 
 def _rlimits(limits: Limits, confinement: Confinement) -> dict[int, int]:

@@ -1,5 +1,7 @@
 """What runs beside an algorithm in the sandbox, as package ``sealtrace_tee``: standard library only.
 
+Where a bundle's lock names numpy and pyarrow, ``columns`` reads large tables by them; nothing needs them.
+
 It imports nothing of the outside; the outside takes from here what both call by one name.
 """
 

@@ -7,8 +7,10 @@ the process outside: it shares its memory with the algorithm.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import random
+import stat
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -20,6 +22,8 @@ from .frames import METRICS, OUTPUTS, RUNTIME, frame
 from .inputs import Inputs, Model, Table, read_table
 
 MISMATCH = 3
+ARROW = {"numpy", "pyarrow"}
+"""What a bundle's lock has to name for large tables to be read by it."""
 CONFIG = "config"
 """The kind of an input that brings secret values."""
 
@@ -34,8 +38,13 @@ def main() -> int:
         _give(out, RUNTIME, wrong)
         return MISMATCH
     _seed(job["seeds"])
+    arrow = set(job["runtime"]["packages"]) >= ARROW
     inputs = Inputs(
-        {name: _input(given[name], how) for name, how in job["inputs"].items() if how["kind"] != CONFIG},
+        {
+            name: _input(given[name], how, arrow)
+            for name, how in job["inputs"].items()
+            if how["kind"] != CONFIG
+        },
         job["seeds"],
         lambda number, metrics: _give(out, METRICS, {"round": number, "metrics": metrics}),
         job["min_group"],
@@ -51,9 +60,14 @@ def _content(descriptor: int) -> bytes:
         return file.read()
 
 
-def _input(descriptor: int, how: Mapping[str, Any]) -> Table | Model:
-    content = _content(descriptor)
-    return read_table(content, how["id"]) if how["kind"] == "table" else Model(content)
+def _input(descriptor: int, how: Mapping[str, Any], arrow: bool) -> Table | Model:
+    if how["kind"] != "table":
+        return Model(_content(descriptor))
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode) or not about.st_size:
+        return read_table(_content(descriptor), how["id"], arrow=arrow)
+    with os.fdopen(descriptor, "rb"), mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+        return read_table(content, how["id"], arrow=arrow)
 
 
 def _config(given: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, Any]:

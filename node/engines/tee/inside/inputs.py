@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import math
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from .columns import LEAST_BYTES, Column, columns_of
 
 
 class TableUnfit(ValueError):
@@ -36,9 +39,7 @@ class Table:
         Raises:
             TableUnfit: there is no such column.
         """
-        if name not in self.columns:
-            raise TableUnfit(f"there is no column {name!r}")
-        return list(self.columns[name])
+        return list(self._cells(name))
 
     def numbers(self, name: str) -> list[float]:
         """The cells of a column as numbers; NaN where a cell is empty.
@@ -46,7 +47,24 @@ class Table:
         Raises:
             TableUnfit: there is no such column, or a cell is no finite number.
         """
-        return [_number(cell, name, at) for at, cell in enumerate(self.texts(name))]
+        return list(self.floats(name).tolist())
+
+    def floats(self, name: str) -> Any:
+        """The same as an array of doubles, which ``numpy.asarray`` takes without a copy.
+
+        Raises:
+            TableUnfit: as :meth:`numbers`.
+        """
+        cells = self._cells(name)
+        found = cells.floats() if isinstance(cells, Column) else None
+        if found is None:
+            found = array("d", (_number(cell, name, at) for at, cell in enumerate(cells)))
+        return found
+
+    def _cells(self, name: str) -> Sequence[str]:
+        if name not in self.columns:
+            raise TableUnfit(f"there is no column {name!r}")
+        return self.columns[name]
 
 
 class Model:
@@ -96,12 +114,20 @@ class Inputs(Mapping[str, "Table | Model"]):
         return {name: each for name, each in self._named.items() if isinstance(each, Table)}
 
 
-def read_table(content: bytes, id_column: str | None) -> Table:
-    """Read CSV with a header: UTF-8, comma, double quotes (RFC 4180).
+def read_table(content: Any, id_column: str | None, *, arrow: bool = False) -> Table:
+    """Read CSV with a header: UTF-8, comma, double quotes (RFC 4180). ``content`` is bytes, or mapped memory.
+
+    ``arrow``: pyarrow and numpy are here, to read large tables with. The table is the same.
 
     Raises:
         TableUnfit: it is not that; an id is given twice or empty.
     """
+    columns = columns_of(content) if arrow and len(content) >= LEAST_BYTES else None
+    table = Table(_columns(bytes(content)) if columns is None else columns)
+    return table if id_column is None else with_ids(table, id_column)
+
+
+def _columns(content: bytes) -> dict[str, list[str]]:
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -112,8 +138,7 @@ def read_table(content: bytes, id_column: str | None) -> Table:
     header, body = rows[0], rows[1:]
     if odd := next((at for at, row in enumerate(body, 1) if len(row) != len(header)), 0):
         raise TableUnfit(f"row {odd} has not as many cells as the header")
-    columns = {name: [row[at] for row in body] for at, name in enumerate(header)}
-    return Table(columns) if id_column is None else with_ids(Table(columns), id_column)
+    return {name: [row[at] for row in body] for at, name in enumerate(header)}
 
 
 def with_ids(table: Table, id_column: str) -> Table:
@@ -125,7 +150,7 @@ def with_ids(table: Table, id_column: str) -> Table:
     columns = dict(table.columns)
     if id_column not in columns:
         raise TableUnfit(f"there is no id column {id_column!r}")
-    ids = columns.pop(id_column)
+    ids = list(columns.pop(id_column))
     if "" in ids or len(set(ids)) != len(ids):
         raise TableUnfit(f"column {id_column!r} is empty somewhere, or has an id twice")
     return Table(columns, ids)
