@@ -126,7 +126,7 @@ def test_an_enclave_blames_the_owner_of_values_that_the_manifest_does_not_commit
     task = Task(net, folder, {}, tables, configs={"secrets": (2, secrets)})
     ended = task.run()
     assert isinstance(ended[0], ProtocolViolated)
-    assert (words in str(ended[0]), ended[0].peer) == (True, task.address(2))
+    assert (words in str(ended[0]), ended[0].peer) == (True, task.members[2].address)
     assert all(isinstance(each, EngineError) for each in ended)
 
 
