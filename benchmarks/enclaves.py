@@ -80,6 +80,10 @@ class EnclaveTask:
         names = [*self.tables, *self.parts, *self.configs]
         self.policies = {**dict.fromkeys(names, policy()), **self.policies}
 
+    def address(self, me: int) -> Address:
+        """Who party ``me`` is."""
+        return self.members[me].address
+
     @property
     def spec(self) -> TaskSpec:
         """The specification that the parties run by."""

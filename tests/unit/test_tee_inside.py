@@ -21,6 +21,7 @@ from sealtrace.node.engines.tee.inside import columns, inputs
 from sealtrace.node.engines.tee.inside.columns import Column
 from sealtrace.node.engines.tee.inside.frames import METRICS, OUTPUTS, BadFrame, Frames, frame
 from sealtrace.node.engines.tee.inside.inputs import Inputs, Model, Table, TableUnfit, read_table
+from sealtrace.node.engines.tee.opened import Opened
 from sealtrace.node.engines.tee.sandbox import _ran_out_of_memory
 from sealtrace.protocol.bundle import BadBundle
 
@@ -133,6 +134,19 @@ def test_a_large_table_without_quotation_marks_is_read_by_arrow_and_one_with_the
         assert table.ids[-1] == "person-59999"
         assert table.numbers("x")[7] == 1.0
         assert math.isnan(table.numbers("y")[5])
+
+
+def test_a_table_is_read_where_it_lies_and_stays_when_that_is_erased():
+    rows = [f"person-{at},{at / 7}" for at in range(100_000)]
+    taken = Opened.of("\n".join(["id,x", *rows]).encode())
+    for _ in range(20):  # Arrow's threads let go of what they read a moment after it is read
+        with taken.mapped() as content:
+            table = read_table(content, "id", arrow=True)
+    taken.erase()
+    assert type(table.columns["x"]) is Column
+    assert table.texts("x")[-1] == repr(99_999 / 7)
+    with Opened().mapped() as content, pytest.raises(TableUnfit):
+        read_table(content, "id", arrow=True)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 8])

@@ -49,8 +49,12 @@ class Opened:
         if not os.fstat(self._file).st_size:
             yield b""
             return
-        with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as pages:
+        pages = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+        try:
             yield pages
+        finally:
+            with suppress(BufferError):  # a thread of a reader lets go of it a moment later, and closes it so
+                pages.close()
 
     def erase(self) -> None:
         """Overwrite it, and give the memory back."""

@@ -66,8 +66,9 @@ def _input(descriptor: int, how: Mapping[str, Any], arrow: bool) -> Table | Mode
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode) or not about.st_size:
         return read_table(_content(descriptor), how["id"], arrow=arrow)
-    with os.fdopen(descriptor, "rb"), mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
-        return read_table(content, how["id"], arrow=arrow)
+    with os.fdopen(descriptor, "rb"):
+        content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # closed with the last who reads it
+    return read_table(content, how["id"], arrow=arrow)
 
 
 def _config(given: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, Any]:
