@@ -188,3 +188,34 @@ def test_the_result_is_bound_to_the_enclaves_last_statement():
     turned = {HOST: h(2), BANK: h(1)}
     assert receipt.result_digest(turned, attested=h(5)) in bound
     assert receipt.result_digest(outputs, attested=None) == plain
+
+
+def with_input(name: str, **changes):
+    """The specification in which one input says otherwise."""
+    inputs = [{**each, **(changes if each["name"] == name else {})} for each in SPEC["inputs"]]
+    return {**SPEC, "inputs": inputs}
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (with_input("carrier", dataset=h(3)), "two inputs are one dataset"),
+        (with_input("carrier", columns=["age", "age"]), "a column is named twice"),
+        (with_input("carrier", columns=["id"]), "a column is named twice"),
+        ({**SPEC, "keep": {"a": "train.model", "b": "train.model"}}, "kept under two names"),
+    ],
+)
+def test_what_an_enclave_could_not_tell_apart_is_refused_beforehand(spec, why):
+    refused(spec, why)
+
+
+def test_a_party_that_releases_nothing_takes_no_part():
+    alone = {"inputs": ["bank"], "grants": {"bank": h(6)}, "policies": {"bank": h(8)}}
+    refused(step(**alone), f"party {CARRIER} releases nothing to it")
+
+
+def test_an_input_is_not_called_like_the_job_itself():
+    inputs = [{**SPEC["inputs"][0], "name": "job"}, SPEC["inputs"][1]]
+    named = {"job": h(6), "carrier": h(7)}
+    changed = step(inputs=["job", "carrier"], grants=named, policies=named)
+    refused({**changed, "inputs": inputs}, "names the job itself")
