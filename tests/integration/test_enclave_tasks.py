@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from engine_network import Network, network, output
 
 from sealtrace.algorithms.opening import read_shares
 from sealtrace.node.engines.errors import EngineError, OutputForbidden
+from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.job import FINAL
+from sealtrace.node.engines.workplace import CONNECTING, OUTPUT
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.binding import Moment
 from sealtrace.protocol.attestation.eventlog import EventKind
@@ -135,3 +139,50 @@ def test_metrics_come_sealed_while_a_model_trains(net, trained):
     sealed = sorted((task.folder(0) / "metrics").iterdir())
     assert sealed
     assert b"auc" not in sealed[0].read_bytes()
+
+
+# --- killed at each step
+
+MARKER = b"739182.25"
+"""An amount that one granted cell of the bank holds."""
+
+
+@pytest.fixture(scope="module")
+def marked(tables, tmp_path_factory):
+    owner, path, columns = tables["bank"]
+    lines = path.read_bytes().splitlines()
+    cells = lines[1].split(b",")
+    cells[1] = MARKER
+    own = tmp_path_factory.mktemp("marked") / "bank.csv"
+    own.write_bytes(b"\n".join([lines[0], b",".join(cells), *lines[2:]]) + b"\n")
+    return {**tables, "bank": (owner, own, columns)}
+
+
+@pytest.mark.parametrize(
+    ("victim", "phase"),
+    [(0, CONNECTING), (0, "opening"), (0, "running"), (1, "sending"), (1, "waiting"), (2, "waiting")],
+)
+def test_a_party_that_is_killed_at_a_step_ends_the_task_and_leaves_no_row_in_the_clear(
+    net, marked, victim, phase
+):
+    begun, killed = {}, []
+
+    def progress(me):
+        def told(said, step):
+            if me == victim and said == phase and begun[me].process.poll() is None:
+                os.killpg(begun[me].process.pid, signal.SIGKILL)
+                killed.append(said)
+
+        return told
+
+    long = {**TRAIN, "train": {"rounds": 3_000, "depth": 6}}
+    quick = Timeouts(receive_ms=8_000, connect_ms=8_000, wait_ms=60_000)
+    task = Task(net, "tee-xgboost", long, marked, timeouts=quick, progress=progress)
+    task.begun = begun.__setitem__
+    ended = task.run()
+    assert killed == [phase]
+    assert [isinstance(each, EngineError) for each in ended] == [True] * 3
+    files = [each for each in (net.folder / "jobs" / task.task).rglob("*") if each.is_file()]
+    assert files
+    assert [each for each in files if MARKER in each.read_bytes()] == []
+    assert not (task.folder(0) / OUTPUT).exists()
