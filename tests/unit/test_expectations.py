@@ -42,7 +42,7 @@ def step(id: str, name: str, engine: str = "mpc", protocol: str = "ABY3", **more
 
 def task(*steps: Step) -> TaskSpec:
     inputs = [
-        Input(name=name, party=party, dataset=SOME, id_column="id", columns=["x"])
+        Input(name=name, party=party, dataset=sha256(name.encode()), id_column="id", columns=["x"])
         for name, party in OWNERS.items()
     ]
     return TaskSpec(
