@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from chain_world import World
 from engines import Revm
 
@@ -10,7 +11,7 @@ from sealtrace.auditor.case import Case, Level, Parameters, Proof, Snapshot
 from sealtrace.auditor.decoding import decode
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.findings import Finding
-from sealtrace.auditor.headers import read_log
+from sealtrace.auditor.headers import ToldLog, read_logs
 from sealtrace.auditor.layout import StoredRecords
 from sealtrace.auditor.replay import replay
 from sealtrace.auditor.storage import read_snapshot
@@ -22,8 +23,9 @@ def events_of(world: World) -> list[Event]:
     """Everything the contracts have told, as the auditor decodes it."""
     assert isinstance(world.engine, Revm)
     contracts = world.chain.contracts
-    told = ((ref, read_log(log)) for ref, log in world.engine.logs() if address(log["address"]) in contracts)
-    return [decode(log, ref, contracts) for ref, log in told]
+    told = [(ref, log) for ref, log in world.engine.logs() if address(log["address"]) in contracts]
+    logs = read_logs([msgspec.convert(log, ToldLog) for _, log in told])
+    return [decode(log, ref, contracts) for (ref, _), log in zip(told, logs, strict=True)]
 
 
 def stored_twice(world: World, replayed: Replayed) -> tuple[Snapshot, Snapshot]:
