@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +33,7 @@ from sealtrace.requester.client import Requester
 from sealtrace.requester.progress import Progress
 
 TASK_SECONDS = 300.0
+DAYS = 1
 
 
 class StoryFailed(RuntimeError):
@@ -127,11 +128,28 @@ def _handed_over(story: Story, name: str, bundle: Path) -> Path:
     )
 
 
+def granted(story: Story, name: str, algorithm: str, **terms: Any) -> Hex32:
+    """A grant of an owner: the lab may use its table with an algorithm, for a day."""
+    dataset, digest = story.datasets[name], story.algorithms[algorithm]
+    return story.operators[name].grant(dataset, digest, story.lab.address, days=DAYS, **terms)
+
+
 def all_at_once(operators: Mapping[str, Operator], act: Callable[[str, Operator], None]) -> None:
     """Let organisations act each at its own node, all at the same time."""
     with ThreadPoolExecutor(len(operators)) as pool:
         for done in [pool.submit(act, *one) for one in operators.items()]:
             done.result()
+
+
+def task_words(
+    story: Story, purpose: str, columns: Mapping[str, Sequence[str]], steps: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A task on ``columns`` of every owner's table, as a requester writes it; see ``docs/tasks.md``."""
+    inputs = {
+        name: {"dataset": story.datasets[name], "id": samples.ID, "columns": list(held)}
+        for name, held in columns.items()
+    }
+    return {"purpose": purpose, "deadline": "20m", "inputs": inputs, "steps": dict(steps)}
 
 
 def submit(story: Story, requester: Requester, what: str | None, task: Mapping[str, Any]) -> Hex32:
@@ -160,6 +178,12 @@ def until_over(story: Story, task: Hex32, requester: Requester | None = None) ->
     return seen
 
 
+def completed(story: Story, task: Hex32, what: str) -> None:
+    """Require that a task completes; ``what`` it is, where it does not."""
+    seen = until_over(story, task)
+    require(seen.state is TaskState.COMPLETED, f"{what} is {seen.state.name}: {ending(story, seen)}")
+
+
 def ending(story: Story, seen: Progress) -> str:
     """How a task ended, or where to look."""
     return f"{seen.ending}" if seen.ending else f"see {story.network.processes.logs}"
@@ -176,12 +200,11 @@ def refused(
 def judged(story: Story, asker: Requester, task: Hex32, what: str, denial: Denial) -> None:
     """Require that a task ends refused for exactly this reason, and tell by whom."""
     seen = until_over(story, task, asker)
-    require(
-        seen.state is TaskState.REFUSED and seen.ending is not None, f"{what}: the task is {seen.state.name}"
-    )
-    reason = Denial(int((seen.ending.args if seen.ending else {})["reason"]))
+    if seen.state is not TaskState.REFUSED or seen.ending is None:
+        raise StoryFailed(f"{what}: the task is {seen.state.name}")
+    reason = Denial(int(seen.ending.args["reason"]))
     require(reason is denial, f"{what}: refused as {reason.name}, not {denial.name}")
-    by = story.lab.names.get(seen.ending.args["party"], "") if seen.ending else ""
+    by = story.lab.names.get(seen.ending.args["party"], "")
     story.tell(
         by, f"refused {what}: {denial.name.lower()} (block {seen.block.number})", task=task, denial=denial
     )

@@ -16,30 +16,31 @@ from sealtrace.deploy.network import Network
 from sealtrace.deploy.operator import Operator
 from sealtrace.deploy.plan import ORGANISATIONS
 from sealtrace.deploy.stage import (
+    DAYS,
     TASK_SECONDS,
     Narrator,
     Story,
     all_at_once,
     altered,
     begin,
-    ending,
+    completed,
+    granted,
     judged,
     past_the_scheduler,
     refused,
     register,
     require,
     submit,
-    until_over,
+    task_words,
 )
 from sealtrace.node.engines.loading import load_engine
 from sealtrace.protocol.canonical import sha256
-from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.records import Role
 from sealtrace.requester.client import Requester
 
 PURPOSE, REHEARSAL = "credit risk study", "rehearsal of refusals"
-USES, DAYS, MIN_GROUP = 3, 1, 30
+USES, MIN_GROUP = 3, 30
 TOLERANCE = 1e-4
 ALGORITHMS = ("psi", "statistics")
 PROTECTIONS = ("PSI_RR22", "MPC_ABY3")
@@ -81,14 +82,8 @@ def grant(story: Story, purpose: str, uses: int) -> None:
 
     def issue(name: str, operator: Operator) -> None:
         for algorithm in ALGORITHMS:
-            story.grants[name, algorithm, purpose] = operator.grant(
-                story.datasets[name],
-                story.algorithms[algorithm],
-                story.lab.address,
-                purpose=purpose,
-                uses=uses,
-                days=DAYS,
-                protections=PROTECTIONS,
+            story.grants[name, algorithm, purpose] = granted(
+                story, name, algorithm, purpose=purpose, uses=uses, protections=PROTECTIONS
             )
         allowed = " and ".join(ALGORITHMS)
         story.tell(name, f"lets the lab run {allowed} for '{purpose}', {uses} times, {DAYS} day")
@@ -99,8 +94,7 @@ def grant(story: Story, purpose: str, uses: int) -> None:
 def _compute(story: Story) -> None:
     """The joint computation, opened by the lab, beside the plain one."""
     task = submit(story, story.lab, "joint statistics", words(story, PURPOSE, statistics=True))
-    seen = until_over(story, task)
-    require(seen.state is TaskState.COMPLETED, f"the task is {seen.state.name}: {ending(story, seen)}")
+    completed(story, task, "the task")
     result = story.lab.result(task, TASK_SECONDS)
     joint = dict(result.value)
     plain = comparison.pooled(samples.common(story.rows, story.tables), _parameters(story))
@@ -122,10 +116,7 @@ def _spend(story: Story) -> None:
     """Two more runs: the grants for intersection are used up."""
     for number in (2, 3):
         task = submit(story, story.lab, f"intersection, use {number} of {USES}", words(story, PURPOSE))
-        seen = until_over(story, task)
-        require(
-            seen.state is TaskState.COMPLETED, f"use {number} is {seen.state.name}: {ending(story, seen)}"
-        )
+        completed(story, task, f"use {number}")
 
 
 # --- what is refused
@@ -189,11 +180,7 @@ def words(story: Story, purpose: str, *, statistics: bool = False) -> dict[str, 
             "grants": grants["statistics"],
             "params": _parameters(story),
         }
-    inputs = {
-        name: {"dataset": story.datasets[name], "id": samples.ID, "columns": list(samples.COLUMNS[name])}
-        for name in ORGANISATIONS
-    }
-    return {"purpose": purpose, "deadline": "20m", "inputs": inputs, "steps": steps}
+    return task_words(story, purpose, samples.COLUMNS, steps)
 
 
 def _parameters(story: Story) -> dict[str, Any]:

@@ -26,14 +26,16 @@ from sealtrace.deploy.stage import (
     all_at_once,
     altered,
     begin,
+    completed,
     ending,
+    granted,
     judged,
     past_the_scheduler,
     register,
     require,
     short,
     submit,
-    until_over,
+    task_words,
 )
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.measuring import runtime_digest
@@ -41,7 +43,6 @@ from sealtrace.node.policy_templates import template
 from sealtrace.protocol.attestation.evidence import Kind
 from sealtrace.protocol.attestation.statement import read_statement
 from sealtrace.protocol.identifiers import Hex32, UnixSeconds
-from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.enclaves import SIMULATED_WARNING
@@ -54,7 +55,7 @@ T = TypeVar("T")
 PARTIES = (*ORGANISATIONS, CLOUD)
 ALGORITHMS = ("tee-xgboost", "tee-logistic")
 PURPOSE = "credit risk model in an enclave"
-USES, DAYS = 9, 1
+USES = 9
 TOLERANCE = 1e-3
 WAIT_SECONDS = 120.0
 NUMERIC = {
@@ -135,18 +136,10 @@ def _issue(
     story: Story, name: str, algorithm: str, protection: str = "TEE_SIMULATED", **changes: Any
 ) -> Granted:
     """A grant under the policy that ``sealtrace node policy template`` prints, with ``changes``."""
-    operator = story.operators[name]
-    grant = operator.grant(
-        story.datasets[name],
-        story.algorithms[algorithm],
-        story.lab.address,
-        purpose=PURPOSE,
-        uses=USES,
-        days=DAYS,
-        protections=[protection],
-        policy={**template(Kind.SOFTWARE, runtime_digest()), **changes},
-    )
-    (shown,) = (each for each in operator.grants() if each["id"] == grant)
+    policy = {**template(Kind.SOFTWARE, runtime_digest()), **changes}
+    terms = {"purpose": PURPOSE, "uses": USES, "protections": [protection], "policy": policy}
+    grant = granted(story, name, algorithm, **terms)
+    (shown,) = (each for each in story.operators[name].grants() if each["id"] == grant)
     return Granted(grant, Hex32(shown["policy_digest"]))
 
 
@@ -158,8 +151,7 @@ def _train(enclaves: Enclaves, algorithm: str) -> bytes:
     for each in story.lab.metrics(task, follow=True):
         measured = ", ".join(f"{name} {value:.4f}" for name, value in sorted(each.metrics.items()))
         story.tell("enclave", f"round {each.number}: {measured}", round=each.number, metrics=each.metrics)
-    seen = until_over(story, task)
-    require(seen.state is TaskState.COMPLETED, f"the task is {seen.state.name}: {ending(story, seen)}")
+    completed(story, task, "the task")
     stated = story.lab.statements(task)[0]
     result = story.lab.result(task, TASK_SECONDS)
     _compare(story, algorithm, task, result.value)
@@ -354,21 +346,8 @@ def _words(enclaves: Enclaves, algorithm: str, grants: Grants) -> dict[str, Any]
         "policies": {name: each.policy for name, each in grants.items()},
         "params": _parameters(story, algorithm),
     }
-    inputs = {
-        name: {"dataset": story.datasets[name], "id": samples.ID, "columns": _columns(name)}
-        for name in ORGANISATIONS
-    }
-    return {
-        "purpose": PURPOSE,
-        "deadline": "20m",
-        "inputs": inputs,
-        "steps": {"train": step},
-        "compute": [CLOUD],
-    }
-
-
-def _columns(name: str) -> list[str]:
-    return [*NUMERIC[name], *((CATEGORY, TARGET) if name == "bank" else ())]
+    columns = {**NUMERIC, "bank": (*NUMERIC["bank"], CATEGORY, TARGET)}
+    return {**task_words(story, PURPOSE, columns, {"train": step}), "compute": [CLOUD]}
 
 
 def _parameters(story: Story, algorithm: str) -> dict[str, Any]:
