@@ -27,12 +27,25 @@ pytestmark = pytest.mark.timeout(420)
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """The lines of one whole demo, and its directory."""
-    directory = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
-        command("demo", "--dir", str(directory), "--json"), capture_output=True, timeout=400, check=False
-    )
+    return whole(tmp_path_factory.mktemp("demo"))
+
+
+def whole(directory, *options):
+    done = ran("demo", *options, "--dir", str(directory), seconds=400)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     return [json.loads(line) for line in done.stdout.splitlines()], directory
+
+
+def ran(*arguments, seconds=120, **settings):
+    wanted = command(*arguments, "--json")
+    return subprocess.run(wanted, capture_output=True, timeout=seconds, check=False, **settings)
+
+
+def failed(*arguments, **settings):
+    """The last line of a command that ends with exit code 1: the error."""
+    done = ran(*arguments, **settings)
+    assert done.returncode == 1
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_joint_result_is_the_plain_result(told):
@@ -105,15 +118,7 @@ def told_of_enclaves(tmp_path_factory):
     """The lines of one whole demo of models trained in an enclave, and its directory."""
     if lacking := probe().missing(needed()):
         pytest.skip(f"this host gives no {', '.join(lacking)}")
-    directory = tmp_path_factory.mktemp("enclaves")
-    done = subprocess.run(
-        command("demo", "--story", "tee", "--dir", str(directory), "--json"),
-        capture_output=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-    return [json.loads(line) for line in done.stdout.splitlines()], directory
+    return whole(tmp_path_factory.mktemp("enclaves"), "--story", "tee")
 
 
 def test_it_says_first_and_last_that_the_enclave_is_simulated(told_of_enclaves):
@@ -144,11 +149,9 @@ def test_training_is_followed_round_by_round(told_of_enclaves):
 
 def test_each_refusal_about_an_enclave_is_recorded_on_chain_with_its_reason(told_of_enclaves):
     lines, _ = told_of_enclaves
-    assert [(line["who"], Denial(line["denial"])) for line in lines if "denial" in line][:2] == [
-        ("cloud", Denial.BUNDLE_ALTERED),
-        ("bank", Denial.ATTESTATION_REFUSED),
-    ]
-    assert [Denial(line["denial"]) for line in lines if "denial" in line][2:] == [
+    refusals = [(line["who"], Denial(line["denial"])) for line in lines if "denial" in line]
+    assert refusals[:2] == [("cloud", Denial.BUNDLE_ALTERED), ("bank", Denial.ATTESTATION_REFUSED)]
+    assert [denial for _, denial in refusals[2:]] == [
         Denial.PROTECTION_NOT_ALLOWED,
         Denial.ATTESTATION_REFUSED,
         Denial.OPERATOR_REFUSED,
@@ -173,15 +176,8 @@ def test_the_audit_of_tasks_in_enclaves_has_no_findings(told_of_enclaves):
 
 
 def test_where_there_is_no_sandbox_the_story_says_what_to_install_and_starts_nothing(tmp_path):
-    demo = subprocess.run(
-        command("demo", "--story", "tee", "--dir", str(tmp_path / "net"), "--json"),
-        env={**os.environ, "PATH": str(tmp_path)},  # no bubblewrap is found there
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert demo.returncode == 1
-    said = json.loads(demo.stdout.splitlines()[-1])
+    nowhere = {**os.environ, "PATH": str(tmp_path)}  # no bubblewrap is found there
+    said = failed("demo", "--story", "tee", "--dir", str(tmp_path / "net"), env=nowhere)
     assert said["error"] == "SandboxUnavailable"
     assert "apt install bubblewrap" in said["message"]
     assert left_behind(tmp_path) == []
@@ -189,14 +185,7 @@ def test_where_there_is_no_sandbox_the_story_says_what_to_install_and_starts_not
 
 def test_a_directory_of_one_story_is_not_taken_for_another(tmp_path):
     Plan.fresh(None).save(tmp_path)
-    demo = subprocess.run(
-        command("demo", "--story", "tee", "--dir", str(tmp_path), "--json"),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert demo.returncode == 1
-    said = json.loads(demo.stdout.splitlines()[-1])
+    said = failed("demo", "--story", "tee", "--dir", str(tmp_path))
     assert said["error"] == "AnotherNetwork"
     assert "bank, registry, carrier, cloud" in said["message"]
 
@@ -220,14 +209,8 @@ def test_ctrl_c_stops_everything_that_was_started(tmp_path):
 
 def test_a_demo_without_its_table_says_so_and_starts_nothing(tmp_path):
     missing = str(tmp_path / "nothing.csv")
-    demo = subprocess.run(
-        command("demo", "--dir", str(tmp_path / "net"), "--data", missing, "--json"),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert demo.returncode == 1
-    assert json.loads(demo.stdout.splitlines()[-1])["error"] == "SampleMissing"
+    said = failed("demo", "--dir", str(tmp_path / "net"), "--data", missing)
+    assert said["error"] == "SampleMissing"
     assert left_behind(tmp_path) == []
 
 
@@ -235,14 +218,7 @@ def test_a_port_that_another_program_holds_is_named(tmp_path):
     plan = Plan.fresh(None)
     plan.save(tmp_path)
     with socket.create_server(("127.0.0.1", plan.scheduler_port)):
-        up = subprocess.run(
-            command("net", "up", "--dir", str(tmp_path), "--json"),
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-    assert up.returncode == 1
-    said = json.loads(up.stdout.splitlines()[-1])
+        said = failed("net", "up", "--dir", str(tmp_path))
     assert said["error"] == "PortTaken"
     assert str(plan.scheduler_port) in said["message"]
     assert left_behind(tmp_path) == []
@@ -250,14 +226,7 @@ def test_a_port_that_another_program_holds_is_named(tmp_path):
 
 def test_a_directory_without_a_network_is_no_network(tmp_path):
     for verb in ("status", "down"):
-        done = subprocess.run(
-            command("net", verb, "--dir", str(tmp_path), "--json"),
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert json.loads(done.stdout.splitlines()[-1])["error"] == "NotANetwork"
-        assert done.returncode == 1
+        assert failed("net", verb, "--dir", str(tmp_path))["error"] == "NotANetwork"
 
 
 def test_what_is_left_behind_would_be_seen(tmp_path):
