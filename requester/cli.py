@@ -32,7 +32,7 @@ from sealtrace.requester.errors import RowsUnknown, SettingsInvalid, TaskUnknown
 from sealtrace.requester.expectation_tables import expected_json, expected_lines, expected_table
 from sealtrace.requester.expectations import ROWS, SAMPLING_S, Assumed, Expected
 from sealtrace.requester.known_algorithms import KnownAlgorithms
-from sealtrace.requester.options import AsJson, Dir, TaskId, print_json, say
+from sealtrace.requester.options import AsJson, Dir, TaskId, print_json, say, warn
 from sealtrace.requester.progress import Progress, why_no_result
 from sealtrace.requester.rehearsing import Rehearse, asked
 from sealtrace.requester.rehearsing import save as save_outputs
@@ -172,7 +172,7 @@ def result(
     if out is not None:
         write_whole(out, json.dumps(_result_json(found), indent=1).encode() + b"\n")
     if found.attested is not None and found.attested.simulated and not as_json:
-        say(f"[yellow]warning[/] {SIMULATED_WARNING}")
+        warn(SIMULATED_WARNING)
     if as_json:
         print_json(_result_json(found))
     elif out is not None:
@@ -641,7 +641,7 @@ def _print_warnings(requester: Requester, warnings: list[str]) -> None:
     for each in warnings:
         for party, name in requester.names.items():
             each = each.replace(party, name)
-        say(f"[yellow]warning[/] {escape(each)}")
+        warn(each)
 
 
 def _result_json(found: Result) -> dict[str, Any]:

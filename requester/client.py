@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import create_engine
 
@@ -41,6 +41,7 @@ from sealtrace.requester.enclaves import Round
 from sealtrace.requester.errors import (
     EnclaveStatementMissing,
     NotInEnclave,
+    RequesterError,
     ResultMissing,
     ResultTampered,
     SchedulerMisbehaved,
@@ -56,6 +57,8 @@ from sealtrace.requester.results import Result
 from sealtrace.requester.scheduler_api import HttpScheduler
 from sealtrace.requester.step_checks import check_steps
 from sealtrace.requester.task_files import Located
+
+T = TypeVar("T")
 
 __all__ = ["EngineMissing", "Plan", "Progress", "Requester", "Result", "Waiting"]
 
@@ -290,9 +293,8 @@ class Requester:
             EnclaveStatementWrong: one is not of this task, or says otherwise than its specification.
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
         """
-        spec, found = self.spec(task), []
-        if spec.enclave is None:
-            raise NotInEnclave(task)
+        spec, _ = self._in_enclave(task)
+        found = []
         for digest, stage in self.scheduler.statements(task):
             text = self.scheduler.statement(task, digest)
             enclaves.stated(text, task, spec, stage)
@@ -308,14 +310,13 @@ class Requester:
             SchedulerUnreachable, SchedulerRefused, SchedulerMisbehaved: they cannot be had.
             TaskUnknown: see :meth:`look`.
         """
-        spec, last = self.spec(task), -1
-        if spec.enclave is None:
-            raise NotInEnclave(task)
+        spec, enclave = self._in_enclave(task)
+        last = -1
         while True:
             over = not follow or self._look(task, spec).over  # asked first: what comes last is then there
             while told := self.scheduler.metrics(task, last, self._says("task.fetch", {"task": task})):
                 for message in told:
-                    yield from enclaves.rounds_in(message, task, spec.enclave, self.keys.hpke)
+                    yield from enclaves.rounds_in(message, task, enclave, self.keys.hpke)
                 last = told[-1].number
             if over:
                 return
@@ -359,30 +360,47 @@ class Requester:
             raise ResultTampered(None, f"they are as recorded, but do not make a result: {cause}") from cause
         return found if spec.results else found[spec.steps[-1].id]
 
+    def _in_enclave(self, task: Hex32) -> tuple[TaskSpec, Address]:
+        """The specification of a task, and the party whose enclave runs it."""
+        spec = self.spec(task)
+        if spec.enclave is None:
+            raise NotInEnclave(task)
+        return spec, spec.enclave
+
     def _last_statement(self, task: Hex32) -> bytes:
-        """The enclave's last statement; a party may have finished on chain a moment before it arrived."""
-        until = self._waiting.clock() + self._waiting.outputs_s
-        while True:
-            found = [digest for digest, stage in self.scheduler.statements(task) if stage is Stage.FINAL]
-            if found:
-                return self.scheduler.statement(task, found[0])
-            if self._waiting.clock() >= until:
-                raise EnclaveStatementMissing(task)
-            self._waiting.sleep(self._waiting.poll_s)
+        """The enclave's last statement."""
+
+        def look() -> bytes | None:
+            listed = self.scheduler.statements(task)
+            final = next((digest for digest, stage in listed if stage is Stage.FINAL), None)
+            return None if final is None else self.scheduler.statement(task, final)
+
+        return self._arrived(look, lambda: EnclaveStatementMissing(task))
 
     def _fetch(self, task: Hex32, spec: TaskSpec) -> dict[Address, Delivered]:
-        """All outputs; a party may have finished on chain a moment before its output arrived."""
-        until = self._waiting.clock() + self._waiting.outputs_s
+        """All outputs."""
         found: dict[Address, Delivered] = {}
-        while missing := [party for party in spec.parties if party not in found]:
-            for party in missing:
+
+        def missing() -> list[Address]:
+            return [party for party in spec.parties if party not in found]
+
+        def look() -> dict[Address, Delivered] | None:
+            for party in missing():
                 wish = self._says("task.fetch", {"task": task, "party": party})
                 if (output := self.scheduler.output(task, party, wish)) is not None:
                     found[party] = output
-            if len(found) == len(spec.parties):
-                break
+            return None if missing() else found
+
+        return self._arrived(
+            look, lambda: ResultMissing([self.names.get(party, party) for party in missing()])
+        )
+
+    def _arrived(self, look: Callable[[], T | None], absent: Callable[[], RequesterError]) -> T:
+        """What ``look`` finds; a party may have finished on chain a moment before it arrived."""
+        until = self._waiting.clock() + self._waiting.outputs_s
+        while (found := look()) is None:
             if self._waiting.clock() >= until:
-                raise ResultMissing([self.names.get(party, party) for party in missing if party not in found])
+                raise absent()
             self._waiting.sleep(self._waiting.poll_s)
         return found
 

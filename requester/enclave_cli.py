@@ -21,7 +21,7 @@ from sealtrace.protocol.canonical import canonical, parse, sha256
 from sealtrace.protocol.identifiers import UnixSeconds, hex32
 from sealtrace.requester.client import Requester
 from sealtrace.requester.enclaves import SIMULATED_WARNING, Round
-from sealtrace.requester.options import AsJson, Dir, TaskId, print_json, say
+from sealtrace.requester.options import AsJson, Dir, TaskId, print_json, say, warn
 from sealtrace.requester.whole_files import write_whole
 
 attestation_app = typer.Typer(no_args_is_help=True, help="Judge what enclaves state, away from the network.")
@@ -45,7 +45,7 @@ def metrics(
             print_json({"round": each.number, "metrics": each.metrics, "simulated": simulated})
         return
     if simulated:
-        say(f"[yellow]warning[/] {SIMULATED_WARNING}")
+        warn(SIMULATED_WARNING)
     seen: list[Round] = []
     with Live(_rounds_table(seen), refresh_per_second=4) as live:
         for each in rounds:
@@ -161,7 +161,7 @@ def _print_statement(found: Statement) -> None:
     say(f"statement  {found.digest}\nof         task {challenge.task}, enclave at {found.party}")
     say(f"evidence   {kind}, bound to block {challenge.issued.number}")
     if not kind.is_hardware:
-        say(f"[yellow]warning[/] {SIMULATED_WARNING}")
+        warn(SIMULATED_WARNING)
 
 
 def _event_words(event: Event) -> str:

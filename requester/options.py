@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from sealtrace.protocol.canonical import canonical
 from sealtrace.requester.directory import DIRECTORY_VARIABLE, default_directory
@@ -28,3 +29,8 @@ def print_json(value: object) -> None:
 def say(text: str) -> None:
     """Print a line in rich's markup, unwrapped."""
     Console(highlight=False, soft_wrap=True).print(text)
+
+
+def warn(text: str) -> None:
+    """Print a warning in a line of its own."""
+    say(f"[yellow]warning[/] {escape(text)}")
