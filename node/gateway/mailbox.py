@@ -58,11 +58,7 @@ class Mailbox:
         self._held += len(payload)
         queue.wake()
 
-    def take(self, sender: str, topic: str) -> Message | None:
-        """Return the oldest message from ``sender`` on ``topic``, or ``None``."""
-        return self.take_from(self.queue(sender, topic))
-
-    def take_from(self, queue: Queue) -> Message | None:
+    def take(self, queue: Queue) -> Message | None:
         """Return the oldest message of one of these queues, or ``None``."""
         if not queue.messages:
             return None

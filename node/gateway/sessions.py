@@ -239,7 +239,7 @@ class OpenSession:
     def _waiting(self, peer: Peer, queue: Queue) -> Message | Refused | None:
         if self.state is State.CUT:
             return Refused(Code.FORBIDDEN, self.reason)
-        payload = self._mailbox.take_from(queue)
+        payload = self._mailbox.take(queue)
         if payload is None and peer.left is not None:
             return Refused(Code.NOT_CONNECTED, f"peer {peer.address} left: {peer.left}")
         return payload
