@@ -39,7 +39,7 @@ from sealtrace.protocol.attestation.words import in_words
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import address, hex32
 from sealtrace.protocol.opening import statement_digest
-from sealtrace.protocol.records import DataClass, Protection
+from sealtrace.protocol.records import DataClass, names_of
 from sealtrace.protocol.statements import MAX_AUDIENCE
 
 app = typer.Typer(no_args_is_help=True, help="Run a data owner's or compute provider's node.")
@@ -67,9 +67,11 @@ Dir = Annotated[Path, typer.Option("--dir", help="The node's directory.", envvar
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OnlyId = Annotated[bool, typer.Option("--id", help="Print the id alone, for scripts.")]
 DatasetId = Annotated[str, typer.Argument(help="The dataset's id.")]
+Out = Annotated[Path, typer.Option(help="A folder to write to.")]
 GrantId = Annotated[str, typer.Argument(help="The grant's id.")]
 TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 HERE = Path()
+READER = "the command line"
 _UNBOUNDED = 10_000
 """Columns: wider than any table of ours."""
 _TIMES = frozenset(
@@ -425,14 +427,14 @@ def policy_check(
 ) -> None:
     """Say in words what a policy accepts, and its digest."""
     policy = policy_of_file(file)
-    protections = [str(each.name) for each in Protection if each in policy.protections]
-    found = {"digest": policy.digest(), "protections": protections, "accepts": in_words(policy)}
+    protections, accepts = names_of(policy.protections), in_words(policy)
+    found = {"digest": policy.digest(), "protections": protections, "accepts": accepts}
     if as_json:
         _show(found, as_json)
         return
     _fields({"digest": found["digest"], "grants": "--protection " + " --protection ".join(protections)})
     typer.echo()
-    for sentence in in_words(policy):
+    for sentence in accepts:
         typer.echo(f"- {sentence}")
 
 
@@ -514,13 +516,13 @@ def algorithm_list(directory: Dir = HERE, as_json: Json = False) -> None:
 
 @evidence_app.command("export")
 def evidence_export(
-    out: Annotated[Path, typer.Option(help="A folder to write to.")],
+    out: Out,
     directory: Dir = HERE,
     as_json: Json = False,
 ) -> None:
     """Write the evidence log and a signed checkpoint of it, for an auditor. The reading is recorded."""
     operations = _operations(directory)
-    signed, lines = operations.read_evidence("the command line")
+    signed, lines = operations.read_evidence(READER)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "000000.jsonl").open("wb") as file:
         file.writelines(lines)
@@ -531,11 +533,11 @@ def evidence_export(
 
 @statements_app.command("export")
 def statements_export(
-    out: Annotated[Path, typer.Option(help="A folder to write to.")],
+    out: Out,
     directory: Dir = HERE,
     as_json: Json = False,
 ) -> None:
     """Write the statements of enclaves kept here, and this node's certificate, for an auditor. The reading is
     recorded."""
-    written = _operations(directory).export_statements("the command line", out)
+    written = _operations(directory).export_statements(READER, out)
     _show({"folder": str(out), "statements": len(written)}, as_json)

@@ -38,7 +38,7 @@ from sealtrace.protocol.records import (
     GrantTerms,
     NodeStatus,
     NoSuchProtection,
-    Protection,
+    names_of,
     protections_of,
 )
 from sealtrace.protocol.security import in_words
@@ -283,7 +283,7 @@ class Operations:
             DiskFull: the reading cannot be recorded, so there is none.
         """
         evidence = self.node.evidence
-        evidence.append(Kind.EVIDENCE_READ, {"by": reader[:64], "first": first})
+        self._record_reading(reader, first=first)
         checkpoint = evidence.checkpoint()
         return self.sign(checkpoint), evidence.lines(first, checkpoint.size)
 
@@ -295,7 +295,7 @@ class Operations:
         """
         evidence = self.node.evidence
         record = evidence.record(index)
-        evidence.append(Kind.EVIDENCE_READ, {"by": reader[:64], "index": index})
+        self._record_reading(reader, index=index)
         checkpoint = evidence.checkpoint()
         return {
             "record": record.line().decode(),
@@ -310,7 +310,7 @@ class Operations:
         Raises:
             DiskFull: the reading cannot be recorded, so there is none.
         """
-        self._record_reading(reader, "all")
+        self._record_reading(reader, statements="all")
         return StatementList(self._certificate(), listed(self.node.layout.statements))
 
     def read_statement(self, digest: Hex32, reader: str) -> bytes:
@@ -321,7 +321,7 @@ class Operations:
             DiskFull: the reading cannot be recorded, so there is none.
         """
         text = kept_text(self.node.layout.statements, digest)
-        self._record_reading(reader, digest)
+        self._record_reading(reader, statements=digest)
         return text
 
     def export_statements(self, reader: str, out: Path) -> list[Path]:
@@ -331,15 +331,14 @@ class Operations:
         Raises:
             DiskFull: the reading cannot be recorded, so there is none.
         """
-        self._record_reading(reader, "all")
+        self._record_reading(reader, statements="all")
         return export(self.node.layout.statements, self._certificate(), out)
 
     def _certificate(self) -> bytes:
         return pem_to_der(self.node.layout.tls_certificate.read_text())
 
-    def _record_reading(self, reader: str, statements: str) -> None:
-        body = {"by": reader[:64], "statements": statements}
-        self.node.evidence.append(Kind.EVIDENCE_READ, body)
+    def _record_reading(self, reader: str, **what: str | int) -> None:
+        self.node.evidence.append(Kind.EVIDENCE_READ, {"by": reader[:64], **what})
 
     def sign(self, checkpoint: Checkpoint) -> Signed:
         """The checkpoint as this node's word, with the chain's head it followed."""
@@ -462,7 +461,7 @@ def _task(row: TaskRow) -> dict[str, Any]:
         "id": row.id,
         "requester": row.requester,
         "parties": list(terms.parties),
-        "protections": [p.name for p in Protection if p in terms.protections],
+        "protections": names_of(terms.protections),
         "security": in_words(terms.protections),
         "deadline": row.deadline,
         "stage": row.stage,

@@ -21,7 +21,7 @@ from sealtrace.protocol.attestation.policy import (
 )
 from sealtrace.protocol.canonical import NotCanonical, canonical, parse
 from sealtrace.protocol.faults import first_fault
-from sealtrace.protocol.records import Protection
+from sealtrace.protocol.records import Protection, names_of
 
 
 class PolicyInvalid(Misuse):
@@ -102,4 +102,4 @@ def require_fit(policy: AttestationPolicy | None, protections: Protection) -> No
 
 
 def _names(protections: Protection) -> str:
-    return " and ".join(each.name for each in Protection if each in protections and each.name)
+    return " and ".join(names_of(protections))

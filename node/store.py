@@ -333,7 +333,7 @@ class Store:
             "withdrawn": row.withdrawn,
             "added_at": row.added_at,
         }
-        self._insert_once(_datasets, values)
+        self._insert_once((_datasets, values))
 
     def dataset(self, dataset: Hex32) -> DatasetRow:
         """The dataset's row.
@@ -356,11 +356,10 @@ class Store:
 
     def keep_grant(self, row: GrantRow, policy: AttestationPolicy | None = None) -> None:
         """Remember an issued grant with the policy it was issued under; again changes nothing."""
-        values = {"id": row.id, "terms": json.dumps(row.terms), "issued_at": row.issued_at}
-        with suppress(IntegrityError), self._write() as connection:
-            connection.execute(insert(_grants).values(**values))
-            if policy is not None:
-                connection.execute(insert(_policies).values(id=row.id, text=policy.text().decode()))
+        rows = [(_grants, {"id": row.id, "terms": json.dumps(row.terms), "issued_at": row.issued_at})]
+        if policy is not None:
+            rows.append((_policies, {"id": row.id, "text": policy.text().decode()}))
+        self._insert_once(*rows)
 
     def policy_of(self, grant: Hex32) -> AttestationPolicy | None:
         """The policy under which a grant of this node was issued; ``None`` where it has none."""
@@ -376,7 +375,7 @@ class Store:
     def add_token(self, sha256: Hex32, name: str, role: str) -> None:
         """Keep a bearer token's hash."""
         values = {"sha256": sha256, "name": name, "role": role, "created_at": self._clock()}
-        self._insert_once(_tokens, values)
+        self._insert_once((_tokens, values))
 
     def token(self, sha256: Hex32) -> tuple[str, str] | None:
         """The name and the role of the token with this hash, or ``None``."""
@@ -406,12 +405,11 @@ class Store:
         with self._write() as connection:
             connection.execute(update(_tasks).where(_tasks.c.id == task).values(**values))
 
-    def _insert_once(self, table: Table, values: dict[str, Any]) -> None:
-        try:
-            with self._write() as connection:
+    def _insert_once(self, *rows: tuple[Table, dict[str, Any]]) -> None:
+        """Insert all of ``rows``, or nothing where one is there already."""
+        with suppress(IntegrityError), self._write() as connection:
+            for table, values in rows:
                 connection.execute(insert(table).values(**values))
-        except IntegrityError:
-            return
 
     def _rows(self, query: Any) -> Sequence[RowMapping]:
         with self._read() as connection:

@@ -107,6 +107,11 @@ def protections_of(names: Iterable[str]) -> Protection:
     return found
 
 
+def names_of(protections: Protection) -> list[str]:
+    """The names of all in ``protections``: what :func:`protections_of` reads."""
+    return [str(each.name) for each in Protection if each in protections]
+
+
 @dataclass(frozen=True, slots=True)
 class BlockRef:
     """The block a fact was read at."""
