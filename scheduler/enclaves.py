@@ -50,9 +50,9 @@ def take_statement(
     spec = _spec_of(task, signed, "task.statement", {"digest": digest}, store, now)
     if (observed := sha256(content)) != digest:
         raise OutputDigestWrong(digest, observed)
-    stage = _read(content, task, spec).stage
-    store.add_statement(EnclaveStatement(task, stage, digest, content, now))
-    return next(each for each in store.statements(task) if each.stage is stage)
+    found = EnclaveStatement(task, _read(content, task, spec).stage, digest, content, now)
+    store.add_statement(found)
+    return found
 
 
 def statements(task: Hex32, store: Store) -> list[EnclaveStatement]:
@@ -95,7 +95,8 @@ def take_metrics(
         raise MetricsOutOfOrder(number, count)
     if number == count and (count >= MAX_MESSAGES or size + len(sealed) > limit_bytes):
         raise TooManyMetrics(f"task {task} has {count} messages of {size} bytes here")
-    store.add_metrics(message)
+    if store.add_metrics(message):
+        return message
     (kept,) = store.metrics(task, number - 1, 1)
     if kept.digest != digest:
         raise MetricsChanged(task, number, kept.digest)

@@ -194,7 +194,7 @@ class Store:
     def add_output(self, output: Output) -> bool:
         """Keep a new output; false when the party's is there already, which is left as it is."""
         with self._write() as connection:
-            return _insert_unless_there(connection, _outputs, _from_output(output))
+            return _insert_unless_there(connection, _outputs, asdict(output))
 
     def output(self, task: Hex32, party: Address) -> Output | None:
         """The output of ``party`` for ``task``."""
@@ -204,7 +204,7 @@ class Store:
         """All outputs for ``task``, by party."""
         query = select(_outputs).where(_outputs.c.task == task).order_by(_outputs.c.party)
         with self._read() as connection:
-            return [_to_output(row) for row in connection.execute(query).mappings().all()]
+            return [Output(**row) for row in connection.execute(query).mappings().all()]
 
     def mark_fetched(self, task: Hex32, party: Address, at: UnixSeconds) -> None:
         """Note the first time the requester fetched an output."""
@@ -338,19 +338,3 @@ def _to_task(row: RowMapping) -> Task:
         observed = Observation(TaskState(state), *rest)
     lists = {key: tuple(json.loads(row[key])) for key in ("parties", "warnings", "late")}
     return Task(**{**row, **lists, "observed": observed})
-
-
-def _from_output(output: Output) -> dict[str, Any]:
-    return {
-        "task": output.task,
-        "party": output.party,
-        "digest": output.digest,
-        "size": output.size,
-        "statement": output.statement,
-        "received_at": output.received_at,
-        "fetched_at": output.fetched_at,
-    }
-
-
-def _to_output(row: RowMapping) -> Output:
-    return Output(**row)
