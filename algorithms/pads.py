@@ -8,13 +8,13 @@ that owner is the value.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sealtrace.algorithms.frames import BadShare, SecretValue, held, holding
 from sealtrace.algorithms.kept import MAGIC, PAD, PartHeader
+from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Address, Hex32
 
 SALT_BYTES: Final = 32
@@ -29,7 +29,7 @@ def pads_of(value: bytes, task: Hex32, source: str, keepers: Sequence[Address]) 
     content = secrets.token_bytes(SALT_BYTES) + value
     pads = [secrets.token_bytes(len(content)) for _ in keepers[1:]]
     pads.insert(0, _sum([content, *pads]))
-    public = {"bytes": len(value), "digest": "0x" + hashlib.sha256(content).hexdigest()}
+    public = {"bytes": len(value), "digest": sha256(content)}
     found = {}
     for keeper, pad in zip(keepers, pads, strict=True):
         header = PartHeader(
@@ -59,7 +59,7 @@ def value_of_pads(parts: Mapping[Address, bytes]) -> bytes:
     if sorted(headers) != first.keepers or any(header.party != by for by, header in headers.items()):
         raise BadShare(f"its parts are kept by {', '.join(first.keepers)}: name each one's, and no other")
     content = _sum([_pad(values, first) for _, values in read.values()])
-    if "0x" + hashlib.sha256(content).hexdigest() != first.public.get("digest"):
+    if sha256(content) != first.public.get("digest"):
         raise BadShare("a part was altered: together they are not the value that they were made of")
     return content[SALT_BYTES:]
 

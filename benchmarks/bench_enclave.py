@@ -32,7 +32,7 @@ from measuring import machine, options, progress, report, table, workplace
 from node_gateways import NODES, TASK, gateways, open_session
 from places import HERE
 
-from sealtrace.algorithms.opening import read_shares
+from sealtrace.algorithms.opening import enclave_outputs, read_shares
 from sealtrace.algorithms.shares import decode_output
 from sealtrace.node.engines.errors import EngineError
 from sealtrace.node.engines.job import Timeouts
@@ -338,8 +338,7 @@ def _loss(ended: Sequence[JobResult | EngineError], key: X25519PrivateKey) -> fl
     first = ended[0]
     assert isinstance(first, JobResult)
     (share,) = decode_output(unseal(first.output.read_bytes(), key).plaintext).values()
-    given = json.loads(b"".join(read_shares([share])[0].values[0].chunks))
-    loss: float = given["measures"]["train"]["loss"]
+    loss: float = enclave_outputs(read_shares([share]))["measures"]["train"]["loss"]
     return loss
 
 
