@@ -29,7 +29,7 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from enclaves import ID, EnclaveTask, Party
 from measuring import machine, options, progress, report, table, workplace
-from node_gateways import NODES, TASK, gateways, open_session
+from node_gateways import NODES, TASK, Known, gateways, open_session
 from places import HERE
 
 from sealtrace.algorithms.opening import enclave_outputs, read_shares
@@ -233,15 +233,21 @@ class Watch:
         resident = 0
         for name, heads in self.groups.items():
             used = 0.0
-            for head in heads:
+            for each in _running(heads):
                 with suppress(psutil.Error):
-                    for each in [psutil.Process(head), *psutil.Process(head).children(recursive=True)]:
-                        with suppress(psutil.Error):
-                            used += sum(each.cpu_times()[:4])
-                            resident += each.memory_info().rss
+                    used += sum(each.cpu_times()[:4])
+                    resident += each.memory_info().rss
             self.cpu[name] = max(self.cpu[name], used)
         self.peak_mib = max(self.peak_mib, resident >> 20)
         return sum(self.cpu.values())
+
+
+def _running(heads: Sequence[int]) -> Iterator[psutil.Process]:
+    """Those of ``heads`` that are still there, and what they started."""
+    for head in heads:
+        with suppress(psutil.Error):
+            process = psutil.Process(head)
+            yield from [process, *process.children(recursive=True)]
 
 
 @contextmanager
@@ -284,16 +290,7 @@ def run_enclave(tables: dict[str, tuple[int, Path, list[str]]], folder: Path, me
                 return None if me else lambda phase, _: marks.append((phase, time.monotonic(), watch.look()))
 
             task = EnclaveTask(
-                [
-                    Party(
-                        NODES[me],
-                        known[me][0],
-                        folder / f"{NODES[me]}.crt",
-                        folder / f"{NODES[me]}.key",
-                        partial(open_session, known, me),
-                    )
-                    for me in range(count)
-                ],
+                [_party(known, me, folder) for me in range(count)],
                 TASK,
                 Hex32("0x" + key.public_key().public_bytes_raw().hex()),
                 folder / "jobs",
@@ -317,6 +314,12 @@ def run_enclave(tables: dict[str, tuple[int, Path, list[str]]], folder: Path, me
         stages[name] = (stages[name][0] + then - at, stages[name][1] + cpu_then - max(cpu, before))
     watch.cpu["gateways"] -= before
     return Side(seconds, used, watch.peak_mib, _loss(ended, key), stages, watch.cpu)
+
+
+def _party(known: Sequence[Known], me: int, folder: Path) -> Party:
+    node = NODES[me]
+    certificate, key = folder / f"{node}.crt", folder / f"{node}.key"
+    return Party(node, known[me][0], certificate, key, partial(open_session, known, me))
 
 
 def params(owners: int) -> dict[str, Any]:
