@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sealtrace.node.engines.errors import BadJob, EmptyIntersection, ProgramMismatch, ProtocolViolated
 from sealtrace.node.engines.job import Job, JobStep
-from sealtrace.node.engines.keys import Keys
+from sealtrace.node.engines.keys import Keys, numbers_at
 from sealtrace.node.engines.link import Link, connect, translated
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.keys import TOKEN_BYTES
@@ -225,7 +225,7 @@ def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
     """
     import numpy as np
 
-    high, wanted = _beginnings(mine), _beginnings(common)
+    high, wanted = numbers_at(mine, 0), numbers_at(common, 0)
     at = np.searchsorted(high, wanted)
     apart = np.flatnonzero(mine[np.minimum(at, len(mine) - 1)] != common)
     while len(apart):  # tokens whose first 8 bytes are equal stand side by side
@@ -234,14 +234,6 @@ def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
             raise ProtocolViolated("the common rows hold one that this party never gave")
         apart = apart[mine[at[apart]] != common[apart]]
     return at
-
-
-def _beginnings(tokens: Tokens) -> NDArray[np.uint64]:
-    """Return the first 8 bytes of each as a number; numbers compare as these bytes do."""
-    import numpy as np
-
-    whole = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, tokens.itemsize)
-    return np.frombuffer(whole[:, :8].tobytes(), dtype=">u8").astype(np.uint64)
 
 
 def _mask(shared: Tokens, kept: Tokens) -> bytes:

@@ -217,22 +217,24 @@ def _cell(cell: str, name: str, number: int, rewrite: Callable[[str], str] | Non
     return cell
 
 
-def halves(tokens: NDArray[np.bytes_]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return tokens as the numbers of their first and last 8 bytes, which compare as the tokens do."""
+def numbers_at(tokens: NDArray[np.bytes_], start: int) -> NDArray[np.uint64]:
+    """Return the 8 bytes from ``start`` of each token as a number; numbers compare as these bytes do."""
     import numpy as np
 
-    pairs = np.frombuffer(tokens.tobytes(), dtype=">u8").reshape(-1, 2)
-    return pairs[:, 0].astype(np.uint64), pairs[:, 1].astype(np.uint64)
+    size = tokens.itemsize
+    form = np.dtype({"names": ["number"], "formats": [">u8"], "offsets": [start], "itemsize": size})
+    found: NDArray[np.uint64] = tokens.view(form)["number"].astype(np.uint64)
+    return found
 
 
 def _sorted(tokens: NDArray[np.bytes_]) -> NDArray[np.uint32]:
     import numpy as np
 
-    high, low = halves(tokens)
+    high = numbers_at(tokens, 0)
     order = np.argsort(high)
     ordered = high[order]
     if (ordered[1:] == ordered[:-1]).any():  # a key given twice, or a rare coincidence
-        order = np.lexsort((low, high))
+        order = np.lexsort((numbers_at(tokens, 8), high))
     return order.astype(np.uint32)
 
 
