@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from simulated_enclave import evidence_of, stated
 
 from sealtrace.node.attesting import NotShown, judge, judge_final, kept, shown
 from sealtrace.node.gateway.certificates import create_certificate, pem_to_der
@@ -14,12 +15,11 @@ from sealtrace.node.ports import RunFailed
 from sealtrace.node.preparing import Prepared, Unfit
 from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
-from sealtrace.protocol.attestation.binding import Challenge, Moment, report_data
-from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral
+from sealtrace.protocol.attestation.binding import Challenge, Moment
+from sealtrace.protocol.attestation.evidence import Kind
 from sealtrace.protocol.attestation.policy import AttestationPolicy, Image, Platform
 from sealtrace.protocol.attestation.results import read_result
 from sealtrace.protocol.attestation.results import sign_result as signed
-from sealtrace.protocol.attestation.software import software_evidence
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
@@ -86,12 +86,10 @@ def statement(
         eventlog.config(asked.digest()),
         eventlog.policy(asked.steps[0].policies["mine"]),
     ]
-    log = tuple(begun if events is None else [*begun, *events])
+    log = begun if events is None else [*begun, *events]
     moment = Moment(ISSUED.timestamp, ISSUED.number)
     challenge = replace(Challenge(TASK, ISSUED.hash, moment, b"\x21" * 32, ALGORITHM), **about)
-    raw = software_evidence(signer, report_data(challenge, log), {"runtime": RUNTIME[2:]}, ISSUED.timestamp)
-    evidence = Evidence(Kind.SOFTWARE, raw, log)
-    return Statement(stage, HOST, challenge, evidence, SoftwareCollateral(certificate))
+    return stated(stage, HOST, signer, certificate, challenge, log, RUNTIME)
 
 
 class World:
@@ -265,12 +263,9 @@ def with_log(world, *changed):
     """A statement whose log has other events of some kinds, and evidence over just that log."""
     kinds = {each.kind for each in changed}
     begun = [e for e in statement(world.spec).evidence.events if e.kind not in kinds]
-    log = tuple(sorted([*begun, *changed], key=lambda e: list(eventlog.EventKind).index(e.kind)))
+    log = sorted([*begun, *changed], key=lambda e: list(eventlog.EventKind).index(e.kind))
     given = statement(world.spec)
-    raw = software_evidence(
-        KEY, report_data(given.challenge, log), {"runtime": RUNTIME[2:]}, ISSUED.timestamp
-    )
-    return replace(given, evidence=Evidence(Kind.SOFTWARE, raw, log))
+    return replace(given, evidence=evidence_of(KEY, given.challenge, log, RUNTIME))
 
 
 def test_a_log_of_another_specification_is_refused_though_no_policy_names_one(world):
