@@ -8,7 +8,7 @@ import httpx
 import pytest
 from enclave_fakes import HOST, begun, ended, shown, tee_document, tee_spec
 from fastapi.testclient import TestClient
-from scheduler_fakes import LAB, NOW, PARTIES, STRANGER, Record, h, make_chain
+from scheduler_fakes import LAB, NOW, PARTIES, STRANGER, Record, h, header, make_chain, problem
 
 from sealtrace.node.errors import SchedulerUnavailable
 from sealtrace.node.ports import Undeliverable
@@ -91,16 +91,6 @@ class World:
         chase.chase(self.scheduler.store, self.chain, Times(), NOW)
         later = UnixSeconds(NOW + 31 * 86_400)
         chase.purge(self.scheduler.store, self.scheduler.files, Times(), later)
-
-
-def header(signed):
-    text = canonical(signed.model_dump(mode="json"))
-    return {"X-Sealtrace-Statement": base64.urlsafe_b64encode(text).decode()}
-
-
-def problem(response):
-    assert response.headers["content-type"] == "application/problem+json", response.text
-    return response.status_code, response.json()["type"].removeprefix("urn:sealtrace:problem:")
 
 
 @pytest.fixture
