@@ -67,16 +67,18 @@ class Evidence:
     raw: bytes = field(repr=False)
     events: tuple[Event, ...] = ()
 
+    def body(self) -> dict[str, Any]:
+        """The fields as JSON has them: the platform's bytes as base64."""
+        return {
+            "version": _VERSION,
+            "kind": self.kind,
+            "raw": base64.b64encode(self.raw).decode(),
+            "events": [event.document() for event in self.events],
+        }
+
     def document(self) -> bytes:
         """The canonical JSON in which evidence travels."""
-        return canonical(
-            {
-                "version": _VERSION,
-                "kind": self.kind,
-                "raw": base64.b64encode(self.raw).decode(),
-                "events": [event.document() for event in self.events],
-            }
-        )
+        return canonical(self.body())
 
 
 def read_evidence(text: bytes) -> Evidence:

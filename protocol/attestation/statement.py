@@ -7,7 +7,6 @@ report. Both are kept by content: anybody who has one can judge it again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -69,7 +68,7 @@ class Statement:
                     "timestamp": int(challenge.issued.time),
                 },
                 "key": challenge.key.hex(),
-                "evidence": json.loads(self.evidence.document()),
+                "evidence": self.evidence.body(),
                 "collateral": self.collateral.document(),
             }
         )
