@@ -245,6 +245,18 @@ def test_what_an_enclave_showed_goes_with_the_outputs_of_its_task(world):
 # The node's client
 
 
+def test_a_node_tells_an_introduction_that_is_not_there_yet_from_no_answer(world):
+    for status, found in ((404, None), (409, None), (200, {})):
+        answer = httpx.Response(status, content=b"{}")
+        assert world.client(alter=lambda _, answer=answer: answer).introduction(world.task) == found
+    for status in (410, 500):
+        gone = httpx.Response(status)
+        with pytest.raises(SchedulerUnavailable, match=f"no introduction: HTTP status {status}"):
+            world.client(alter=lambda _, gone=gone: gone).introduction(world.task)
+    with pytest.raises(SchedulerUnavailable, match="the introduction is"):
+        world.client(alter=lambda answer: replace_content(answer, b"{")).introduction(world.task)
+
+
 def test_a_node_hands_over_a_statement_and_another_reads_it(world):
     assert world.client(OWNER).statement(world.task, Stage.RELEASE) is None
     assert world.client(OWNER).statement(h(5), Stage.RELEASE) is None
