@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from scheduler_fakes import NOW, PARTIES, Person, document, h
-from simulated_enclave import stated
+from simulated_enclave import measured, stated, worked
 
 from sealtrace.node.gateway.certificates import pem_to_der
-from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.binding import Challenge, Moment
 from sealtrace.protocol.attestation.eventlog import Event
@@ -42,20 +41,14 @@ def tee_spec(**changes: Any) -> TaskSpec:
 def begun(spec: TaskSpec) -> tuple[Event, ...]:
     """What the enclave has measured before any data came."""
     step = spec.steps[0]
-    named = map(eventlog.policy, sorted(set(step.policies.values())))
-    return (
-        eventlog.runtime(RUNTIME),
-        eventlog.algorithm(step.algorithm),
-        eventlog.config(spec.digest()),
-        *named,
-    )
+    return measured(RUNTIME, step.algorithm, spec.digest(), step.policies.values())
 
 
 def ended(spec: TaskSpec, output: Hex32) -> tuple[Event, ...]:
     """The whole log of a run that gave ``output``."""
     datasets = [spec.input(name).dataset for name in spec.steps[0].inputs]
-    opened = (eventlog.took_input(each, h(800 + index)) for index, each in enumerate(datasets))
-    return (*begun(spec), *opened, eventlog.gave_output(output), eventlog.destroyed(datasets))
+    opened = {each: h(800 + index) for index, each in enumerate(datasets)}
+    return (*begun(spec), *worked(opened, output))
 
 
 def shown(

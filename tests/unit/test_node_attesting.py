@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from simulated_enclave import evidence_of, stated
+from simulated_enclave import evidence_of, measured, stated
 
 from sealtrace.node.attesting import NotShown, judge, judge_final, kept, shown
 from sealtrace.node.gateway.certificates import create_certificate, pem_to_der
@@ -77,16 +77,9 @@ def spec(own: AttestationPolicy, **changes) -> TaskSpec:
     )
 
 
-def statement(
-    asked: TaskSpec, stage=Stage.RELEASE, signer=KEY, certificate=CERTIFICATE, events=None, **about
-):
-    begun = [
-        eventlog.runtime(RUNTIME),
-        eventlog.algorithm(asked.steps[0].algorithm),
-        eventlog.config(asked.digest()),
-        eventlog.policy(asked.steps[0].policies["mine"]),
-    ]
-    log = begun if events is None else [*begun, *events]
+def statement(asked: TaskSpec, stage=Stage.RELEASE, signer=KEY, certificate=CERTIFICATE, events=(), **about):
+    step = asked.steps[0]
+    log = (*measured(RUNTIME, step.algorithm, asked.digest(), step.policies.values()), *events)
     moment = Moment(ISSUED.timestamp, ISSUED.number)
     challenge = replace(Challenge(TASK, ISSUED.hash, moment, b"\x21" * 32, ALGORITHM), **about)
     return stated(stage, HOST, signer, certificate, challenge, log, RUNTIME)
