@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from simulated_enclave import evidence_of, measured, stated
 
-from sealtrace.node.attesting import NotShown, judge, judge_final, kept, shown
+from sealtrace.node.attesting import NotShown, judge, judge_final, keep, kept, shown
 from sealtrace.node.gateway.certificates import create_certificate, pem_to_der
 from sealtrace.node.ports import RunFailed
 from sealtrace.node.preparing import Prepared, Unfit
@@ -139,7 +139,8 @@ class World:
 
     def judge(self):
         prepared = Prepared((), {ALGORITHM: self.folder}, {DATASET: DATASET}, DATASET, {})
-        return judge(self.view, self.ports, prepared, shown(self.view, self.ports))
+        release, words = judge(self.view, self.ports, shown(self.view, self.ports))
+        return prepared.attesting(TASK, words["attested"]), release, words
 
 
 @pytest.fixture
@@ -155,11 +156,11 @@ def refusal(world: World) -> str:
 
 
 def test_a_statement_that_the_owners_policy_takes_is_what_the_start_binds(world):
-    prepared, found = world.judge()
+    prepared, _, words = world.judge()
     given = statement(world.spec)
     assert prepared.commitment == input_commitment(TASK, {DATASET: DATASET}, (ALGORITHM,), given.digest)
-    assert found.words["attested"] == given.digest
-    result = read_result(found.words["appraisals"]["mine"]["result"], [KEY.public_key()])
+    assert words["attested"] == given.digest
+    result = read_result(words["appraisals"]["mine"]["result"], [KEY.public_key()])
     assert (result.accepted, result.status) == (True, "contraindicated")
     assert kept(world.ports, given.digest) == given
 
@@ -296,10 +297,17 @@ def test_a_release_over_a_log_in_which_something_was_opened_is_refused(world):
 DONE = [eventlog.took_input(DATASET, DATASET), eventlog.gave_output(TASK), eventlog.destroyed([DATASET])]
 
 
+def released(world: World):
+    """The digest of the statement upon which the owner released, which its node keeps."""
+    first = statement(world.spec)
+    keep(world.ports, first.document())
+    return first.digest
+
+
 def final(world: World, events=DONE, **about) -> dict:
     text = statement(world.spec, stage=about.pop("stage", Stage.FINAL), events=events, **about).document()
     (world.folder / "final.json").write_bytes(text)
-    return judge_final(world.view, world.ports, statement(world.spec))
+    return judge_final(world.view, world.ports, released(world))
 
 
 def test_a_last_statement_is_recorded_with_its_appraisal(world):
@@ -328,7 +336,7 @@ def test_a_long_run_does_not_make_its_last_statement_too_old(world):
 
 
 def test_a_kept_statement_that_was_altered_is_of_no_use(world):
-    _, found = world.judge()
+    _, found, _ = world.judge()
     path = world.folder / "statements" / f"{found.statement.digest}.json"
     path.write_bytes(statement(world.spec, key=b"\x24" * 32).document())
     with pytest.raises(RunFailed, match="altered"):
@@ -356,5 +364,5 @@ def test_an_owner_whose_own_policy_is_gone_blames_itself(world):
 
 def test_a_last_statement_that_is_gone_is_an_interruption(world):
     with pytest.raises(RunFailed) as caught:
-        judge_final(world.view, world.ports, statement(world.spec))
+        judge_final(world.view, world.ports, released(world))
     assert (caught.value.reason, caught.value.blame) == (Failure.INTERRUPTED, Blame.REPORTER)
