@@ -136,7 +136,7 @@ class EnclaveTask:
     def hosted(self) -> Iterator[Hosted]:
         """The enclave, once it has stated what it is."""
         own = self.members[0]
-        platform = Platform(simulated=True, certificate=str(own.certificate), key=str(own.key))
+        platform = Platform(certificate=str(own.certificate), key=str(own.key))
         bundle = located(Path(self.algorithm))
         job = enclave_job(
             self.spec,

@@ -109,7 +109,7 @@ def register(story: Story, algorithms: Iterable[str]) -> None:
 
     def add(name: str, operator: Operator) -> None:
         for folder in shipped.values():
-            operator.add_algorithm(_handed_over(story, name, folder))
+            operator.add_algorithm(handed_over(story, name, folder))
         if name not in made:
             return
         story.tables[name] = Path(shutil.copy(made[name], story.network.members.data(name)))
@@ -120,7 +120,7 @@ def register(story: Story, algorithms: Iterable[str]) -> None:
     all_at_once(story.operators, add)
 
 
-def _handed_over(story: Story, name: str, bundle: Path) -> Path:
+def handed_over(story: Story, name: str, bundle: Path) -> Path:
     """A copy of a bundle where the owner's API may read it."""
     into = story.network.members.data(name) / "bundles" / bundle.name
     return Path(

@@ -6,8 +6,7 @@ statement that it judges; and it counts a run as done only after it has judged t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,8 @@ from sealtrace.node.directory import wipe
 from sealtrace.node.engines.tee.job import FINAL
 from sealtrace.node.engines.workplace import write
 from sealtrace.node.hold import Hold, Ports, View
-from sealtrace.node.ports import RunFailed, Undeliverable
+from sealtrace.node.judging import own_algorithms
+from sealtrace.node.ports import Release, RunFailed, Undeliverable
 from sealtrace.node.preparing import Prepared, Unfit
 from sealtrace.protocol.attestation.appraisal import Appraisal, Stage
 from sealtrace.protocol.attestation.binding import Moment
@@ -38,17 +38,8 @@ class NotShown(Exception):
     """The enclave's statement is not to be had yet; the message says where it should come from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A statement that this owner accepts: under which policies, by input, and what is recorded of it."""
-
-    statement: Statement
-    policies: Mapping[str, AttestationPolicy]
-    words: Mapping[str, Any]
-
-
-def show(view: View, hold: Hold, prepared: Prepared) -> Prepared:
-    """Begin the enclave and show what it states; what the start will bind names the statement.
+def show(view: View, hold: Hold, prepared: Prepared) -> Statement:
+    """Begin the enclave, and show what it states.
 
     Raises:
         Unfit: no enclave can be begun here.
@@ -72,11 +63,12 @@ def show(view: View, hold: Hold, prepared: Prepared) -> Prepared:
         raise Unfit(
             Denial.ATTESTATION_REFUSED, f"the scheduler does not take the statement: {cause}"
         ) from cause
-    return prepared.attesting(view.task, hosted.statement.digest)
+    return hosted.statement
 
 
-def judge(view: View, ports: Ports, prepared: Prepared, statement: Statement) -> tuple[Prepared, Judged]:
-    """Judge what the enclave shows, at the block of ``view``; what the start will bind names the statement.
+def judge(view: View, ports: Ports, statement: Statement) -> tuple[Release, dict[str, Any]]:
+    """Judge what the enclave shows, at the block of ``view``: upon what this owner would release its inputs,
+    and what is recorded of it.
 
     Raises:
         Unfit: it is not accepted; with every reason.
@@ -86,11 +78,10 @@ def judge(view: View, ports: Ports, prepared: Prepared, statement: Statement) ->
     policies = own_policies(view, ports)
     seen = _appraised(statement, policies, Moment(view.block.timestamp, view.block.number))
     keep(ports, statement.document())
-    refused = [f"{name}: {'; '.join(map(str, each.reasons))}" for name, each in seen.items() if each.reasons]
-    if refused:
-        raise Unfit(Denial.ATTESTATION_REFUSED, " ".join(refused))
+    if why := _reasons(seen):
+        raise Unfit(Denial.ATTESTATION_REFUSED, why)
     words = {"attested": statement.digest, "appraisals": _words(seen, statement, ports)}
-    return prepared.attesting(view.task, statement.digest), Judged(statement, policies, words)
+    return Release(statement, policies), words
 
 
 def own_policies(view: View, ports: Ports) -> dict[str, AttestationPolicy]:
@@ -115,18 +106,17 @@ def own_policies(view: View, ports: Ports) -> dict[str, AttestationPolicy]:
     return found
 
 
-def judge_final(view: View, ports: Ports, first: Statement | None) -> dict[str, Any]:
+def judge_final(view: View, ports: Ports, attested: Hex32 | None) -> dict[str, Any]:
     """Judge the enclave's last statement, which lies in the job's folder; return what is recorded of it.
 
-    ``first`` is the statement upon which this owner released its inputs.
-
-    The party of the enclave judges nothing: it shows.
+    ``attested`` is the digest of the first one, which this party's start bound. The party of the enclave
+    judges nothing: it shows.
 
     Raises:
         RunFailed: it is not accepted. What the enclave did is not what this owner allowed.
     """
     spec = view.known().spec
-    if spec.enclave is None:
+    if spec.enclave is None or attested is None:
         return {}
     try:
         text = (ports.jobs(view.task) / FINAL).read_bytes()
@@ -145,13 +135,11 @@ def judge_final(view: View, ports: Ports, first: Statement | None) -> dict[str, 
         statement = read_statement(text)
     except EvidenceRefused as cause:
         raise _broken(spec.enclave, str(cause)) from cause
-    assert first is not None  # noqa: S101 - an owner released upon it
-    if why := why_another(statement, first) or _why_not_of(view, ports, statement):
+    if why := why_another(statement, kept(ports, attested)) or _why_not_of(view, ports, statement):
         raise _broken(spec.enclave, why)
     seen = _appraised(statement, policies, Moment(block.timestamp, block.number))
-    refused = [f"{name}: {'; '.join(map(str, each.reasons))}" for name, each in seen.items() if each.reasons]
-    if statement.stage is not Stage.FINAL or refused:
-        raise _broken(spec.enclave, " ".join(refused) or "it is not of the end")
+    if (why := _reasons(seen)) or statement.stage is not Stage.FINAL:
+        raise _broken(spec.enclave, why or "it is not of the end")
     return {"appraisals": _words(seen, statement, ports), "block_number": block.number}
 
 
@@ -221,12 +209,10 @@ def shown(view: View, ports: Ports) -> Statement:
 
 
 def _is_bound(view: View, ports: Ports, statement: Statement) -> bool:
-    spec, issued = view.known().spec, statement.challenge.issued
-    if spec.enclave is None:
-        return False
-    algorithms = tuple(sorted({step.algorithm for step in spec.steps}))
-    bound = input_commitment(view.task, {}, algorithms, statement.digest)
-    return ports.chain.start_of(view.task, spec.enclave, issued.number, at=view.block) == bound
+    known, issued = view.known(), statement.challenge.issued
+    bound = input_commitment(view.task, {}, own_algorithms(known), statement.digest)
+    enclave = known.spec.computing[0]
+    return ports.chain.start_of(view.task, enclave, issued.number, at=view.block) == bound
 
 
 def _why_not_of(view: View, ports: Ports, statement: Statement) -> str | None:
@@ -261,15 +247,20 @@ def _appraised(
     return {name: statement.judged(policy, at) for name, policy in policies.items()}
 
 
+def _reasons(seen: Mapping[str, Appraisal]) -> str:
+    """Every reason against a statement, by input; empty where all accept it."""
+    refused = {name: "; ".join(map(str, each.reasons)) for name, each in seen.items() if each.reasons}
+    return " ".join(f"{name}: {why}" for name, why in refused.items())
+
+
 def _words(seen: Mapping[str, Appraisal], statement: Statement, ports: Ports) -> dict[str, Any]:
     """What is recorded of each appraisal: the policy, and the signed result (EAR)."""
-    return dict(_of_each(seen, statement, ports))
-
-
-def _of_each(
-    seen: Mapping[str, Appraisal], statement: Statement, ports: Ports
-) -> Iterator[tuple[str, dict[str, Any]]]:
     by = VerifierId(developer=ports.me, build=ports.build)
-    for name, each in seen.items():
-        claims = result_claims(each, statement.challenge, by)
-        yield name, {"policy": each.policy, "kind": each.kind, "result": ports.sign_result(claims)}
+    return {
+        name: {
+            "policy": each.policy,
+            "kind": each.kind,
+            "result": ports.sign_result(result_claims(each, statement.challenge, by)),
+        }
+        for name, each in seen.items()
+    }

@@ -27,7 +27,7 @@ from sealtrace.node.judging import (
     Step,
     next_step,
 )
-from sealtrace.node.ports import Release, Reverted
+from sealtrace.node.ports import Reverted
 from sealtrace.node.preparing import Prepared, Unfit, prepare
 from sealtrace.node.running import go_on, record_start
 from sealtrace.protocol.attestation.statement import Statement
@@ -128,27 +128,24 @@ def _take(step: Step, view: View, hold: Hold) -> float | None:
 def _seen(view: View, hold: Hold) -> Statement | None:
     """What the task's enclave shows, where it has one elsewhere; looked for before anything is read here."""
     enclave, ports = view.known().spec.enclave, hold.ports
-    if enclave is None or enclave != ports.me:
-        return None if enclave is None else shown(view, ports)
+    if enclave is None:
+        return None
+    if enclave != ports.me:
+        return shown(view, ports)
     before = ports.evidence.last(view.task, Kind.TASK_JUDGED)
     if before is not None and before.body["denial"] is None:
         raise Unfit(Denial.ENCLAVE_LOST, "the start of an earlier enclave was sent, and its key is gone")
     return None
 
 
-def _attested(
-    view: View, hold: Hold, prepared: Prepared, seen: Statement | None
-) -> tuple[Prepared, Mapping[str, Any]]:
-    """What the start binds and the judgement says more, where the task runs in an enclave."""
+def _attested(view: View, hold: Hold, prepared: Prepared, seen: Statement | None) -> Mapping[str, Any]:
+    """What the judgement says more, where the task runs in an enclave."""
     if view.known().spec.enclave is None:
-        return prepared, {}
+        return {}
     if seen is None:
-        bound = show(view, hold, prepared)
-        assert hold.enclave is not None  # noqa: S101 - it is what was shown
-        return bound, {"attested": hold.enclave.statement.digest}
-    bound, found = judge(view, hold.ports, prepared, seen)
-    hold.release = Release(found.statement, found.policies)
-    return bound, found.words
+        return {"attested": show(view, hold, prepared).digest}
+    hold.release, words = judge(view, hold.ports, seen)
+    return words
 
 
 def _approve(view: View, ports: Ports) -> float | None:
@@ -166,7 +163,8 @@ def _start(view: View, hold: Hold) -> float | None:
     try:
         seen = _seen(view, hold)
         prepared = prepare(view.task, ports.me, view.known(), view.facts, ports.holdings)
-        hold.prepared, more = _attested(view, hold, prepared, seen)
+        more = _attested(view, hold, prepared, seen)
+        hold.prepared = prepared.attesting(view.task, more.get("attested"))
     except Unfit as unfit:
         return refuse(view, ports, unfit.denial, unfit.detail)
     except NotShown as cause:

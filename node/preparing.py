@@ -62,8 +62,10 @@ class Prepared:
     commitment: Hex32
     files: Mapping[Path, Identity]
 
-    def attesting(self, task: Hex32, statement: Hex32) -> Prepared:
-        """The same, with a start that also binds the enclave's statement."""
+    def attesting(self, task: Hex32, statement: Hex32 | None) -> Prepared:
+        """The same, with a start that also binds the enclave's statement, where there is one."""
+        if statement is None:
+            return self
         bound = input_commitment(task, dict(self.commitments), tuple(self.bundles), statement)
         return replace(self, commitment=bound)
 

@@ -188,7 +188,6 @@ class EngineProcesses:
             bundles[spec.steps[0].algorithm],
             block,
             Platform(
-                simulated=spec.steps[0].protocol == "SIMULATED",
                 certificate=how.certificate,
                 key=how.key,
                 pccs_url=how.pccs_url,

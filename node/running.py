@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sealtrace.node.attesting import judge_final, kept, own_policies, show_final
 from sealtrace.node.ending import fail, not_taken, record_finish, refuse, report_failure, stop
@@ -35,6 +35,8 @@ from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Blame, Denial, Failure
 from sealtrace.protocol.receipt import Receipt
+
+GONE: Final = "the enclave's process ended, and with it the key that owners were shown"
 
 
 def go_on(view: View, hold: Hold) -> float | None:
@@ -80,13 +82,17 @@ def _await_others(view: View, hold: Hold) -> float | None:
 def _await_owners(view: View, hold: Hold) -> float | None:
     """Hold the enclave until the last owner has started: its key lives in its process alone."""
     ports = hold.ports
-    if hold.enclave is None or not hold.enclave.alive:
-        why = "the enclave's process ended, and with it the key that owners were shown"
-        return refuse(view, ports, Denial.ENCLAVE_LOST, why)
+    if _enclave_is_gone(hold):
+        return refuse(view, ports, Denial.ENCLAVE_LOST, GONE)
     if _still_waiting(view, hold, ports.limits.enclave_wait_s):
         why = f"not all owners started within {ports.limits.enclave_wait_s:g} s of the enclave"
         return refuse(view, ports, Denial.OTHERS_ABSENT, why)
     return None
+
+
+def _enclave_is_gone(hold: Hold) -> bool:
+    """Whether this node, which hosts the task's enclave, no longer holds it."""
+    return hold.enclave is None or not hold.enclave.alive
 
 
 def _still_waiting(view: View, hold: Hold, seconds: float) -> bool:
@@ -161,13 +167,16 @@ def _run(view: View, hold: Hold) -> None:
     ports.store.note(view.task, "running")
     tell = partial(ports.acts.progress, view.task, view.terms)
     hold.heartbeat = Heartbeat(tell, ports.limits.progress_every_s, ports.clock, ports.aside)
-    hold.carrier = Carrier(folder / METRICS, partial(ports.scheduler.put_metrics, view.task), ports.aside)
+    if hold.enclave is not None:
+        put = partial(ports.scheduler.put_metrics, view.task)
+        hold.carrier = Carrier(folder / METRICS, put, ports.aside)
     hold.running = True
     try:
         ran = ports.holdings.engine.run(plan, hold.stop, hold.heartbeat.begins)
     finally:
         hold.running = False
-    hold.carrier.carry()
+    if hold.carrier is not None:
+        hold.carrier.carry()
     _require_unchanged(prepared)
     _record_run(view, ports, ran)
 
@@ -195,9 +204,8 @@ def _release(view: View, hold: Hold) -> Release | None:
     if enclave is None:
         return None
     if enclave == ports.me:
-        if hold.enclave is None or not hold.enclave.alive:
-            why = "the enclave's process ended, and with it the key that owners were shown"
-            raise RunFailed(Failure.INTERRUPTED, Blame.REPORTER, None, why)
+        if _enclave_is_gone(hold):
+            raise RunFailed(Failure.INTERRUPTED, Blame.REPORTER, None, GONE)
         return None
     if hold.release is None:
         try:
@@ -217,9 +225,9 @@ def _checked_again(view: View, hold: Hold) -> Prepared:
         prepared = prepare(view.task, ports.me, view.known(), view.facts, ports.holdings)
     except Unfit as unfit:
         raise RunFailed(Failure.INPUT_INVALID, Blame.REPORTER, None, str(unfit)) from unfit
-    if (attested := _authority(view, ports).get("attested")) is not None:
-        prepared = prepared.attesting(view.task, attested)
-    if prepared.commitment != _authority(view, ports)["input_commitment"]:
+    authority = _authority(view, ports)
+    prepared = prepared.attesting(view.task, authority.get("attested"))
+    if prepared.commitment != authority["input_commitment"]:
         raise RunFailed(Failure.INPUT_INVALID, Blame.REPORTER, None, "not the input that the start bound")
     return prepared
 
@@ -244,8 +252,7 @@ def _record_run(view: View, ports: Ports, ran: Ran) -> Receipt:
     if (before := ports.evidence.last(view.task, Kind.TASK_RAN)) is not None:
         return Receipt.model_validate(before.body["receipt"])
     authority = _authority(view, ports)
-    attested = authority.get("attested")
-    attestation = judge_final(view, ports, None if attested is None else kept(ports, attested))
+    attestation = judge_final(view, ports, authority.get("attested"))
     receipt = Receipt(
         task=view.task,
         party=ports.me,

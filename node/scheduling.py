@@ -58,13 +58,11 @@ class SchedulerClient:
         Raises:
             SchedulerUnavailable: no usable answer.
         """
-        answer = self._request("GET", f"/v1/tasks/{task}/introduction")
-        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
+        text = self._get("introduction", f"/v1/tasks/{task}/introduction", httpx.codes.CONFLICT)
+        if text is None:
             return None
-        if answer.status_code != httpx.codes.OK:
-            raise SchedulerUnavailable(f"no introduction: {_problem(answer)}")
         try:
-            found = parse(answer.content, limit_bytes=MAX_ANSWER_BYTES)
+            found = parse(text, limit_bytes=MAX_ANSWER_BYTES)
         except NotCanonical as cause:
             raise SchedulerUnavailable(f"the introduction is {cause}") from cause
         return found if isinstance(found, dict) else {}
@@ -98,10 +96,10 @@ class SchedulerClient:
         Raises:
             SchedulerUnavailable: no usable answer.
         """
-        listed = self._get(f"/v1/tasks/{task}/statements")
+        listed = self._get("list of statements", f"/v1/tasks/{task}/statements", httpx.codes.GONE)
         if listed is None or (digest := _digest_of(stage, listed)) is None:
             return None
-        document = self._get(f"/v1/tasks/{task}/statements/{digest}")
+        document = self._get("statement", f"/v1/tasks/{task}/statements/{digest}", httpx.codes.GONE)
         if document is not None and sha256(document) != digest:
             raise SchedulerUnavailable(f"the enclave's statement {digest} came as {sha256(document)}")
         return document
@@ -117,13 +115,13 @@ class SchedulerClient:
         path = f"/v1/tasks/{task}/metrics/{number}"
         self._put("the metrics", path, self._signed("task.metrics", body), len(sealed), sealed)
 
-    def _get(self, path: str) -> bytes | None:
-        """What is at ``path``; ``None`` while there is nothing, or once it was deleted."""
+    def _get(self, what: str, path: str, absent: int) -> bytes | None:
+        """What is at ``path``; ``None`` where nothing is found, or the status ``absent`` says as much."""
         answer = self._request("GET", path)
-        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+        if answer.status_code in (httpx.codes.NOT_FOUND, absent):
             return None
         if answer.status_code != httpx.codes.OK:
-            raise SchedulerUnavailable(f"{path}: {_problem(answer)}")
+            raise SchedulerUnavailable(f"no {what}: {_problem(answer)}")
         return answer.content
 
     def _put(self, what: str, path: str, signed: Signed, size: int, content: bytes | Iterator[bytes]) -> None:

@@ -52,6 +52,17 @@ def hex32(value: str | bytes) -> Hex32:
     return Hex32(text)
 
 
+def strict_hex32(text: str) -> Hex32:
+    """Read 32 bytes in our spelling alone, so that one value has one digest.
+
+    Raises:
+        MalformedIdentifier: it is in another spelling, or not 32 bytes.
+    """
+    if not _HEX32.fullmatch(text):
+        raise MalformedIdentifier("give 0x and 64 lower-case hexadecimal digits")
+    return Hex32(text)
+
+
 def raw(value: str) -> bytes:
     """The bytes of an :class:`Address` or a :class:`Hex32`."""
     return bytes.fromhex(value[2:])
@@ -63,14 +74,8 @@ def _strict_address(text: str) -> str:
     return text
 
 
-def _strict_hex32(text: str) -> str:
-    if not _HEX32.fullmatch(text):
-        raise ValueError("give 0x and 64 lower-case hexadecimal digits")
-    return text
-
-
 AddressField = Annotated[Address, AfterValidator(_strict_address)]
 """An :class:`Address` in a document: any other spelling is refused, so one value has one digest."""
 
-Hex32Field = Annotated[Hex32, AfterValidator(_strict_hex32)]
+Hex32Field = Annotated[Hex32, AfterValidator(strict_hex32)]
 """A :class:`Hex32` in a document."""

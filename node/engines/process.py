@@ -118,8 +118,8 @@ class AnyJob(Protocol):
         """How long peers may be silent."""
         ...
 
-    def model_dump_json(self) -> str:
-        """The job as JSON."""
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """The job as JSON has it, where ``mode`` is ``json``."""
         ...
 
 
@@ -368,7 +368,7 @@ def begin_process(module: str, job: AnyJob, folder: Path, *, stdin: int = subpro
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(folder / JOB, canonical(parse(job.model_dump_json().encode())))
+        _write_private(folder / JOB, canonical(job.model_dump(mode="json")))
         (folder / SCRATCH).mkdir(mode=0o700)
         process = _spawn(module, folder, stdin)
     except FileExistsError as error:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sealtrace.protocol.canonical import canonical
-from sealtrace.protocol.identifiers import Hex32, hex32
+from sealtrace.protocol.identifiers import Hex32, strict_hex32
 
 START: Final = bytes(48)
 MAX_EVENTS: Final = 4096
@@ -185,17 +185,15 @@ def _check_destruction(events: Sequence[Event]) -> None:
         raise BrokenLog("the destruction does not name every input that was opened")
 
 
-def _hex32(value: Any) -> Hex32:
-    if hex32(value) != value:
-        raise ValueError("a digest is 0x and 64 lower-case hexadecimal digits")
-    return Hex32(value)
-
-
 def _hex32s(value: Any) -> tuple[Hex32, ...]:
-    read = tuple(map(_hex32, value))
+    read = tuple(map(strict_hex32, value))
     if list(read) != sorted(set(read)):
         raise ValueError("what was erased is listed once each, in ascending order")
     return read
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {"digest": _hex32, "subject": _hex32, "erased": _hex32s}
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "digest": strict_hex32,
+    "subject": strict_hex32,
+    "erased": _hex32s,
+}

@@ -67,16 +67,18 @@ class Evidence:
     raw: bytes = field(repr=False)
     events: tuple[Event, ...] = ()
 
+    def body(self) -> dict[str, Any]:
+        """The fields as JSON has them: the platform's bytes as base64."""
+        return {
+            "version": _VERSION,
+            "kind": self.kind,
+            "raw": base64.b64encode(self.raw).decode(),
+            "events": [event.document() for event in self.events],
+        }
+
     def document(self) -> bytes:
         """The canonical JSON in which evidence travels."""
-        return canonical(
-            {
-                "version": _VERSION,
-                "kind": self.kind,
-                "raw": base64.b64encode(self.raw).decode(),
-                "events": [event.document() for event in self.events],
-            }
-        )
+        return canonical(self.body())
 
 
 def read_evidence(text: bytes) -> Evidence:
@@ -189,7 +191,7 @@ def read_dcap_collateral(text: bytes) -> DcapCollateral:
             raise ValueError("its fields are not the nine of Intel's collateral")
         binary = {each.name for each in fields(DcapCollateral) if each.type == "bytes"}
         read: dict[str, Any] = {
-            name: _strict_hex(value) if name in binary else value for name, value in body.items()
+            name: strict_hex(value) if name in binary else value for name, value in body.items()
         }
         if not all(isinstance(value, str | bytes) for value in read.values()):
             raise ValueError("a field is not text")
@@ -238,7 +240,12 @@ def _strict_base64(text: str) -> bytes:
     return raw
 
 
-def _strict_hex(text: str) -> bytes:
+def strict_hex(text: str) -> bytes:
+    """The bytes of hexadecimal in its one spelling.
+
+    Raises:
+        ValueError: it is in another spelling, or none.
+    """
     raw = bytes.fromhex(text)
     if raw.hex() != text:
         raise ValueError("hexadecimal must be lower case, without spaces")

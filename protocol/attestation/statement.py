@@ -7,7 +7,6 @@ report. Both are kept by content: anybody who has one can judge it again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,12 +24,13 @@ from sealtrace.protocol.attestation.evidence import (
     SoftwareCollateral,
     read_dcap_collateral,
     read_evidence,
+    strict_hex,
 )
 from sealtrace.protocol.attestation.policy import AttestationPolicy
 from sealtrace.protocol.attestation.refusals import EvidenceRefused, Refusal
 from sealtrace.protocol.attestation.roots import Roots
 from sealtrace.protocol.canonical import canonical, parse_canonical, sha256
-from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, hex32
+from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, address, strict_hex32
 
 VERSION: Final = "sealtrace.enclave-statement/1"
 MAX_STATEMENT_BYTES: Final = 2 << 20
@@ -68,7 +68,7 @@ class Statement:
                     "timestamp": int(challenge.issued.time),
                 },
                 "key": challenge.key.hex(),
-                "evidence": json.loads(self.evidence.document()),
+                "evidence": self.evidence.body(),
                 "collateral": self.collateral.document(),
             }
         )
@@ -126,22 +126,15 @@ _BLOCK: Final = {"hash", "number", "timestamp"}
 
 
 def _challenge(body: Mapping[str, Any]) -> Challenge:
-    block, key = body["block"], bytes.fromhex(body["key"])
+    block, key = body["block"], strict_hex(body["key"])
     for each in (block["number"], block["timestamp"]):
         if type(each) is not int or each < 0:
             raise ValueError("a block's number and timestamp are whole numbers from 0")
     if len(key) != KEY_BYTES:
         raise ValueError(f"the key has {len(key)} bytes, not {KEY_BYTES}")
-    if key.hex() != body["key"]:
-        raise ValueError("the key is not lower-case hexadecimal")
     issued = Moment(UnixSeconds(block["timestamp"]), block["number"])
-    return Challenge(_hex32(body["task"]), _hex32(block["hash"]), issued, key, _hex32(body["algorithm"]))
-
-
-def _hex32(text: Any) -> Hex32:
-    if hex32(text) != text:
-        raise ValueError("a digest is 0x and 64 lower-case hexadecimal digits")
-    return Hex32(text)
+    task, algorithm = strict_hex32(body["task"]), strict_hex32(body["algorithm"])
+    return Challenge(task, strict_hex32(block["hash"]), issued, key, algorithm)
 
 
 def _dcap(body: Any) -> DcapCollateral:
@@ -151,8 +144,8 @@ def _dcap(body: Any) -> DcapCollateral:
 def _snp(body: Any) -> SnpCollateral:
     if set(body) != {"vek", "chain", "crl"}:
         raise ValueError("not the three fields of AMD's collateral")
-    crl = None if body["crl"] is None else _bytes(body["crl"])
-    return SnpCollateral(_bytes(body["vek"]), _bytes(body["chain"]), crl)
+    crl = None if body["crl"] is None else strict_hex(body["crl"])
+    return SnpCollateral(strict_hex(body["vek"]), strict_hex(body["chain"]), crl)
 
 
 def _nitro(body: Any) -> NitroCollateral:
@@ -164,14 +157,7 @@ def _nitro(body: Any) -> NitroCollateral:
 def _software(body: Any) -> SoftwareCollateral:
     if set(body) != {"certificate"}:
         raise ValueError("not the certificate of a node")
-    return SoftwareCollateral(_bytes(body["certificate"]))
-
-
-def _bytes(text: str) -> bytes:
-    read = bytes.fromhex(text)
-    if read.hex() != text:
-        raise ValueError("hexadecimal must be lower case, without spaces")
-    return read
+    return SoftwareCollateral(strict_hex(body["certificate"]))
 
 
 _COLLATERAL: Final[Mapping[Kind, Callable[[Any], Collateral]]] = {

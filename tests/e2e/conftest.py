@@ -14,6 +14,8 @@ import psutil
 import pytest
 from rich.console import Console
 
+from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.contracts import calls
 from sealtrace.deploy import samples, stage, story
 from sealtrace.deploy.network import Network
 
@@ -39,6 +41,19 @@ def wait_for(done: Callable[[], bool], seconds: float, what: str) -> None:
     while not done():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
         time.sleep(0.2)
+
+
+def register(world: stage.Story, algorithm: str) -> None:
+    """The lab registers a shipped algorithm, and every node takes it in."""
+    folder = shipped()[algorithm]
+    digest = load(folder).digest
+    world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
+    for owner, operator in world.operators.items():
+        assert operator.add_algorithm(stage.handed_over(world, owner, folder)) == digest
+
+
+def uses_left(world: stage.Story) -> dict[str, int]:
+    return {grant.id: grant.uses_left for grant in world.lab.grants()}
 
 
 def interrupted(process: subprocess.Popen[bytes], seconds: float) -> int:

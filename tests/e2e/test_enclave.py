@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -16,7 +15,6 @@ from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.auditor.inquiry import examine
 from sealtrace.auditor.jobs import Wanted
 from sealtrace.auditor.settings import read_settings
-from sealtrace.contracts import calls
 from sealtrace.deploy import samples, stage
 from sealtrace.deploy.operator import OperatorRefused
 from sealtrace.node.engines.tee.confinement import needed, probe
@@ -25,7 +23,7 @@ from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial, Failure
 from sealtrace.requester.errors import SchedulerRefused
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import register, uses_left, wait_for
 
 LACKING = probe().missing(needed())
 pytestmark = [
@@ -62,17 +60,8 @@ def policy(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def granted(world):
     """The lab registers the algorithm; all take it in; bank and registry grant their tables, by policy."""
-    provide(world)
+    register(world, ALGORITHM)
     return world, {name: allow(world, name) for name in COLUMNS}
-
-
-def provide(world: stage.Story) -> None:
-    digest = load(shipped()[ALGORITHM]).digest
-    world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
-    for owner, operator in world.operators.items():
-        into = world.network.members.data(owner) / "bundles" / ALGORITHM
-        shutil.copytree(shipped()[ALGORITHM], into, ignore=shutil.ignore_patterns("__pycache__"))
-        assert operator.add_algorithm(into) == digest
 
 
 def allow(world: stage.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]:
@@ -162,10 +151,6 @@ def refused(world: stage.Story, task: Hex32, by: str) -> tuple[Denial, str]:
     assert seen.ending.args["party"] == world.network.plan.addresses[by]
     (record,) = (r for r in world.operators[by].task(task)["evidence"] if r["kind"] == "task.refused")
     return Denial(seen.ending.args["reason"]), record["body"]["detail"]
-
-
-def uses_left(world: stage.Story) -> dict[str, int]:
-    return {grant.id: grant.uses_left for grant in world.lab.grants()}
 
 
 def submitted(world: stage.Story, grants: dict[str, tuple[Hex32, Hex32]], **more: Any) -> Hex32:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sealtrace.algorithms.bundles import load, shipped
-from sealtrace.contracts import calls
 from sealtrace.deploy import samples, stage, story
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.errors import GrantNotFound
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import register, uses_left, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 STEPS: dict[str, dict[str, Any]] = {
@@ -52,16 +51,11 @@ def model(world: stage.Story) -> dict[str, Any]:
     return {**asked, "steps": {**STEPS, "prepared": prepared}}
 
 
-def provide(world: stage.Story, name: str, owners: set[str]) -> None:
+def provide(world: stage.Story, name: str, owners: Iterable[str]) -> None:
     """Register an algorithm; every node takes it in, ``owners`` grant its use."""
-    digest = load(shipped()[name]).digest
-    world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
-    for owner, operator in world.operators.items():
-        into = world.network.members.data(owner) / "bundles" / name
-        shutil.copytree(shipped()[name], into, ignore=shutil.ignore_patterns("__pycache__"))
-        assert operator.add_algorithm(into) == digest
-        if owner in owners:
-            allow(world, owner, world.datasets[owner], name)
+    register(world, name)
+    for owner in owners:
+        allow(world, owner, world.datasets[owner], name)
 
 
 def allow(world: stage.Story, owner: str, dataset: str, algorithm: str) -> None:
@@ -81,7 +75,7 @@ def allow(world: stage.Story, owner: str, dataset: str, algorithm: str) -> None:
 def granted(world):
     """Every owner grants preparing, training and applying."""
     for name in ("features", "glm", "predict"):
-        provide(world, name, set(world.operators))
+        provide(world, name, world.operators)
     return world
 
 
@@ -96,10 +90,6 @@ def altered(spec: TaskSpec, step: str, **params: Any) -> TaskSpec:
         for each in spec.steps
     ]
     return spec.model_copy(update={"steps": steps})
-
-
-def uses_left(world: stage.Story) -> dict[str, int]:
-    return {grant.id: grant.uses_left for grant in world.lab.grants()}
 
 
 def refusal(world: stage.Story, party: str, task: str, folder: Path) -> str:
@@ -136,7 +126,7 @@ def test_what_an_algorithm_does_not_take_is_refused_on_chain_and_no_use_is_spent
 def trained(granted):
     """A task that trains a model, judges it, opens both, and leaves the model with its owners."""
     world = granted
-    provide(world, "evaluate", {"bank", "registry"})
+    provide(world, "evaluate", ("bank", "registry"))
     asked = {**model(world), "results": ["train", "quality"], "keep": {"risk": "train.model"}}
     with pytest.raises(GrantNotFound, match="quality"):
         world.lab.build_spec(asked)

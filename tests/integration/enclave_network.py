@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine_network import Network
+from engine_network import Network, output
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from enclaves import EnclaveTask, Party, dataset, policy
 
+from sealtrace.algorithms.opening import read_shares
+from sealtrace.node.engines.errors import EngineError
+from sealtrace.node.engines.process import JobResult
 from sealtrace.protocol.identifiers import Address, Hex32
 
-__all__ = ["Task", "dataset", "policy"]
+__all__ = ["Task", "dataset", "policy", "result"]
 
 
 def Task(  # noqa: N802 - a kind of task, for those who read the tests
@@ -44,3 +49,12 @@ def Task(  # noqa: N802 - a kind of task, for those who read the tests
     return EnclaveTask(
         members, task, key, net.folder / "jobs", algorithm, params, tables, parts or {}, **more
     )
+
+
+def result(net: Network, ended: Sequence[JobResult | EngineError]) -> Any:
+    """What the requester opens of a task that every party carried to its end."""
+    for each in ended:
+        if isinstance(each, EngineError):
+            raise each
+    (share,) = output(net, ended[0]).values()
+    return json.loads(b"".join(read_shares([share])[0].values[0].chunks))

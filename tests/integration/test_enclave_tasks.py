@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
-from enclave_network import Task, dataset, policy
-from engine_network import Network, network, output
+from enclave_network import Task, dataset, policy, result
+from engine_network import network, output
 
-from sealtrace.algorithms.opening import read_shares
 from sealtrace.node.engines.errors import EngineError, OutputForbidden
 from sealtrace.node.engines.job import Timeouts
 from sealtrace.node.engines.tee.confinement import needed, probe
@@ -65,14 +63,6 @@ def tables(tmp_path_factory):
     return made
 
 
-def result(net: Network, task: Task, ended) -> dict:
-    for each in ended:
-        if isinstance(each, EngineError):
-            raise each
-    (share,) = output(net, ended[0]).values()
-    return json.loads(b"".join(read_shares([share])[0].values[0].chunks))
-
-
 @pytest.fixture(scope="module")
 def trained(net, tables):
     task = Task(net, "tee-xgboost", TRAIN, tables, keep={"risk": "train.model"})
@@ -80,8 +70,8 @@ def trained(net, tables):
 
 
 def test_a_model_is_trained_on_joined_tables_and_only_the_requester_opens_its_measures(net, trained):
-    task, ended = trained
-    measures = result(net, task, ended)["measures"]
+    _, ended = trained
+    measures = result(net, ended)["measures"]
     assert measures["train"]["rows"] == 1000
     assert 0.7 < measures["train"]["auc"] < 1
     assert [output(net, each) for each in ended[1:]] == [{}, {}]
@@ -112,10 +102,10 @@ def test_columns_that_are_not_granted_are_not_sent(trained):
 
 def test_a_kept_model_predicts_when_all_its_keepers_bring_their_parts(net, tables, trained):
     task, ended = trained
-    assert "model" not in result(net, task, ended)
+    assert "model" not in result(net, ended)
     parts = {f"{n}-part": (i, task.folder(i) / "kept" / "risk.part", "risk") for n, (i, *_) in tables.items()}
     later = Task(net, "tee-xgboost", PREDICT, tables, parts, uses={"model": "risk"})
-    assert len(result(net, later, later.run())["predictions"]["id"]) == 1000
+    assert len(result(net, later.run())["predictions"]["id"]) == 1000
 
 
 def test_one_part_of_a_kept_model_is_of_no_use(net, tables, trained):

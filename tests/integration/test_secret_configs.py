@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from enclave_network import Task, dataset
-from engine_network import network, output
+from enclave_network import Task, dataset, result
+from engine_network import network
 from typer.testing import CliRunner
 
 from sealtrace.algorithms.bundles import load
-from sealtrace.algorithms.opening import read_shares
 from sealtrace.algorithms.template import create
 from sealtrace.auditor.secret_values import why_not_opened
 from sealtrace.cli import build
@@ -80,19 +79,11 @@ def made(tmp_path):
     return made
 
 
-def found(net, ended) -> object:
-    for each in ended:
-        if isinstance(each, EngineError):
-            raise each
-    (share,) = output(net, ended[0]).values()
-    return json.loads(b"".join(read_shares([share])[0].values[0].chunks))["found"]
-
-
 def test_a_result_depends_on_a_secret_value_that_a_regulator_may_see_alone(net, tables, made):
     for limit, expected in ((69.5, 30), (89.5, 10)):
         folder, secrets = made(OVER, NUMBER, limit)
         task = Task(net, folder, {}, tables, configs={"secrets": (2, secrets)})
-        assert found(net, task.run()) == expected
+        assert result(net, task.run())["found"] == expected
         final = read_statement((task.folder(2) / FINAL).read_bytes())
         bundle = load(folder)
         opened = open_value(read_secret_config(secrets.read_bytes()), bundle.digest, "limit")

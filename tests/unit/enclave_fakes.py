@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from scheduler_fakes import NOW, PARTIES, Person, document, h
+from simulated_enclave import measured, stated, worked
 
-from sealtrace.protocol.attestation import eventlog
+from sealtrace.node.gateway.certificates import pem_to_der
 from sealtrace.protocol.attestation.appraisal import Stage
-from sealtrace.protocol.attestation.binding import Challenge, Moment, report_data
+from sealtrace.protocol.attestation.binding import Challenge, Moment
 from sealtrace.protocol.attestation.eventlog import Event
-from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral
-from sealtrace.protocol.attestation.software import software_evidence
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.spec import TaskSpec
@@ -44,20 +41,14 @@ def tee_spec(**changes: Any) -> TaskSpec:
 def begun(spec: TaskSpec) -> tuple[Event, ...]:
     """What the enclave has measured before any data came."""
     step = spec.steps[0]
-    named = map(eventlog.policy, sorted(set(step.policies.values())))
-    return (
-        eventlog.runtime(RUNTIME),
-        eventlog.algorithm(step.algorithm),
-        eventlog.config(spec.digest()),
-        *named,
-    )
+    return measured(RUNTIME, step.algorithm, spec.digest(), step.policies.values())
 
 
 def ended(spec: TaskSpec, output: Hex32) -> tuple[Event, ...]:
     """The whole log of a run that gave ``output``."""
     datasets = [spec.input(name).dataset for name in spec.steps[0].inputs]
-    opened = (eventlog.took_input(each, h(800 + index)) for index, each in enumerate(datasets))
-    return (*begun(spec), *opened, eventlog.gave_output(output), eventlog.destroyed(datasets))
+    opened = {each: h(800 + index) for index, each in enumerate(datasets)}
+    return (*begun(spec), *worked(opened, output))
 
 
 def shown(
@@ -72,8 +63,5 @@ def shown(
 ) -> Statement:
     """What a simulated enclave at ``by`` shows after ``events``."""
     challenge = Challenge(task, h(10), Moment(NOW, 10), key, algorithm)
-    about = report_data(challenge, tuple(events))
-    word = software_evidence(by.tls, about, {"runtime": RUNTIME[2:]}, NOW)
-    der = x509.load_pem_x509_certificate(by.certificate.encode()).public_bytes(Encoding.DER)
-    evidence = Evidence(Kind.SOFTWARE, word, tuple(events))
-    return Statement(stage, by.address, challenge, evidence, SoftwareCollateral(der))
+    certificate = pem_to_der(by.certificate)
+    return stated(stage, by.address, by.tls, certificate, challenge, events, RUNTIME)

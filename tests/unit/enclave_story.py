@@ -11,15 +11,14 @@ from typing import Any
 
 from auditor_story import ALGORITHM, COMMITMENTS, DATASETS, DAY, OWNERS, Story, h
 from enclave_keys import CERTIFICATES, FINGERPRINTS, KEYS
+from simulated_enclave import measured, stated, worked
 
 from sealtrace.auditor.statements import Statements
-from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
-from sealtrace.protocol.attestation.binding import Challenge, Moment, report_data
-from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral
+from sealtrace.protocol.attestation.binding import Challenge, Moment
+from sealtrace.protocol.attestation.evidence import Kind
 from sealtrace.protocol.attestation.policy import AttestationPolicy, Image, Platform
 from sealtrace.protocol.attestation.results import VerifierId, result_claims, sign_result
-from sealtrace.protocol.attestation.software import software_evidence
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.canonical import digest, sha256
 from sealtrace.protocol.evidence import Kind as Recorded
@@ -88,15 +87,12 @@ class EnclaveTask:
     # what the enclave states
 
     def begun(self):
-        named = sorted(policy.digest() for policy in self.policies().values())
-        spec = self.story.terms[self.task].spec
-        measured = (eventlog.runtime(RUNTIME), eventlog.algorithm(ALGORITHM), eventlog.config(spec))
-        return (*measured, *map(eventlog.policy, named))
+        named = [policy.digest() for policy in self.policies().values()]
+        return measured(RUNTIME, ALGORITHM, self.story.terms[self.task].spec, named)
 
     def ended(self):
-        opened = [eventlog.took_input(DATASETS[o], h(f"opened {o} {self.word}")) for o in DATA_OWNERS]
-        given = eventlog.gave_output(self.outputs()[HOST])
-        return (*self.begun(), *opened, given, eventlog.destroyed([DATASETS[o] for o in DATA_OWNERS]))
+        opened = {DATASETS[owner]: h(f"opened {owner} {self.word}") for owner in DATA_OWNERS}
+        return (*self.begun(), *worked(opened, self.outputs()[HOST]))
 
     def challenge(self, stage):
         key = hashlib.sha256(f"key {self.word}".encode()).digest()
@@ -107,10 +103,7 @@ class EnclaveTask:
         """What the enclave states at a stage; it is kept."""
         events = self.begun() if stage is Stage.RELEASE else self.ended()
         challenge = self.challenge(stage)
-        about = report_data(challenge, events)
-        word = software_evidence(self.signer, about, {"runtime": RUNTIME[2:]}, self.issued.timestamp)
-        evidence = Evidence(Kind.SOFTWARE, word, events)
-        made = Statement(stage, HOST, challenge, evidence, SoftwareCollateral(CERTIFICATES[HOST]))
+        made = stated(stage, HOST, self.signer, CERTIFICATES[HOST], challenge, events, RUNTIME)
         self.kept[made.digest] = made
         return made
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-
 import httpx
 from fastapi.testclient import TestClient
-from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, make_chain
+from scheduler_fakes import LAB, NOW, PARTIES, Event, Record, header, make_chain
 
 from sealtrace.contracts.keys import KeyFile
 from sealtrace.protocol.canonical import canonical, sha256
@@ -93,8 +91,7 @@ class World:
 
     def carried(self, path, party, kind, body, content):
         signed = party.says(kind, body, at=int(self.now))
-        header = base64.urlsafe_b64encode(canonical(signed.model_dump(mode="json"))).decode()
-        answer = self.http.put(path, content=content, headers={"X-Sealtrace-Statement": header})
+        answer = self.http.put(path, content=content, headers=header(signed))
         assert answer.status_code == 200, answer.text
 
     def end(self, task, state, result=NOTHING, event=None, **args):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from eth_account import Account
 
 from sealtrace.protocol.authorization import Facts
-from sealtrace.protocol.canonical import digest, sha256
+from sealtrace.protocol.canonical import canonical, digest, sha256
 from sealtrace.protocol.identifiers import NOBODY, Address, Hex32, UnixSeconds, address, hex32
 from sealtrace.protocol.lifecycle import TaskState, at_time
 from sealtrace.protocol.records import (
@@ -104,6 +105,21 @@ def _certificate(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate
 PARTIES = sorted((person(name) for name in ("bank", "registry", "carrier")), key=lambda each: each.address)
 LAB = person("lab")
 STRANGER = person("stranger")
+
+
+def header(signed: Signed) -> dict[str, str]:
+    """The header in which a request's statement travels."""
+    text = canonical(signed.model_dump(mode="json"))
+    return {"X-Sealtrace-Statement": base64.urlsafe_b64encode(text).decode()}
+
+
+def problem(response: Any) -> tuple[int, str]:
+    """The status and the kind of a refusal, which has the form of all of them."""
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "detail", "next"}
+    assert body["status"] == response.status_code
+    return response.status_code, body["type"].removeprefix("urn:sealtrace:problem:")
 
 
 @dataclass(frozen=True)

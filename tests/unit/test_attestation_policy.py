@@ -19,6 +19,7 @@ from attestation_factory import (
     SnpFactory,
 )
 from pydantic import ValidationError
+from simulated_enclave import measured, worked
 
 from sealtrace.protocol.attestation import eventlog as log
 from sealtrace.protocol.attestation.appraisal import Claim, NotAccepted, Stage, appraise, require_accepted
@@ -74,13 +75,11 @@ def with_image(kind, **changes):
 
 
 def begin(accepted=BASE):
-    named = log.policy(accepted.digest())
-    return (log.runtime(RUNTIME), log.algorithm(ALGORITHM), log.config(CONFIG), named)
+    return measured(RUNTIME, ALGORITHM, CONFIG, [accepted.digest()])
 
 
 def whole(accepted=BASE):
-    opened = log.took_input(digest(10), digest(11))
-    return (*begin(accepted), opened, log.gave_output(digest(20)), log.destroyed([digest(10)]))
+    return (*begin(accepted), *worked({digest(10): digest(11)}, digest(20)))
 
 
 def bound(kind, events, challenge=CHALLENGE, factories=(DCAP, SNP, NITRO), **patch):

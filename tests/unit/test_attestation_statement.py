@@ -9,6 +9,7 @@ import pytest
 from attestation_factory import NODE, NODE_CERTIFICATE, NOW, DcapFactory, SnpFactory
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated_enclave import measured
 
 from sealtrace.protocol.attestation import eventlog as log
 from sealtrace.protocol.attestation.appraisal import Stage
@@ -46,12 +47,7 @@ POLICY = AttestationPolicy(
     max_age_blocks=50,
 )
 CHALLENGE = Challenge(digest(100), digest(101), Moment(NOW - 60, 990), b"\x07" * 32, digest(2))
-EVENTS = (
-    log.runtime(digest(1)),
-    log.algorithm(digest(2)),
-    log.config(digest(3)),
-    log.policy(POLICY.digest()),
-)
+EVENTS = measured(digest(1), digest(2), digest(3), [POLICY.digest()])
 WHOLE = (*EVENTS, log.took_input(digest(10), digest(11)), log.destroyed([digest(10)]))
 WORD = software_evidence(NODE, report_data(CHALLENGE, EVENTS), MEASURED, NOW)
 COLLATERAL = {

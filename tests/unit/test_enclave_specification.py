@@ -5,20 +5,16 @@ from __future__ import annotations
 import copy
 
 import pytest
+from test_protocol_documents import BANK, CARRIER, h
+from test_protocol_documents import SPEC as WITHOUT
 
 from sealtrace.protocol import receipt
 from sealtrace.protocol.canonical import canonical
-from sealtrace.protocol.identifiers import address, hex32
+from sealtrace.protocol.identifiers import address
 from sealtrace.protocol.records import Protection
 from sealtrace.protocol.spec import InvalidSpec, read_spec, why_unfit
 
-BANK, CARRIER, HOST, LAB = (address("0x" + digit * 40) for digit in "1234")
-
-
-def h(byte: int):
-    return hex32(bytes([byte]) * 32)
-
-
+HOST, LAB = (address("0x" + digit * 40) for digit in "34")
 STEP = {
     "id": "train",
     "algorithm": h(5),
@@ -30,18 +26,10 @@ STEP = {
     "params": {"rounds": 5},
 }
 SPEC = {
-    "version": "sealtrace.task/1",
-    "nonce": h(1),
+    **WITHOUT,
     "requester": LAB,
-    "requester_key": h(2),
-    "purpose": "credit risk study",
-    "deadline": 2_000_000_000,
     "parties": [BANK, CARRIER, HOST],
     "compute": [HOST],
-    "inputs": [
-        {"name": "bank", "party": BANK, "dataset": h(3), "id_column": "id", "columns": ["amount"]},
-        {"name": "carrier", "party": CARRIER, "dataset": h(4), "id_column": "id", "columns": ["age"]},
-    ],
     "steps": [STEP],
 }
 KEPT = {"name": "old", "party": BANK, "dataset": h(10), "part_of": "model"}

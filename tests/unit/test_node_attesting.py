@@ -7,19 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from simulated_enclave import evidence_of, measured, stated
 
-from sealtrace.node.attesting import NotShown, judge, judge_final, kept, shown
+from sealtrace.node.attesting import NotShown, judge, judge_final, keep, kept, shown
 from sealtrace.node.gateway.certificates import create_certificate, pem_to_der
 from sealtrace.node.ports import RunFailed
 from sealtrace.node.preparing import Prepared, Unfit
 from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
-from sealtrace.protocol.attestation.binding import Challenge, Moment, report_data
-from sealtrace.protocol.attestation.evidence import Evidence, Kind, SoftwareCollateral
+from sealtrace.protocol.attestation.binding import Challenge, Moment
+from sealtrace.protocol.attestation.evidence import Kind
 from sealtrace.protocol.attestation.policy import AttestationPolicy, Image, Platform
 from sealtrace.protocol.attestation.results import read_result
 from sealtrace.protocol.attestation.results import sign_result as signed
-from sealtrace.protocol.attestation.software import software_evidence
 from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.canonical import sha256
 from sealtrace.protocol.identifiers import Address, Hex32, UnixSeconds, hex32
@@ -77,21 +77,12 @@ def spec(own: AttestationPolicy, **changes) -> TaskSpec:
     )
 
 
-def statement(
-    asked: TaskSpec, stage=Stage.RELEASE, signer=KEY, certificate=CERTIFICATE, events=None, **about
-):
-    begun = [
-        eventlog.runtime(RUNTIME),
-        eventlog.algorithm(asked.steps[0].algorithm),
-        eventlog.config(asked.digest()),
-        eventlog.policy(asked.steps[0].policies["mine"]),
-    ]
-    log = tuple(begun if events is None else [*begun, *events])
+def statement(asked: TaskSpec, stage=Stage.RELEASE, signer=KEY, certificate=CERTIFICATE, events=(), **about):
+    step = asked.steps[0]
+    log = (*measured(RUNTIME, step.algorithm, asked.digest(), step.policies.values()), *events)
     moment = Moment(ISSUED.timestamp, ISSUED.number)
     challenge = replace(Challenge(TASK, ISSUED.hash, moment, b"\x21" * 32, ALGORITHM), **about)
-    raw = software_evidence(signer, report_data(challenge, log), {"runtime": RUNTIME[2:]}, ISSUED.timestamp)
-    evidence = Evidence(Kind.SOFTWARE, raw, log)
-    return Statement(stage, HOST, challenge, evidence, SoftwareCollateral(certificate))
+    return stated(stage, HOST, signer, certificate, challenge, log, RUNTIME)
 
 
 class World:
@@ -148,7 +139,8 @@ class World:
 
     def judge(self):
         prepared = Prepared((), {ALGORITHM: self.folder}, {DATASET: DATASET}, DATASET, {})
-        return judge(self.view, self.ports, prepared, shown(self.view, self.ports))
+        release, words = judge(self.view, self.ports, shown(self.view, self.ports))
+        return prepared.attesting(TASK, words["attested"]), release, words
 
 
 @pytest.fixture
@@ -164,11 +156,11 @@ def refusal(world: World) -> str:
 
 
 def test_a_statement_that_the_owners_policy_takes_is_what_the_start_binds(world):
-    prepared, found = world.judge()
+    prepared, _, words = world.judge()
     given = statement(world.spec)
     assert prepared.commitment == input_commitment(TASK, {DATASET: DATASET}, (ALGORITHM,), given.digest)
-    assert found.words["attested"] == given.digest
-    result = read_result(found.words["appraisals"]["mine"]["result"], [KEY.public_key()])
+    assert words["attested"] == given.digest
+    result = read_result(words["appraisals"]["mine"]["result"], [KEY.public_key()])
     assert (result.accepted, result.status) == (True, "contraindicated")
     assert kept(world.ports, given.digest) == given
 
@@ -265,12 +257,9 @@ def with_log(world, *changed):
     """A statement whose log has other events of some kinds, and evidence over just that log."""
     kinds = {each.kind for each in changed}
     begun = [e for e in statement(world.spec).evidence.events if e.kind not in kinds]
-    log = tuple(sorted([*begun, *changed], key=lambda e: list(eventlog.EventKind).index(e.kind)))
+    log = sorted([*begun, *changed], key=lambda e: list(eventlog.EventKind).index(e.kind))
     given = statement(world.spec)
-    raw = software_evidence(
-        KEY, report_data(given.challenge, log), {"runtime": RUNTIME[2:]}, ISSUED.timestamp
-    )
-    return replace(given, evidence=Evidence(Kind.SOFTWARE, raw, log))
+    return replace(given, evidence=evidence_of(KEY, given.challenge, log, RUNTIME))
 
 
 def test_a_log_of_another_specification_is_refused_though_no_policy_names_one(world):
@@ -308,10 +297,17 @@ def test_a_release_over_a_log_in_which_something_was_opened_is_refused(world):
 DONE = [eventlog.took_input(DATASET, DATASET), eventlog.gave_output(TASK), eventlog.destroyed([DATASET])]
 
 
+def released(world: World):
+    """The digest of the statement upon which the owner released, which its node keeps."""
+    first = statement(world.spec)
+    keep(world.ports, first.document())
+    return first.digest
+
+
 def final(world: World, events=DONE, **about) -> dict:
     text = statement(world.spec, stage=about.pop("stage", Stage.FINAL), events=events, **about).document()
     (world.folder / "final.json").write_bytes(text)
-    return judge_final(world.view, world.ports, statement(world.spec))
+    return judge_final(world.view, world.ports, released(world))
 
 
 def test_a_last_statement_is_recorded_with_its_appraisal(world):
@@ -340,7 +336,7 @@ def test_a_long_run_does_not_make_its_last_statement_too_old(world):
 
 
 def test_a_kept_statement_that_was_altered_is_of_no_use(world):
-    _, found = world.judge()
+    _, found, _ = world.judge()
     path = world.folder / "statements" / f"{found.statement.digest}.json"
     path.write_bytes(statement(world.spec, key=b"\x24" * 32).document())
     with pytest.raises(RunFailed, match="altered"):
@@ -368,5 +364,5 @@ def test_an_owner_whose_own_policy_is_gone_blames_itself(world):
 
 def test_a_last_statement_that_is_gone_is_an_interruption(world):
     with pytest.raises(RunFailed) as caught:
-        judge_final(world.view, world.ports, statement(world.spec))
+        judge_final(world.view, world.ports, released(world))
     assert (caught.value.reason, caught.value.blame) == (Failure.INTERRUPTED, Blame.REPORTER)

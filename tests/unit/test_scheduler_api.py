@@ -14,8 +14,10 @@ from scheduler_fakes import (
     Record,
     document,
     h,
+    header,
     make_chain,
     make_spec,
+    problem,
     suspended,
 )
 
@@ -93,19 +95,6 @@ class World:
 
     def files(self):
         return [path for path in (self.folder / "outputs").rglob("*") if path.is_file()]
-
-
-def header(signed):
-    text = canonical(signed.model_dump(mode="json"))
-    return {"X-Sealtrace-Statement": base64.urlsafe_b64encode(text).decode()}
-
-
-def problem(response):
-    assert response.headers["content-type"] == "application/problem+json", response.text
-    body = response.json()
-    assert set(body) == {"type", "title", "status", "detail", "next"}
-    assert body["status"] == response.status_code
-    return response.status_code, body["type"].removeprefix("urn:sealtrace:problem:")
 
 
 @pytest.fixture

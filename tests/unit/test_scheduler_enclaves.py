@@ -8,7 +8,7 @@ import httpx
 import pytest
 from enclave_fakes import HOST, begun, ended, shown, tee_document, tee_spec
 from fastapi.testclient import TestClient
-from scheduler_fakes import LAB, NOW, PARTIES, STRANGER, Record, h, make_chain
+from scheduler_fakes import LAB, NOW, PARTIES, STRANGER, Record, h, header, make_chain, problem
 
 from sealtrace.node.errors import SchedulerUnavailable
 from sealtrace.node.ports import Undeliverable
@@ -91,16 +91,6 @@ class World:
         chase.chase(self.scheduler.store, self.chain, Times(), NOW)
         later = UnixSeconds(NOW + 31 * 86_400)
         chase.purge(self.scheduler.store, self.scheduler.files, Times(), later)
-
-
-def header(signed):
-    text = canonical(signed.model_dump(mode="json"))
-    return {"X-Sealtrace-Statement": base64.urlsafe_b64encode(text).decode()}
-
-
-def problem(response):
-    assert response.headers["content-type"] == "application/problem+json", response.text
-    return response.status_code, response.json()["type"].removeprefix("urn:sealtrace:problem:")
 
 
 @pytest.fixture
@@ -253,6 +243,18 @@ def test_what_an_enclave_showed_goes_with_the_outputs_of_its_task(world):
 
 
 # The node's client
+
+
+def test_a_node_tells_an_introduction_that_is_not_there_yet_from_no_answer(world):
+    for status, found in ((404, None), (409, None), (200, {})):
+        answer = httpx.Response(status, content=b"{}")
+        assert world.client(alter=lambda _, answer=answer: answer).introduction(world.task) == found
+    for status in (410, 500):
+        gone = httpx.Response(status)
+        with pytest.raises(SchedulerUnavailable, match=f"no introduction: HTTP status {status}"):
+            world.client(alter=lambda _, gone=gone: gone).introduction(world.task)
+    with pytest.raises(SchedulerUnavailable, match="the introduction is"):
+        world.client(alter=lambda answer: replace_content(answer, b"{")).introduction(world.task)
 
 
 def test_a_node_hands_over_a_statement_and_another_reads_it(world):

@@ -21,7 +21,7 @@ BLOCK = BlockRef(7, h(20), UnixSeconds(1_790_000_000))
 
 def job(**changes) -> EnclaveJob:
     spec = read_spec(canonical({**SPEC, "keep": {"risk": "train.model"}}))
-    platform = Platform(simulated=True)
+    platform = Platform()
     made = enclave_job(spec, h(21), Path("/bundle"), BLOCK, platform, memory_mib=256, timeouts=Timeouts())
     return EnclaveJob.model_validate({**made.model_dump(), **changes})
 

@@ -21,9 +21,11 @@ from sealtrace.node.engines.tee.sealing import (
     Popped,
     Pushed,
     Secrets,
+    _info,
     fresh_prefix,
     unwrapped,
 )
+from sealtrace.protocol.envelope import wrap
 from sealtrace.protocol.identifiers import Address, hex32
 from sealtrace.protocol.sealed_stream import Header, seal
 
@@ -141,8 +143,5 @@ def test_an_offer_that_is_none_is_refused(offer):
 
 
 def test_a_wrapped_key_of_another_size_is_refused():
-    from sealtrace.node.engines.tee.sealing import _info
-    from sealtrace.protocol.envelope import wrap
-
     with pytest.raises(ProtocolViolated, match="size"):
         unwrapped(wrap(b"short", PUBLIC, _info(HEADER)), KEY, HEADER)

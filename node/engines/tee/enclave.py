@@ -19,13 +19,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
 from sealtrace.algorithms.checking import why_config_unfit
-from sealtrace.algorithms.output_policy import PolicyWidened, held_of, holding, why_too_few_rows
 from sealtrace.algorithms.pads import pads_of, value_of_pads
 from sealtrace.algorithms.shares import encode_enclave_share, encode_output
 from sealtrace.node.engines.errors import (
     BadJob,
     BundleRefused,
-    OutputForbidden,
     ProtocolViolated,
     SessionCut,
 )
@@ -33,7 +31,7 @@ from sealtrace.node.engines.tee.channel import Channel
 from sealtrace.node.engines.tee.configs import held_values
 from sealtrace.node.engines.tee.confinement import Confinement, probe
 from sealtrace.node.engines.tee.evidencing import Witness
-from sealtrace.node.engines.tee.execution import Executed, Given, execute, policy_of
+from sealtrace.node.engines.tee.execution import Executed, Given, execute, looked_for
 from sealtrace.node.engines.tee.inside.columns import arrow_is_here
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
 from sealtrace.node.engines.tee.job import (
@@ -52,7 +50,7 @@ from sealtrace.node.engines.tee.opened import Opened, opened
 from sealtrace.node.engines.tee.tasks import hold_to_specification
 from sealtrace.node.engines.tee.telling import Telling
 from sealtrace.node.engines.tee.words import DATA, HELLO, OFFER, PART, WORD, return_nonce
-from sealtrace.node.engines.workplace import CONNECTING, OUTPUT, TRANSCRIPT, live, tell, version, write
+from sealtrace.node.engines.workplace import CONNECTING, OUTPUT, TRANSCRIPT, live, tell, write
 from sealtrace.protocol.attestation import eventlog
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.eventlog import Event
@@ -62,7 +60,6 @@ from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
-from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.sealed_stream import Header
 from sealtrace.protocol.secret_config import BadSecretConfig, ConfigUnfit, read_secret_config
 
@@ -203,17 +200,8 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
     job = enclave.job
     secret = {each.name: _values(enclave, each) for each in job.inputs if each.kind == CONFIG}
     tables = {each.name: _table(enclave.inputs[each.name], each) for each in job.inputs if each.is_table}
-    rows = {name: table.rows for name, table in tables.items()}
     narrowings = tuple(each.narrowing for each in enclave.policies.values())
-    try:
-        policy = policy_of(enclave.bundle, narrowings)
-    except PolicyWidened as error:
-        raise OutputForbidden(f"a policy does not fit the algorithm: {error}") from error
-    if few := why_too_few_rows(policy, rows):
-        raise OutputForbidden(str(few))
-    held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
-    held = holding(held, secret)
-    given = {name: _given(enclave.inputs[name], job, name) for name in tables}
+    held = looked_for(enclave.bundle, narrowings, tables, secret)
     models = {role: _model(enclave, value) for role, value in job.uses.items()}
     plain = {name: Opened.of(canonical(values)) for name, values in secret.items()}
     telling = Telling(enclave.folder / METRICS, job.task, job.party, job.requester_key)
@@ -221,7 +209,11 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
         enclave.bundle,
         job.params,
         {
-            **given,
+            **{
+                each.name: Given(enclave.inputs[each.name].descriptor, "table", each.id_column or None)
+                for each in job.inputs
+                if each.is_table
+            },
             **{role: Given(model.descriptor, "model") for role, model in models.items()},
             **{name: Given(values.descriptor, CONFIG) for name, values in plain.items()},
         },
@@ -234,14 +226,15 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
     telling.flush()
     for each in (*models.values(), *plain.values()):
         each.erase()
-    kept = {name: canonical(done.outputs.pop(source)) for name, source in _kept(job, done).items()}
-    return done.outputs, kept, _Account(rows, done)
+    rows = {name: table.rows for name, table in tables.items()}
+    return done.outputs, _withheld(job, done.outputs), _Account(rows, done)
 
 
-def _kept(job: EnclaveJob, done: Executed) -> dict[str, str]:
-    if missing := set(job.keep.values()) - set(done.outputs):
+def _withheld(job: EnclaveJob, outputs: dict[str, Any]) -> dict[str, bytes]:
+    """Take what the task keeps out of ``outputs``."""
+    if missing := set(job.keep.values()) - set(outputs):
         raise BadJob(f"step {job.step} gives no {min(missing)!r}, which the task keeps")
-    return dict(job.keep)
+    return {name: canonical(outputs.pop(source)) for name, source in job.keep.items()}
 
 
 def _table(taken: Opened, given: EnclaveInput) -> Table:
@@ -260,11 +253,6 @@ def _values(enclave: Enclave, given: EnclaveInput) -> dict[str, Any]:
         return held_values(config, enclave.bundle.manifest)
     except (BadSecretConfig, ConfigUnfit) as error:
         raise ProtocolViolated(f"input {given.name}: {error}", peer=given.party) from error
-
-
-def _given(taken: Opened, job: EnclaveJob, name: str) -> Given:
-    (given,) = (each for each in job.inputs if each.name == name)
-    return Given(taken.descriptor, "table", given.id_column or None)
 
 
 def _model(enclave: Enclave, value: str) -> Opened:
@@ -315,7 +303,13 @@ def _finish(
         for part in own.values():
             channel.push(owner, PART, part)
     write(enclave.folder / OUTPUT, sealed)
-    write(enclave.folder / TRANSCRIPT, canonical(_transcript(enclave, outputs, final, account)))
+    said = {
+        "rows": account.rows,
+        "barriers": sorted(account.done.confinement.barriers),
+        "rounds": account.done.rounds,
+    }
+    assert enclave.first is not None  # noqa: S101 - nothing was opened before it was stated
+    write(enclave.folder / TRANSCRIPT, canonical(job.transcript(said, outputs, enclave.first, final)))
 
 
 def _parts(
@@ -327,29 +321,6 @@ def _parts(
     return {
         value: cipher.encrypt(return_nonce(number), each[owner], None)
         for number, (value, each) in enumerate(sorted(parts.items()))
-    }
-
-
-def _transcript(
-    enclave: Enclave, outputs: Mapping[Address, Hex32], final: Statement, account: _Account
-) -> dict[str, Any]:
-    job, first = enclave.job, enclave.first
-    assert first is not None  # noqa: S101 - see above
-    step = {
-        **job.words,
-        "rows": account.rows,
-        "barriers": sorted(account.done.confinement.barriers),
-        "rounds": account.done.rounds,
-    }
-    return {
-        "engine": f"sealtrace {version('sealtrace')} {final.evidence.kind}",
-        "task": job.task,
-        "party": job.party,
-        "parties": list(job.parties),
-        "steps": [step],
-        "outputs": dict(outputs),
-        "statements": {"release": first.digest, "final": final.digest},
-        "result": result_digest(outputs, final.digest),
     }
 
 

@@ -55,7 +55,7 @@ class Witness:
         self._job = job
         self._challenge = Challenge(job.task, job.block.hash, job.block.moment, key, job.algorithm)
         self._attester = _attester(job, runtime, confinement)
-        self._extended: list[Event] = []
+        self._extended = 0
         self._collateral: Collateral | None = None
 
     def state(self, stage: Stage, events: tuple[Event, ...]) -> Statement:
@@ -83,10 +83,10 @@ class Witness:
         """Extend the platform's register by what is new, where it has one: a policy may ask for it."""
         if not isinstance(self._attester, ConfigfsTsm):
             return
-        for event in events[len(self._extended) :]:
+        for event in events[self._extended :]:
             with suppress(AttesterUnavailable):
                 self._attester.extend(event.kind, event.measured())
-            self._extended.append(event)
+        self._extended = len(events)
 
 
 def _attester(job: EnclaveJob, runtime: Hex32, confinement: Confinement) -> Attester:

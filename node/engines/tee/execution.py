@@ -23,11 +23,15 @@ from sealtrace.algorithms.output_policy import (
     Held,
     OutputPolicy,
     OutputRefused,
+    PolicyWidened,
     Reason,
+    held_of,
+    holding,
     narrow,
     passed,
     passed_metrics,
     public_words,
+    why_too_few_rows,
 )
 from sealtrace.node.engines.errors import (
     BadJob,
@@ -40,6 +44,7 @@ from sealtrace.node.engines.tee import inside
 from sealtrace.node.engines.tee.confinement import Confinement
 from sealtrace.node.engines.tee.inside import JOB
 from sealtrace.node.engines.tee.inside.frames import METRICS, RUNTIME, BadFrame, Frames
+from sealtrace.node.engines.tee.inside.inputs import Table
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.runtime import Runtime, this_python
 from sealtrace.node.engines.tee.sandbox import Measured, run
@@ -128,13 +133,35 @@ def policy_of(bundle: Bundle, narrowings: tuple[Narrowing, ...] = ()) -> OutputP
 
     Raises:
         BadJob: it is no TEE algorithm.
+        OutputForbidden: a grant names what the algorithm does not have.
     """
     policy = bundle.manifest.output_policy
     if bundle.manifest.engine != "tee" or policy is None:
         raise BadJob(f"{bundle.manifest.name} is no TEE algorithm: its engine is {bundle.manifest.engine}")
-    for each in narrowings:
-        policy = narrow(policy, each)
+    try:
+        for each in narrowings:
+            policy = narrow(policy, each)
+    except PolicyWidened as error:
+        raise OutputForbidden(f"a policy does not fit the algorithm: {error}") from error
     return policy
+
+
+def looked_for(
+    bundle: Bundle,
+    narrowings: tuple[Narrowing, ...],
+    tables: Mapping[str, Table],
+    secret: Mapping[str, Mapping[str, Any]],
+) -> Held:
+    """What the guard looks for in what comes out: of ``tables`` the ids and rows, and ``secret`` values.
+
+    Raises:
+        BadJob, OutputForbidden: as :func:`policy_of`, and where a table has fewer rows than the policy takes.
+    """
+    policy = policy_of(bundle, narrowings)
+    if few := why_too_few_rows(policy, {name: table.rows for name, table in tables.items()}):
+        raise OutputForbidden(str(few))
+    held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
+    return holding(held, secret)
 
 
 @contextmanager

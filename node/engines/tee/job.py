@@ -5,6 +5,7 @@ Both are read strictly from ``job.json`` in the process's folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -12,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.node.engines.errors import BadJob
 from sealtrace.node.engines.job import Timeouts
-from sealtrace.node.engines.workplace import JOB
+from sealtrace.node.engines.workplace import JOB, version
 from sealtrace.protocol.attestation.binding import Moment
+from sealtrace.protocol.attestation.statement import Statement
 from sealtrace.protocol.canonical import NotCanonical, parse
 from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field, UnixSeconds
+from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.security import of_step
 
 ENGINE = "tee"
@@ -64,55 +67,78 @@ class Block(_Document):
 
 
 class Platform(_Document):
-    """Where an enclave's evidence comes from. ``simulated``: the node's word, signed with its TLS key.
+    """What an enclave's evidence is made with: in a simulated one the node's word, signed with its TLS key.
 
     ``pccs_url`` is where Intel's collateral is fetched, for SGX and TDX.
     """
 
-    simulated: bool
     certificate: str = ""
     key: str = ""
     pccs_url: str = ""
 
 
-class EnclaveJob(_Document):
+class TeeJob(_Document):
+    """What every process of a task in an enclave is told alike. ``keep`` are the outputs that are kept by the
+    owners and not given out, by what they are called afterwards."""
+
+    task: Hex32Field
+    party: AddressField
+    parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
+    requester_key: Hex32Field
+    step: str
+    algorithm: Hex32Field
+    protocol: Literal["HARDWARE", "SIMULATED"]
+    keep: dict[str, str] = Field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+
+    def transcript(
+        self,
+        account: Mapping[str, Any],
+        outputs: Mapping[Address, Hex32],
+        first: Statement,
+        final: Statement,
+    ) -> dict[str, Any]:
+        """A party's transcript, with its ``account`` of the step: what all parties say alike is here."""
+        step = {
+            "step": self.step,
+            "engine": ENGINE,
+            "algorithm": self.algorithm,
+            "protocol": self.protocol,
+            "security": of_step(ENGINE, self.protocol).words,
+        }
+        return {
+            "engine": f"sealtrace {version('sealtrace')} {final.evidence.kind}",
+            "task": self.task,
+            "party": self.party,
+            "parties": list(self.parties),
+            "steps": [{**step, **account}],
+            "outputs": dict(outputs),
+            "statements": {"release": first.digest, "final": final.digest},
+            "result": result_digest(outputs, final.digest),
+        }
+
+
+class EnclaveJob(TeeJob):
     """All that an enclave's process is told. Where its node's gateway is, it hears when the task runs.
 
     ``specification`` is the canonical text, and everything else that the specification says must be as it
     says: the enclave compares, for its host is not trusted. ``spec`` is its digest, in the event log.
     """
 
-    engine: Literal["tee"] = "tee"
-    role: Literal["enclave"] = "enclave"
-    task: Hex32Field
     spec: Hex32Field
     specification: str
-    party: AddressField
-    parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
-    requester_key: Hex32Field
-    step: str
-    algorithm: Hex32Field
     bundle: str
-    protocol: Literal["HARDWARE", "SIMULATED"]
     params: dict[str, Any] = Field(default_factory=dict)
     inputs: tuple[EnclaveInput, ...] = Field(min_length=1, max_length=16)
     uses: dict[str, str] = Field(default_factory=dict)
-    keep: dict[str, str] = Field(default_factory=dict)
-    """Outputs that are kept by the owners and not given out, by what they are called afterwards."""
     block: Block
     platform: Platform
     memory_mib: Annotated[int, Field(gt=0)]
-    timeouts: Timeouts = Timeouts()
 
     @property
     def owners(self) -> tuple[Address, ...]:
         """The parties that release inputs, ascending."""
         return tuple(sorted({each.party for each in self.inputs}))
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """What every party's transcript says of the step."""
-        return step_words(self.step, self.algorithm, self.protocol)
 
 
 class OwnerInput(EnclaveInput):
@@ -122,45 +148,17 @@ class OwnerInput(EnclaveInput):
     policy_text: str
 
 
-class OwnerJob(_Document):
+class OwnerJob(TeeJob):
     """All that an owner's process is told.
 
     ``statement`` is the enclave's first statement, which this owner's node has judged.
     """
 
-    engine: Literal["tee"] = "tee"
-    role: Literal["owner"] = "owner"
-    task: Hex32Field
-    spec: Hex32Field
-    party: AddressField
-    parties: tuple[AddressField, ...] = Field(min_length=2, max_length=16)
     enclave: AddressField
-    requester_key: Hex32Field
-    step: str
-    algorithm: Hex32Field
-    protocol: Literal["HARDWARE", "SIMULATED"]
     inputs: tuple[OwnerInput, ...] = Field(min_length=1, max_length=16)
-    keep: dict[str, str] = Field(default_factory=dict)
     statement: str
     gateway_url: Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")]
     gateway_token: str = Field(repr=False)
-    timeouts: Timeouts = Timeouts()
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """What every party's transcript says of the step."""
-        return step_words(self.step, self.algorithm, self.protocol)
-
-
-def step_words(step: str, algorithm: Hex32, protocol: str) -> dict[str, Any]:
-    """What every party's transcript says of the step."""
-    return {
-        "step": step,
-        "engine": ENGINE,
-        "algorithm": algorithm,
-        "protocol": protocol,
-        "security": of_step(ENGINE, protocol).words,
-    }
 
 
 _J = TypeVar("_J", EnclaveJob, OwnerJob)

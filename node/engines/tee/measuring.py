@@ -9,12 +9,13 @@ measurement; hashing a gigabyte of libraries at each start would show no more, b
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any, Final
+
+from packaging.utils import canonicalize_name
 
 import sealtrace.algorithms
 import sealtrace.node.engines
@@ -33,7 +34,6 @@ _OUTSIDE: Final = ("../", '"../', "/", '"/')
 _OF_THE_INSTALLER: Final = tuple(
     f".dist-info/{name}" for name in ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 )
-_SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
 @cache
@@ -51,7 +51,7 @@ def runtime_document(installed: Iterable[Distribution]) -> dict[str, Any]:
     packages: dict[str, dict[str, str | None]] = {}
     for each in installed:
         about = each.metadata
-        name = _SEPARATORS.sub("-", about["Name"] or "").lower()
+        name = canonicalize_name(about["Name"] or "")
         packages.setdefault(name, {"version": about["Version"], "record": _recorded(name, each)})
     return {"python": platform.python_version(), "sources": _sources(), "packages": packages}
 

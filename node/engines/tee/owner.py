@@ -28,7 +28,7 @@ from sealtrace.node.engines.tee.channel import Channel
 from sealtrace.node.engines.tee.job import FINAL, OwnerInput, OwnerJob, read_tee_job
 from sealtrace.node.engines.tee.sealing import Blinded, Blinding, Pushed, Secrets, fresh_prefix
 from sealtrace.node.engines.tee.words import DATA, HELLO, OFFER, PART, WORD, return_nonce
-from sealtrace.node.engines.workplace import CONNECTING, KEPT, OUTPUT, TRANSCRIPT, live, tell, version, write
+from sealtrace.node.engines.workplace import CONNECTING, KEPT, OUTPUT, TRANSCRIPT, live, tell, write
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.eventlog import EventKind
 from sealtrace.protocol.attestation.refusals import EvidenceRefused
@@ -36,7 +36,6 @@ from sealtrace.protocol.attestation.statement import Statement, read_statement, 
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
-from sealtrace.protocol.receipt import result_digest
 from sealtrace.protocol.sealed_stream import Header, Source
 from sealtrace.protocol.sealed_stream import seal as seal_stream
 
@@ -240,18 +239,8 @@ def _transcript(
     kept: Mapping[str, Any],
 ) -> dict[str, Any]:
     octets = {name: each.blinded.octets for name, each in sent.items()}
-    step = {**job.words, "part": "releases", "sent": octets}
-    return {
-        "engine": f"sealtrace {version('sealtrace')} {final.evidence.kind}",
-        "task": job.task,
-        "party": job.party,
-        "parties": list(job.parties),
-        "steps": [step],
-        "outputs": dict(outputs),
-        "statements": {"release": first.digest, "final": final.digest},
-        "result": result_digest(outputs, final.digest),
-        **({"kept": dict(kept)} if kept else {}),
-    }
+    said = job.transcript({"part": "releases", "sent": octets}, outputs, first, final)
+    return {**said, **({"kept": dict(kept)} if kept else {})}
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from typing import Any
 
 from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.checking import why_config_unfit
-from sealtrace.algorithms.output_policy import held_of, holding, why_too_few_rows
-from sealtrace.node.engines.errors import BadInput, BadJob, OutputForbidden, SandboxFailed
+from sealtrace.node.engines.errors import BadInput, BadJob, SandboxFailed
 from sealtrace.node.engines.tee.configs import held_values, read_config
-from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, policy_of
+from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, looked_for, policy_of
 from sealtrace.node.engines.tee.inside.columns import arrow_is_here
 from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
 from sealtrace.node.engines.tee.job import CONFIG
@@ -52,13 +51,10 @@ def rehearse(
         BadJob: the bundle has secret values and none are given, or the other way round.
         EngineError: what :func:`~sealtrace.node.engines.tee.execution.execute` raises.
     """
-    policy = policy_of(bundle, narrowings)
+    policy_of(bundle, narrowings)  # no file is read for what cannot run
     secret = _secret(bundle, files, config)
     tables = {name: _table(name, path, id_column) for name, path in files.items() if path.suffix == TABLE}
-    if few := why_too_few_rows(policy, {name: table.rows for name, table in tables.items()}):
-        raise OutputForbidden(str(few))
-    held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
-    held = holding(held, secret)
+    held = looked_for(bundle, narrowings, tables, secret)
     with ExitStack() as stack:
         inputs = {}
         for name, path in files.items():

@@ -96,7 +96,6 @@ def owner_job(
     own = [name for name in step.inputs if spec.input(name).party == party]
     return OwnerJob(
         task=task,
-        spec=spec.digest(),
         party=party,
         parties=tuple(spec.parties),
         enclave=spec.computing[0],

@@ -74,8 +74,9 @@ def _input(descriptor: int, how: Mapping[str, Any], arrow: bool) -> Table | Mode
 def _config(given: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The secret values; none where the job has no input of them."""
     found: dict[str, Any] = {}
-    for name in (name for name, how in inputs.items() if how["kind"] == CONFIG):
-        found |= json.loads(_content(given[name]))
+    for name, how in inputs.items():
+        if how["kind"] == CONFIG:
+            found |= json.loads(_content(given[name]))
     return found
 
 

@@ -47,7 +47,8 @@ class Table:
         Raises:
             TableUnfit: there is no such column, or a cell is no finite number.
         """
-        return list(self.floats(name).tolist())
+        found: list[float] = self.floats(name).tolist()
+        return found
 
     def floats(self, name: str) -> Any:
         """The same as an array of doubles, which ``numpy.asarray`` takes without a copy.
