@@ -149,6 +149,7 @@ def refused(world: stage.Story, task: Hex32, by: str) -> tuple[Denial, str]:
     seen = ended(world, task)
     assert seen.state is TaskState.REFUSED, seen
     assert seen.ending.args["party"] == world.network.plan.addresses[by]
+    wait_for(lambda: "task.refused" in kinds(world, by, task), 30, f"the record of {by}'s refusal")
     (record,) = (r for r in world.operators[by].task(task)["evidence"] if r["kind"] == "task.refused")
     return Denial(seen.ending.args["reason"]), record["body"]["detail"]
 

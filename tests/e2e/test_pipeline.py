@@ -93,9 +93,15 @@ def altered(spec: TaskSpec, step: str, **params: Any) -> TaskSpec:
 
 
 def refusal(world: stage.Story, party: str, task: str, folder: Path) -> str:
-    """Why the node of ``party`` refused ``task``, from its evidence log."""
+    """Why the node of ``party`` refused ``task``, from its evidence log: written once the chain has it."""
     (name,) = (name for name, address in world.network.plan.addresses.items() if address == party)
-    lines = world.operators[name].evidence(folder / "evidence.jsonl").read_text().splitlines()
+    operator = world.operators[name]
+    wait_for(
+        lambda: any(each["kind"] == "task.refused" for each in operator.task(task)["evidence"]),
+        30,
+        f"the record of {name}'s refusal",
+    )
+    lines = operator.evidence(folder / "evidence.jsonl").read_text().splitlines()
     return next(line for line in lines if '"task.refused"' in line and task in line)
 
 

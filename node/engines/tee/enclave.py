@@ -17,13 +17,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
-from sealtrace.algorithms.checking import why_config_unfit
+from sealtrace.algorithms.bundles import Bundle
 from sealtrace.algorithms.pads import pads_of, value_of_pads
 from sealtrace.algorithms.shares import encode_enclave_share, encode_output
 from sealtrace.node.engines.errors import (
     BadJob,
-    BundleRefused,
     ProtocolViolated,
     SessionCut,
 )
@@ -47,7 +45,7 @@ from sealtrace.node.engines.tee.limits import MIB, Limits
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.node.engines.tee.memory import harden
 from sealtrace.node.engines.tee.opened import Opened, opened
-from sealtrace.node.engines.tee.tasks import hold_to_specification
+from sealtrace.node.engines.tee.tasks import check_enclave_step, hold_to_specification
 from sealtrace.node.engines.tee.telling import Telling
 from sealtrace.node.engines.tee.words import DATA, HELLO, OFFER, PART, WORD, return_nonce
 from sealtrace.node.engines.workplace import CONNECTING, OUTPUT, TRANSCRIPT, live, tell, write
@@ -56,7 +54,6 @@ from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.eventlog import Event
 from sealtrace.protocol.attestation.policy import AttestationPolicy, read_policy
 from sealtrace.protocol.attestation.statement import Statement
-from sealtrace.protocol.bundle import BadBundle
 from sealtrace.protocol.canonical import canonical, sha256
 from sealtrace.protocol.envelope import seal
 from sealtrace.protocol.identifiers import Address, Hex32, hex32, raw
@@ -117,15 +114,7 @@ def run(folder: Path) -> None:
 
 
 def _begun(job: EnclaveJob, folder: Path) -> Enclave:
-    hold_to_specification(job)
-    try:
-        bundle = load(Path(job.bundle), expected=job.algorithm)
-    except (BundleMissing, BundleAltered, BadBundle, OSError) as error:
-        raise BundleRefused(f"step {job.step}: {error}") from error
-    if job.protocol not in bundle.manifest.protocols:
-        raise BadJob(f"step {job.step}: the bundle does not run under {job.protocol}")
-    if why := why_config_unfit(bundle.manifest, given=any(each.kind == CONFIG for each in job.inputs)):
-        raise BadJob(f"step {job.step}: {why}")
+    bundle = check_enclave_step(hold_to_specification(job), Path(job.bundle))
     key = X25519PrivateKey.generate()
     confinement, runtime = probe(), runtime_digest()
     events = [eventlog.runtime(runtime), eventlog.algorithm(bundle.digest), eventlog.config(job.spec)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sealtrace.algorithms import checking
 from sealtrace.algorithms.bundles import Bundle, BundleAltered, BundleMissing, load
-from sealtrace.algorithms.checking import why_config_unfit
 from sealtrace.algorithms.frames import BadShare
 from sealtrace.algorithms.kept import read_header
 from sealtrace.algorithms.pads import why_no_pad
@@ -64,8 +64,8 @@ def enclave_job(
     )
 
 
-def hold_to_specification(job: EnclaveJob) -> None:
-    """Refuse a job that is not what its own specification makes of it, for whoever wrote it is not trusted.
+def hold_to_specification(job: EnclaveJob) -> TaskSpec:
+    """The specification of a job, which must be what that makes of it: whoever wrote it is not trusted.
 
     Raises:
         BadJob: it is not.
@@ -79,6 +79,7 @@ def hold_to_specification(job: EnclaveJob) -> None:
         raise BadJob(f"the specification is none of a task in an enclave: {error}") from error
     if meant != job:
         raise BadJob("the job is not what its specification says")
+    return spec
 
 
 def owner_job(
@@ -131,17 +132,12 @@ def check_enclave_step(spec: TaskSpec, folder: Path) -> Bundle:
         bundle = load(folder, expected=step.algorithm)
     except (BundleMissing, BundleAltered, BadBundle, OSError) as error:
         raise BundleRefused(f"step {step.id}: {error}") from error
-    manifest = bundle.manifest
-    if manifest.engine != "tee" or step.protocol not in manifest.protocols or not manifest.output_policy:
-        raise BadJob(f"step {step.id}: {manifest.name} does not run in an enclave under {step.protocol}")
-    if why := why_config_unfit(manifest, given=any(spec.input(n).kind == CONFIG for n in step.inputs)):
-        raise BadJob(f"step {step.id}: {why}")
-    if stray := set(_keep(spec).values()) - set(manifest.output_policy.outputs):
-        raise BadJob(f"step {step.id}: {manifest.name} has no output {min(stray)!r} that could be kept")
-    if stray := set(step.params) - set(manifest.params.get("properties", step.params)):
-        raise BadJob(f"step {step.id}: {manifest.name} has no parameter {min(stray)!r}")
-    if lacking := set(manifest.params.get("required", ())) - set(step.params):
-        raise BadJob(f"step {step.id}: {manifest.name} needs the parameter {min(lacking)!r}")
+    config = any(spec.input(name).kind == CONFIG for name in step.inputs)
+    kept = _keep(spec).values()
+    try:
+        checking.check_enclave_step(bundle.manifest, step.protocol, step.params, kept, config=config)
+    except checking.ParamsRefused as error:
+        raise BadJob(f"step {step.id}: {error}") from error
     return bundle
 
 
