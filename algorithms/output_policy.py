@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -219,15 +220,21 @@ def _coarsen(document: Any, decimals: int) -> None:
             _coarsen(each, decimals)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Held:
     """What the guard knows of the inputs, to find them in an output."""
 
-    ids: frozenset[str] = frozenset()
+    listed: tuple[Sequence[str], ...] = ()
+    """Each table's ids."""
     tables: tuple[Sequence[Sequence[str]], ...] = ()
     """Each table's columns without the id, as texts."""
     rows: frozenset[tuple[object, ...]] = frozenset()
     """What is looked for like rows, and is of no table."""
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """All of them, made when first asked for: few outputs have anything like an id."""
+        return frozenset(id for ids in self.listed for id in ids)
 
     def rows_among(self, cells: AbstractSet[object]) -> frozenset[tuple[object, ...]]:
         """``rows``, and the tables' telling rows whose every cell is one of ``cells``: no other row can stand
@@ -242,7 +249,7 @@ class Held:
 def held_of(tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> Held:
     """From each table's ids, and its columns without the id, as texts."""
     found = list(tables)
-    return Held(frozenset(id for ids, _ in found for id in ids), tuple(columns for _, columns in found))
+    return Held(tuple(ids for ids, _ in found), tuple(columns for _, columns in found))
 
 
 def _rows_among(columns: Sequence[Sequence[str]], cells: AbstractSet[object]) -> Iterator[tuple[object, ...]]:
@@ -495,8 +502,9 @@ def _row_in(value: Any, rows: frozenset[tuple[object, ...]]) -> bool:
 
 def _ids_in(value: Any, held: Held) -> bool:
     """Whether ids stand among the numbers: texts are words or declared ids already."""
-    found = {int(each) for each in _scalars(value) if _whole(each) and str(int(each)) in held.ids}
-    return len({each for each in found if len(str(abs(each))) >= ID_DIGITS}) >= IDS_AMONG_NUMBERS
+    whole = {int(each) for each in _scalars(value) if _whole(each)}
+    like_ids = {str(each) for each in whole if len(str(abs(each))) >= ID_DIGITS}
+    return len(like_ids) >= IDS_AMONG_NUMBERS and len(like_ids & held.ids) >= IDS_AMONG_NUMBERS
 
 
 def _whole(value: Any) -> bool:

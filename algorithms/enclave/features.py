@@ -10,8 +10,11 @@ Each feature says::
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,8 @@ import numpy as np
 from .joining import Joined
 
 KEYS = {"column", "fill", "scale", "bins", "categories"}
+THREADS = 4
+"""At most, to make a matrix with."""
 Learned = dict[str, Any]
 
 
@@ -33,17 +38,21 @@ def learn(joined: Joined, features: Sequence[Mapping[str, Any]], rows: Any) -> l
     return [_learn(joined, each, rows) for each in features]
 
 
-def matrix(joined: Joined, learned: Sequence[Learned], *, missing: bool = False) -> Any:
-    """One row for each joined row, one column for each name of :func:`names`.
+def matrix(joined: Joined, learned: Sequence[Learned], *, missing: bool = False, single: bool = False) -> Any:
+    """One row for each joined row, one column for each name of :func:`names`, in ``single`` precision or
+    double.
 
     Raises:
         ValueError: a cell is empty and nothing fills it, unless ``missing`` lets numbers be NaN.
     """
-    found, at = np.empty((joined.rows, sum(map(_width, learned)))), 0
-    for each in learned:
-        width = _width(each)
-        found[:, at : at + width] = _made(joined, each)
-        at += width
+    ends = list(accumulate(map(_width, learned)))
+    found = np.empty((joined.rows, sum(map(_width, learned))), dtype=np.float32 if single else float)
+
+    def fill(each: Learned, end: int) -> None:
+        found[:, end - _width(each) : end] = _made(joined, each)
+
+    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), THREADS)) as threads:
+        list(threads.map(fill, learned, ends))  # so that what one raises is raised here
     if not missing and np.isnan(found).any():
         raise ValueError("a cell is empty: give the feature a fill")
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,8 +77,8 @@ class Joined:
 
 
 def common_ids(tables: Mapping[str, Table]) -> list[str]:
-    """The ids that every table has, in ascending order."""
-    return list(_common([_array(_ids(name, table)) for name, table in tables.items()]).tolist())
+    """The ids that every table has, in ascending order of code points."""
+    return _common([_ids(name, table) for name, table in tables.items()])
 
 
 def join(tables: Mapping[str, Table], how: str) -> Joined:
@@ -100,18 +99,17 @@ def join(tables: Mapping[str, Table], how: str) -> Joined:
 
 
 def _vertical(tables: Mapping[str, Table]) -> Joined:
-    held = {name: _array(_ids(name, table)) for name, table in tables.items()}
+    held = {name: _ids(name, table) for name, table in tables.items()}
     common = _common(list(held.values()))
     names = [name for table in tables.values() for name in table.columns]
     columns: dict[str, Sequence[Part]] = {}
     for input_name, table in tables.items():
-        sorting = np.argsort(held[input_name], kind="stable")
-        order = sorting[np.searchsorted(held[input_name], common, sorter=sorting)]
+        order = _order(held[input_name], common)
         for name in table.columns:
             columns[f"{input_name}.{name}"] = [Part(table, name, order)]
             if names.count(name) == 1:
                 columns[name] = columns[f"{input_name}.{name}"]
-    return Joined(columns, common.tolist(), len(common))
+    return Joined(columns, common, len(common))
 
 
 def _horizontal(tables: Mapping[str, Table]) -> Joined:
@@ -127,20 +125,27 @@ def _horizontal(tables: Mapping[str, Table]) -> Joined:
     return Joined(columns, ids, sum(map(_rows, ordered)))
 
 
-def _common(held: Sequence[Array]) -> Array:
-    return reduce(partial(np.intersect1d, assume_unique=True), held[1:], np.sort(held[0]))
+def _common(held: Sequence[Sequence[str]]) -> list[str]:
+    common = list(held[0])
+    for each in held[1:]:
+        if each != common:
+            known = set(each)
+            common = [id for id in common if id in known]
+    return sorted(common)
 
 
-def _array(ids: Sequence[str]) -> Array:
-    """Ids as an array that sorts by code points. numpy drops zeros at a text's end: such stay objects."""
-    zeros = any("\0" in each for each in ids)
-    return np.array(ids, dtype=object if zeros or not len(ids) else str)
+def _order(ids: Sequence[str], common: Sequence[str]) -> Array:
+    """Where the ``common`` ids stand in ``ids``; ``None``: they are all of them, as they stand."""
+    if ids == common:
+        return None
+    places = dict(zip(ids, range(len(ids)), strict=True))
+    return np.fromiter(map(places.__getitem__, common), dtype=np.intp, count=len(common))
 
 
 def _ids(name: str, table: Table) -> Sequence[str]:
     if table.ids is None:
         raise ValueError(f"input {name} has no ids to align by")
-    return table.ids
+    return list(table.ids)
 
 
 def _rows(table: Table) -> int:

@@ -44,7 +44,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of model. ``missing`` lets its numbers be NaN."""
+    """One kind of model. ``missing`` lets its numbers be NaN; ``single`` says that it reads them in single
+    precision."""
 
     name: str
     fit: Callable[[Any, Any, Asked], Any]
@@ -53,6 +54,7 @@ class Kind:
     scores: Callable[[Any, Any], Any]
     """Of that JSON value and a matrix."""
     missing: bool = False
+    single: bool = False
 
 
 def run(kind: Kind, inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def _train(kind: Kind, inputs: Any, params: Mapping[str, Any], joined: Joined) -
     if min(len(train), len(test) or len(train)) < inputs.min_group:
         raise ValueError("fewer rows to train or test on than the smallest group")
     learned = features.learn(joined, params["features"], train)
-    made = features.matrix(joined, learned, missing=kind.missing)
+    made = features.matrix(joined, learned, missing=kind.missing, single=kind.single)
 
     own, own_truth = (made[train], truth[train]) if len(test) else (made, truth)
     watched = _watched(len(train), inputs.seeds["split"])
@@ -120,7 +122,7 @@ def _predict(kind: Kind, inputs: Any, joined: Joined) -> dict[str, Any]:
         raise ValueError(f"the model is no {kind.name}")
     if joined.ids is None:
         raise ValueError("predictions are named by ids, and a table has none")
-    made = features.matrix(joined, model["features"], missing=kind.missing)
+    made = features.matrix(joined, model["features"], missing=kind.missing, single=kind.single)
     scores = kind.scores(model["fitted"], made)
     return {"predictions": {"id": list(joined.ids), "score": scores.tolist()}}
 
@@ -136,7 +138,8 @@ def _split(joined: Joined, share: float, seed: int) -> tuple[Any, Any]:
 def _target(joined: Joined, target: Mapping[str, Any]) -> tuple[Any, bool]:
     """The target as numbers, and whether they are classes."""
     if "positive" in target:
-        return np.array([float(each == target["positive"]) for each in joined.texts(target["column"])]), True
+        positive = target["positive"]
+        return np.array([each == positive for each in joined.texts(target["column"])], dtype=float), True
     values = np.array(joined.numbers(target["column"]))
     if np.isnan(values).any():
         raise ValueError("the target has an empty cell")

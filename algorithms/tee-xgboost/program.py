@@ -21,7 +21,7 @@ KEYS = {"rounds", "depth", "rate", "penalty", "min_weight", "sample", "columns"}
 
 def run(inputs: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs; see the manifest."""
-    return modelling.run(modelling.Kind("xgboost", fit, scores, missing=True), inputs, params)
+    return modelling.run(modelling.Kind("xgboost", fit, scores, missing=True, single=True), inputs, params)
 
 
 def fit(matrix: Any, truth: Any, asked: modelling.Asked) -> tuple[dict[str, Any], Any]:
@@ -61,7 +61,7 @@ def scores(fitted: Mapping[str, Any], matrix: Any) -> Any:
     """XGBoost compares in single precision, so this does."""
     total = np.full(len(matrix), fitted["margin"])
     for at in range(0, len(matrix), ROWS_AT_ONCE):
-        cells = matrix[at : at + ROWS_AT_ONCE].astype(np.float32)
+        cells = matrix[at : at + ROWS_AT_ONCE].astype(np.float32, copy=False)
         for tree in fitted["trees"]:
             total[at : at + ROWS_AT_ONCE] += _walk(tree, cells)
     return sigmoid(total) if fitted["classes"] else total

@@ -385,7 +385,7 @@ def out(value, shape, held):
     ],
 )
 def test_a_secret_text_does_not_leave(shape):
-    held = holding(Held(frozenset({"person-1"})), {"secrets": PLAIN})
+    held = holding(Held((["person-1"],)), {"secrets": PLAIN})
     with pytest.raises(OutputRefused) as refusal:
         out("north", shape, held)
     assert refusal.value.reason is Reason.FREE_TEXT

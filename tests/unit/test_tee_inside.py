@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,17 @@ from sealtrace.node.engines.tee.execution import INSIDE, laid_out
 from sealtrace.node.engines.tee.inside import columns, inputs
 from sealtrace.node.engines.tee.inside.columns import Column
 from sealtrace.node.engines.tee.inside.frames import METRICS, OUTPUTS, BadFrame, Frames, frame
-from sealtrace.node.engines.tee.inside.inputs import Inputs, Model, Table, TableUnfit, read_table
+from sealtrace.node.engines.tee.inside.inputs import (
+    Inputs,
+    Model,
+    Table,
+    TableUnfit,
+    read_table,
+    split_table,
+)
 from sealtrace.node.engines.tee.opened import Opened
 from sealtrace.node.engines.tee.sandbox import _ran_out_of_memory
+from sealtrace.node.engines.tee.tabled import tabled
 from sealtrace.protocol.bundle import BadBundle
 
 TEE = sorted(name for name, folder in shipped().items() if load(folder).manifest.engine == "tee")
@@ -149,6 +159,40 @@ def test_a_table_is_read_where_it_lies_and_stays_when_that_is_erased():
         read_table(content, "id", arrow=True)
 
 
+def test_a_table_that_was_split_is_the_table_that_was_read():
+    rows = [f"person-{at},{at / 7},{at % 5 or ''},é{at % 3}" for at in range(60_000)]
+    content = "\n".join(["id,x,y,z", *rows]).encode()
+    taken = Opened.of(content)
+    done = tabled(taken, "id", load(shipped()["tee-statistics"]))
+    whole = read_table(content, "id")
+    assert (done.given.kind, done.given.id_column) == ("split", "id")
+    with os.fdopen(os.dup(done.given.descriptor), "rb") as file:
+        inside = split_table(file.read(), "id")
+    for table in (done.table, inside):
+        assert (table.rows, table.ids) == (60_000, whole.ids)
+        assert {name: table.texts(name) for name in table.columns} == whole.columns
+        assert np.asarray(table.floats("y")).tobytes() == np.asarray(whole.floats("y")).tobytes()
+    done.erase()
+    taken.erase()
+
+
+def test_a_table_is_split_only_for_a_bundle_that_can_read_it_and_only_where_it_has_what_it_should():
+    rows = [f"{at // 2},{at}" for at in range(200_000)]
+    taken = Opened.of("\n".join(["id,x", *rows]).encode())
+    statistics = load(shipped()["tee-statistics"])
+    lock = b"numpy==1.26.4\n"
+    without = replace(statistics, members={**statistics.members, "requirements.txt": lock})
+    assert tabled(taken, "x", statistics).given.kind == "split"
+    assert tabled(taken, "x", without).given.kind == "table"
+    with pytest.raises(TableUnfit, match="twice"):
+        tabled(taken, "id", statistics)
+    with pytest.raises(TableUnfit, match="no id column"):
+        tabled(taken, "name", statistics)
+    assert tabled(taken, "name", statistics, needs_ids=False).table.ids is None
+    small = Opened.of(b"id,x\n1,2\n")
+    assert tabled(small, "id", statistics).given.kind == "table"
+
+
 @pytest.mark.parametrize("piece", [1, 7, 8])
 def test_line_ends_are_told_apart_wherever_a_piece_of_the_file_ends(monkeypatch, piece):
     monkeypatch.setattr(columns, "_PIECE_BYTES", piece)
@@ -227,6 +271,16 @@ def test_a_vertical_join_is_by_whole_ids_in_ascending_order_of_three_tables_too(
 def test_common_ids_are_those_of_sets(held):
     tables = {str(at): Table({}, list(each)) for at, each in enumerate(held)}
     assert joining.common_ids(tables) == sorted(set.intersection(*held))
+
+
+@given(st.lists(st.permutations("abcd"), min_size=1, max_size=3), st.sampled_from([2, 4]))
+def test_a_vertical_join_gives_each_id_its_own_cells(orders, most):
+    held = [list(each) if at else list(each)[:most] for at, each in enumerate(orders)]
+    tables = {f"t{at}": Table({f"x{at}": [id * 2 for id in ids]}, ids) for at, ids in enumerate(held)}
+    joined = joining.join(tables, "vertical")
+    assert joined.ids == sorted(set.intersection(*map(set, held)))
+    for at in range(len(held)):
+        assert joined.texts(f"x{at}") == [id * 2 for id in joined.ids]
 
 
 def made(cells, feature, train=None):

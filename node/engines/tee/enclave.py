@@ -25,13 +25,13 @@ from sealtrace.node.engines.errors import (
     ProtocolViolated,
     SessionCut,
 )
+from sealtrace.node.engines.tee.ahead import ReceivingAhead
 from sealtrace.node.engines.tee.channel import Channel
 from sealtrace.node.engines.tee.configs import held_values
 from sealtrace.node.engines.tee.confinement import Confinement, probe
 from sealtrace.node.engines.tee.evidencing import Witness
 from sealtrace.node.engines.tee.execution import Executed, Given, execute, looked_for
-from sealtrace.node.engines.tee.inside.columns import arrow_is_here
-from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
+from sealtrace.node.engines.tee.inside.inputs import TableUnfit
 from sealtrace.node.engines.tee.job import (
     CONFIG,
     FINAL,
@@ -45,6 +45,8 @@ from sealtrace.node.engines.tee.limits import MIB, Limits
 from sealtrace.node.engines.tee.measuring import runtime_digest
 from sealtrace.node.engines.tee.memory import harden
 from sealtrace.node.engines.tee.opened import Opened, opened
+from sealtrace.node.engines.tee.sealing import is_last
+from sealtrace.node.engines.tee.tabled import Tabled, tabled
 from sealtrace.node.engines.tee.tasks import check_enclave_step, hold_to_specification
 from sealtrace.node.engines.tee.telling import Telling
 from sealtrace.node.engines.tee.words import DATA, HELLO, OFFER, PART, WORD, return_nonce
@@ -153,9 +155,10 @@ def _open(enclave: Enclave, channel: Channel, given: EnclaveInput) -> None:
     offer = channel.hear(given.party, OFFER)
     header = Header(job.task, given.dataset, job.algorithm, enclave.first.digest)
     enclave.policies[given.name] = _policy(offer, given)
+    receiving = ReceivingAhead(lambda: channel.pop(given.party, DATA), is_last)
     taken = opened(
         offer,
-        lambda: channel.pop(given.party, DATA),
+        receiving.receive,
         enclave.key,
         header,
         given.party,
@@ -188,7 +191,8 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
     """Run the bundle: what the requester is given, what is kept, and how it went."""
     job = enclave.job
     secret = {each.name: _values(enclave, each) for each in job.inputs if each.kind == CONFIG}
-    tables = {each.name: _table(enclave.inputs[each.name], each) for each in job.inputs if each.is_table}
+    held_tables = {each.name: _tabled(enclave, each) for each in job.inputs if each.is_table}
+    tables = {name: each.table for name, each in held_tables.items()}
     narrowings = tuple(each.narrowing for each in enclave.policies.values())
     held = looked_for(enclave.bundle, narrowings, tables, secret)
     models = {role: _model(enclave, value) for role, value in job.uses.items()}
@@ -198,11 +202,7 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
         enclave.bundle,
         job.params,
         {
-            **{
-                each.name: Given(enclave.inputs[each.name].descriptor, "table", each.id_column or None)
-                for each in job.inputs
-                if each.is_table
-            },
+            **{name: each.given for name, each in held_tables.items()},
             **{role: Given(model.descriptor, "model") for role, model in models.items()},
             **{name: Given(values.descriptor, CONFIG) for name, values in plain.items()},
         },
@@ -213,9 +213,11 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
         offer=enclave.confinement,
     )
     telling.flush()
-    for each in (*models.values(), *plain.values()):
-        each.erase()
     rows = {name: table.rows for name, table in tables.items()}
+    for made in (*models.values(), *plain.values()):
+        made.erase()
+    for each in held_tables.values():
+        each.erase()
     return done.outputs, _withheld(job, done.outputs), _Account(rows, done)
 
 
@@ -226,11 +228,9 @@ def _withheld(job: EnclaveJob, outputs: dict[str, Any]) -> dict[str, bytes]:
     return {name: canonical(outputs.pop(source)) for name, source in job.keep.items()}
 
 
-def _table(taken: Opened, given: EnclaveInput) -> Table:
+def _tabled(enclave: Enclave, given: EnclaveInput) -> Tabled:
     try:
-        with taken.mapped() as content:
-            table = read_table(content, None, arrow=arrow_is_here())
-        return with_ids(table, given.id_column) if given.id_column in table.columns else table
+        return tabled(enclave.inputs[given.name], given.id_column or None, enclave.bundle)
     except TableUnfit as error:
         raise ProtocolViolated(f"input {given.name}: {error}", peer=given.party) from error
 

@@ -56,7 +56,7 @@ INSIDE = "sealtrace_tee"
 """The name of our package in the sandbox."""
 
 Report = Callable[[int, Mapping[str, float]], None]
-Kind = Literal["table", "model", "config"]
+Kind = Literal["table", "split", "model", "config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def looked_for(
     policy = policy_of(bundle, narrowings)
     if few := why_too_few_rows(policy, {name: table.rows for name, table in tables.items()}):
         raise OutputForbidden(str(few))
-    held = held_of((each.ids or (), list(each.columns.values())) for each in tables.values())
+    held = held_of((each.id_cells, list(each.columns.values())) for each in tables.values())
     return holding(held, secret)
 
 

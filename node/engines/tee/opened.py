@@ -6,7 +6,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -55,6 +55,16 @@ class Opened:
         finally:
             with suppress(BufferError):  # a thread of a reader lets go of it a moment later, and closes it so
                 pages.close()
+
+    def lasting(self) -> mmap.mmap:
+        """All of it where it lies, for as long as somebody reads it; not after it is erased."""
+        return mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+
+    @contextmanager
+    def filling(self) -> Iterator[BinaryIO]:
+        """A file to write it by."""
+        with os.fdopen(os.dup(self._file), "wb") as file:
+            yield file
 
     def erase(self) -> None:
         """Overwrite it, and give the memory back."""

@@ -24,6 +24,7 @@ from sealtrace.algorithms.pads import why_no_pad
 from sealtrace.algorithms.shares import encode_output
 from sealtrace.node.engines.errors import BadInput, BadJob, ProtocolViolated
 from sealtrace.node.engines.tables import places, table_rows
+from sealtrace.node.engines.tee.ahead import SendingAhead
 from sealtrace.node.engines.tee.channel import Channel
 from sealtrace.node.engines.tee.job import FINAL, OwnerInput, OwnerJob, read_tee_job
 from sealtrace.node.engines.tee.sealing import Blinded, Blinding, Pushed, Secrets, fresh_prefix
@@ -100,10 +101,12 @@ def _send(channel: Channel, job: OwnerJob, first: Statement, given: OwnerInput) 
     sent = _Sent(Secrets.fresh())
     wrapped = sent.secrets.wrapped(first.challenge.key, header)
     channel.say(job.enclave, OFFER, {"policy": given.policy_text, "wrapped": wrapped.hex()})
-    target = Pushed(lambda piece: channel.push(job.enclave, DATA, piece))
+    sending = SendingAhead(lambda piece: channel.push(job.enclave, DATA, piece))
+    target = Pushed(sending.send)
     with _granted(given) as source:
         seal_stream(Blinding(source, sent.blinded), target, sent.secrets.data_key, fresh_prefix(), header)
     target.end()
+    sending.finish()
     return sent
 
 

@@ -5,7 +5,6 @@ Nothing is secret here: no key, no evidence, no chain.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,11 +15,11 @@ from sealtrace.algorithms.checking import why_config_unfit
 from sealtrace.node.engines.errors import BadInput, BadJob, SandboxFailed
 from sealtrace.node.engines.tee.configs import held_values, read_config
 from sealtrace.node.engines.tee.execution import Executed, Given, Report, execute, looked_for, policy_of
-from sealtrace.node.engines.tee.inside.columns import arrow_is_here
-from sealtrace.node.engines.tee.inside.inputs import Table, TableUnfit, read_table, with_ids
+from sealtrace.node.engines.tee.inside.inputs import TableUnfit
 from sealtrace.node.engines.tee.job import CONFIG
 from sealtrace.node.engines.tee.limits import Limits
 from sealtrace.node.engines.tee.opened import Opened
+from sealtrace.node.engines.tee.tabled import Tabled, tabled
 from sealtrace.protocol.attestation.policy import Narrowing
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.secret_config import ConfigUnfit
@@ -53,20 +52,30 @@ def rehearse(
     """
     policy_of(bundle, narrowings)  # no file is read for what cannot run
     secret = _secret(bundle, files, config)
-    tables = {name: _table(name, path, id_column) for name, path in files.items() if path.suffix == TABLE}
-    held = looked_for(bundle, narrowings, tables, secret)
     with ExitStack() as stack:
-        inputs = {}
-        for name, path in files.items():
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, descriptor)
-            own = tables.get(name)
-            has_ids = own is not None and own.ids is not None
-            inputs[name] = Given(descriptor, "table" if own else "model", id_column if has_ids else None)
-        for name, values in secret.items():
-            plain = Opened.of(canonical(values))
-            stack.callback(plain.erase)
-            inputs[name] = Given(plain.descriptor, CONFIG)
+
+        def held_here(content: bytes) -> Opened:
+            taken = Opened.of(content)
+            stack.callback(taken.erase)
+            return taken
+
+        taken = {name: held_here(_read(name, path)) for name, path in files.items()}
+        tables = {
+            name: _tabled(name, each, id_column, bundle)
+            for name, each in taken.items()
+            if files[name].suffix == TABLE
+        }
+        for each in tables.values():
+            stack.callback(each.erase)
+        held = looked_for(bundle, narrowings, {name: each.table for name, each in tables.items()}, secret)
+        inputs = {
+            **{name: Given(each.descriptor, "model") for name, each in taken.items()},
+            **{name: each.given for name, each in tables.items()},
+            **{
+                name: Given(held_here(canonical(values)).descriptor, CONFIG)
+                for name, values in secret.items()
+            },
+        }
         return _shown(
             lambda: execute(
                 bundle, params, inputs, held, narrowings=narrowings, report=report, limits=limits
@@ -99,11 +108,15 @@ def _shown(executed: Callable[[], Executed], shown: Callable[[bytes], None]) -> 
     return done
 
 
-def _table(name: str, path: Path, id_column: str | None) -> Table:
+def _read(name: str, path: Path) -> bytes:
     try:
-        table = read_table(path.read_bytes(), None, arrow=arrow_is_here())
-        return with_ids(table, id_column) if id_column in table.columns else table
+        return path.read_bytes()
     except OSError as error:
         raise BadInput("unreadable", f"input {name}: {error}") from error
+
+
+def _tabled(name: str, taken: Opened, id_column: str | None, bundle: Bundle) -> Tabled:
+    try:
+        return tabled(taken, id_column, bundle, needs_ids=False)
     except TableUnfit as error:
         raise BadInput("table_unfit", f"input {name}: {error}") from error

@@ -97,6 +97,11 @@ MORE, END = b"\x00", b"\x01"
 chunk."""
 
 
+def is_last(message: bytes) -> bool:
+    """Whether nothing of a stream follows ``message``: it is the end, or what no stream has."""
+    return message[:1] != MORE
+
+
 class Pushed:
     """A sink that sends what it is given on, a message for each piece."""
 

@@ -18,14 +18,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from . import DESCRIPTORS, JOB
+from .columns import ARROW
 from .frames import METRICS, OUTPUTS, RUNTIME, frame
-from .inputs import Inputs, Model, Table, read_table
+from .inputs import Inputs, Model, Table, read_table, split_table
 
 MISMATCH = 3
-ARROW = {"numpy", "pyarrow"}
-"""What a bundle's lock has to name for large tables to be read by it."""
-CONFIG = "config"
-"""The kind of an input that brings secret values."""
+TABLE, SPLIT, CONFIG = "table", "split", "config"
+"""Kinds of inputs: CSV, a table that is split into columns already, secret values. Others are models."""
 
 
 def main() -> int:
@@ -61,14 +60,19 @@ def _content(descriptor: int) -> bytes:
 
 
 def _input(descriptor: int, how: Mapping[str, Any], arrow: bool) -> Table | Model:
-    if how["kind"] != "table":
+    if how["kind"] == SPLIT:
+        return split_table(_mapped(descriptor), how["id"])
+    if how["kind"] != TABLE:
         return Model(_content(descriptor))
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode) or not about.st_size:
         return read_table(_content(descriptor), how["id"], arrow=arrow)
+    return read_table(_mapped(descriptor), how["id"], arrow=arrow)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
     with os.fdopen(descriptor, "rb"):
-        content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # closed with the last who reads it
-    return read_table(content, how["id"], arrow=arrow)
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # closed with the last who reads it
 
 
 def _config(given: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ and the same refusals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+ARROW = {"numpy", "pyarrow"}
+"""What a bundle's lock has to name for large tables to be read by it."""
 LEAST_BYTES = 1 << 20
 """Below this, loading Arrow costs more than it saves."""
 _PIECE_BYTES = 1 << 20
@@ -34,6 +36,18 @@ class Column(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         for chunk in self._cells.chunks:
             yield from chunk.to_pylist()
+
+    @property
+    def cells(self) -> Any:
+        """They as Arrow holds them."""
+        return self._cells
+
+    def all_different(self) -> bool:
+        """Whether no cell is empty and none is there twice."""
+        import pyarrow.compute as compute
+
+        shortest = compute.min(compute.binary_length(self._cells)).as_py()
+        return shortest != 0 and int(compute.count_distinct(self._cells).as_py()) == len(self._cells)
 
     def floats(self) -> Any:
         """The cells as an array of doubles, NaN where empty; ``None`` where one is no plain finite number.
@@ -85,6 +99,23 @@ def columns_of(content: Any) -> dict[str, Column] | None:
     if table.column_names != names or _long(table):
         return None
     return {name: Column(table.column(at)) for at, name in enumerate(names)}
+
+
+def written(columns: Mapping[str, Column], sink: Any) -> None:
+    """Write columns as an Arrow file, which :func:`columns_from` reads where it lies."""
+    import pyarrow as pa
+
+    table = pa.table({name: each.cells for name, each in columns.items()})
+    with pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+
+
+def columns_from(content: Any) -> dict[str, Column]:
+    """The columns in what :func:`written` wrote. Their cells stay in ``content``, mapped memory."""
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(pa.py_buffer(memoryview(content))).read_all()
+    return {name: Column(table.column(at)) for at, name in enumerate(table.column_names)}
 
 
 def _header(view: memoryview) -> list[str] | None:

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .columns import LEAST_BYTES, Column, columns_of
+from .columns import LEAST_BYTES, Column, columns_from, columns_of
 
 
 class TableUnfit(ValueError):
@@ -23,14 +23,25 @@ class Table:
     def __init__(self, columns: Mapping[str, Sequence[str]], ids: Sequence[str] | None = None) -> None:
         self.columns = dict(columns)
         """All columns but the id; cells as they stand in the file, empty where there is none."""
-        self.ids = None if ids is None else list(ids)
+        self._ids = ids
+
+    @property
+    def id_cells(self) -> Sequence[str]:
+        """The ids where they lie; none where the job names no id column."""
+        return () if self._ids is None else self._ids
+
+    @property
+    def ids(self) -> list[str] | None:
         """One for each row, all different; ``None`` where the job names no id column."""
+        if self._ids is not None and not isinstance(self._ids, list):
+            self._ids = list(self._ids)
+        return self._ids
 
     @property
     def rows(self) -> int:
         """How many rows it has."""
-        if self.ids is not None:
-            return len(self.ids)
+        if self._ids is not None:
+            return len(self._ids)
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
     def texts(self, name: str) -> list[str]:
@@ -128,6 +139,12 @@ def read_table(content: Any, id_column: str | None, *, arrow: bool = False) -> T
     return table if id_column is None else with_ids(table, id_column)
 
 
+def split_table(content: Any, id_column: str | None) -> Table:
+    """The table that another process read and took for one, from what :func:`.columns.written` wrote."""
+    columns = columns_from(content)
+    return Table(columns) if id_column is None else Table(columns, columns.pop(id_column))
+
+
 def _columns(content: bytes) -> dict[str, list[str]]:
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
@@ -151,10 +168,17 @@ def with_ids(table: Table, id_column: str) -> Table:
     columns = dict(table.columns)
     if id_column not in columns:
         raise TableUnfit(f"there is no id column {id_column!r}")
-    ids = list(columns.pop(id_column))
-    if "" in ids or len(set(ids)) != len(ids):
+    ids = columns.pop(id_column)
+    if not _all_different(ids):
         raise TableUnfit(f"column {id_column!r} is empty somewhere, or has an id twice")
     return Table(columns, ids)
+
+
+def _all_different(ids: Sequence[str]) -> bool:
+    """Whether none is empty and none is there twice."""
+    if isinstance(ids, Column):
+        return ids.all_different()
+    return "" not in ids and len(set(ids)) == len(ids)
 
 
 def _number(cell: str, name: str, at: int) -> float:
