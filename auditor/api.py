@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sealtrace import __version__
 from sealtrace.auditor.checks import UnknownRule, known_rule
+from sealtrace.auditor.exports.fonts import FontMissing
 from sealtrace.auditor.exports.formats import FormatUnavailable, available
 from sealtrace.auditor.exports.signing import CannotSign
 from sealtrace.auditor.inquiry import EmptyRange, RangeTooLong
@@ -159,7 +160,8 @@ def create_app(service: Service) -> FastAPI:
     )
     def ask(wanted: Wanted, request: Request) -> Entry:
         """Queue an audit. One of the same blocks that waits or runs is not begun a second time."""
-        available(wanted.formats, signing_of(service.settings, wanted))
+        pages = service.settings.pages(wanted.language)
+        available(wanted.formats, signing_of(service.settings, wanted), pages)
         known_rule(wanted.rule)
         inquiry = service.settings.inquiry(wanted)
         if wanted.first is not None and wanted.last is not None:
@@ -323,6 +325,7 @@ _PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     ReadsTampered: (500, "Keep the auditor's folder as it is, and run sealtrace audit reads."),
     TokenUnreadable: (500, "Mend [[evidence]] in auditor.toml."),
     TokensUnreadable: (500, "Mend tokens.json, or remove it and make new tokens."),
+    FontMissing: (501, "Install a font that has Chinese, or name a folder as fonts in auditor.toml."),
     FormatUnavailable: (501, "Have sealtrace[auditor] installed here, or ask for html and json."),
     ReadsUnwritable: (507, "Have room made on the auditor's disk."),
 }

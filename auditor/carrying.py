@@ -85,7 +85,7 @@ def carry_out(root: Path, identity: str) -> None:
     folder = root / AUDITS / identity
     try:
         entry = read_json(folder / STATE)
-        wanted = Wanted.model_validate({name: entry[name] for name in Wanted.model_fields})
+        wanted = Wanted.model_validate({name: entry[name] for name in Wanted.model_fields if name in entry})
         outcome = _audited(folder, wanted, read_settings(root))
     except Exception as cause:  # whatever it was, the one who asked must learn of it
         outcome = {"detail": f"{type(cause).__name__}: {cause}"[:500]}
@@ -98,7 +98,8 @@ def _audited(folder: Path, wanted: Wanted, settings: Settings) -> dict[str, Any]
         done = examine(settings.inquiry(wanted), material, told)
         told(Stage.WRITING)
         report = document(done)
-        paths = write(report, done.case.events, folder, wanted.formats, signing_of(settings, wanted))
+        signing, pages = signing_of(settings, wanted), settings.pages(wanted.language)
+        paths = write(report, done.case.events, folder, wanted.formats, signing, pages)
         names = [path.name for path in paths.values()]
         if material is not None:
             pack(report, material, folder / BUNDLE)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from sealtrace.auditor.exports.formats import USUAL, Format
+from sealtrace.auditor.language import Language
 from sealtrace.protocol.identifiers import Hex32, hex32
 
 BUNDLE: Final = "audit.tar"
@@ -77,6 +78,8 @@ class Wanted(BaseModel):
     """The last block to look at."""
     formats: list[Annotated[Format, Field(strict=False)]] = Field(default=list(USUAL), min_length=1)
     """The reports to make; docs/reports.md says which is for whom."""
+    language: Annotated[Language, Field(strict=False)] = Language.ENGLISH
+    """Of pages and tables; the record in report.json is in English."""
     bundle: bool = False
     """Whether to pack audit.tar, to be checked without the network (docs/audit-bundle.md)."""
     checkpoint_blocks: int | None = Field(default=None, gt=0, lt=1 << 53)

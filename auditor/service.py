@@ -73,6 +73,6 @@ def _made(root: Path, settings: Settings, run: Run | None, clock: Callable[[], f
         waiting=limits.waiting,
         clock=clock,
     )
-    wanted = Wanted(formats=list(plan.formats), bundle=plan.bundle) if plan else None
+    wanted = Wanted(formats=list(plan.formats), language=plan.language, bundle=plan.bundle) if plan else None
     daily = Daily(jobs, plan.at, wanted, clock) if plan and wanted else None
     return Service(settings, jobs, Tokens(root, clock), reads, daily)

@@ -9,10 +9,11 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sealtrace.auditor.case import Parameters
-from sealtrace.auditor.exports.formats import USUAL, Format
+from sealtrace.auditor.exports.formats import USUAL, Format, Pages
 from sealtrace.auditor.exports.signing import Signing
 from sealtrace.auditor.inquiry import Inquiry, Source
 from sealtrace.auditor.jobs import Wanted
+from sealtrace.auditor.language import Language
 from sealtrace.auditor.tokens import Tokens
 from sealtrace.contracts.client import ChainSettings
 from sealtrace.protocol.faults import first_fault
@@ -75,6 +76,8 @@ class ScheduleTable(_Table):
         default=USUAL, min_length=1, strict=False
     )
     """The reports to make."""
+    language: Annotated[Language, Field(strict=False)] = Language.ENGLISH
+    """Of pages and tables: `en` or `zh`."""
     bundle: bool = False
     """Whether to pack audit.tar as well."""
 
@@ -132,6 +135,12 @@ class Settings(_Table):
     """See `[schedule]`; without it nothing is audited unasked."""
     checkpoint_blocks: int = Field(default=100, gt=0)
     """How many blocks after a task's end a node's log may stay unanchored."""
+    fonts: str | None = None
+    """A folder with a font that has Chinese, for report.pdf, where none is installed."""
+
+    def pages(self, language: Language) -> Pages:
+        """How pages are made in ``language``."""
+        return Pages(language, Path(self.fonts) if self.fonts else None)
 
     def inquiry(self, wanted: Wanted) -> Inquiry:
         """One audit under these settings.
@@ -230,6 +239,7 @@ port = 0  # 0 takes a free one and says which
 # [schedule]
 # at = "03:30"
 # formats = ["html", "json", "pdf"]
+# language = "en"  # or zh
 # bundle = true
 
 # One table for each node whose log is fetched or handed over:

@@ -53,5 +53,5 @@ def chinese(folder: Path | None = None) -> Font:
     known = ", ".join(regular for regular, _, _ in _KNOWN)
     raise FontMissing(
         f"no font with Chinese characters in {looked}: apt install fonts-noto-cjk, or name a folder that has "
-        f"one of {known} with --fonts"
+        f"one of {known} with --fonts, or as fonts in auditor.toml"
     )

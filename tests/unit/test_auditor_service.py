@@ -265,6 +265,7 @@ def test_an_artefact_that_was_changed_is_not_handed_out(service):
         ({"first": -1}, "MalformedRequest"),
         ({"first": 1 << 60}, "MalformedRequest"),
         ({"formats": ["docx"]}, "MalformedRequest"),
+        ({"language": "fr"}, "MalformedRequest"),
         ({"first": 9, "last": 3}, "EmptyRange"),
         ({"first": 0, "last": 10_000_000}, "RangeTooLong"),
         ({"rule": "ST-X99"}, "UnknownRule"),
@@ -311,6 +312,25 @@ def test_audits_waiting_are_bounded(service):
     client, _, _ = service
     answers = [client.post("/v1/audits", json={"first": each}).status_code for each in range(18)]
     assert answers == [202] * 16 + [429] * 2
+
+
+def test_pages_are_in_the_language_that_is_asked_for(service):
+    client, made, played = service
+    played.let.set()
+    asked = {"formats": ["html", "json"], "language": "zh"}
+    identity = client.post("/v1/audits", json=asked).json()["id"]
+    assert wait_for(made.jobs, identity)["language"] == "zh"
+    assert 'lang="zh-Hans"' in client.get(f"/v1/audits/{identity}/report.html").text
+    assert client.get(f"/v1/audits/{identity}/report.json").json()["verdict"]["sentence"].isascii()
+
+
+def test_pages_for_which_there_is_no_font_are_refused_before_the_audit_waits(played, tmp_path):
+    settings = played.settings.model_copy(update={"fonts": str(tmp_path)})
+    with opened(played.root, settings, played.run) as made:
+        client = TestClient(create_app(made), headers=played.headers("north"))
+        answer = client.post("/v1/audits", json={"formats": ["pdf"], "language": "zh"})
+        assert (answer.status_code, answer.json()["title"]) == (501, "FontMissing")
+        assert made.jobs.all() == []
 
 
 def test_two_audits_of_the_same_blocks_do_not_run_at_once(service):
@@ -573,7 +593,7 @@ def test_the_daily_audit_survives_restarts_and_never_runs_beside_one_of_the_same
 
 def test_a_service_with_a_schedule_begins_what_is_due_by_itself(played):
     with (played.root / "auditor.toml").open("a") as file:
-        file.write('[schedule]\nat = "03:30"\nformats = ["json"]\n')
+        file.write('[schedule]\nat = "03:30"\nformats = ["json"]\nlanguage = "zh"\n')
     played.let.set()
     settings = read_settings(played.root)
     with opened(played.root, settings, played.run, clock=lambda: MOMENT + 7) as made:
@@ -584,3 +604,4 @@ def test_a_service_with_a_schedule_begins_what_is_due_by_itself(played):
         (entry,) = made.jobs.all()
         done = wait_for(made.jobs, entry["id"])
     assert (done["scheduled_for"], list(done["artefacts"])) == (MOMENT, ["report.json"])
+    assert done["language"] == "zh"
