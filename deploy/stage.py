@@ -197,8 +197,8 @@ def refused(
     judged(story, asker, submit(story, asker, None, asked), what, denial)
 
 
-def judged(story: Story, asker: Requester, task: Hex32, what: str, denial: Denial) -> None:
-    """Require that a task ends refused for exactly this reason, and tell by whom."""
+def judged(story: Story, asker: Requester, task: Hex32, what: str, denial: Denial) -> str:
+    """Require that a task ends refused for exactly this reason; tell by whom, and return that."""
     seen = until_over(story, task, asker)
     if seen.state is not TaskState.REFUSED or seen.ending is None:
         raise StoryFailed(f"{what}: the task is {seen.state.name}")
@@ -208,6 +208,7 @@ def judged(story: Story, asker: Requester, task: Hex32, what: str, denial: Denia
     story.tell(
         by, f"refused {what}: {denial.name.lower()} (block {seen.block.number})", task=task, denial=denial
     )
+    return by
 
 
 @contextmanager

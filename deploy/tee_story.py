@@ -39,11 +39,15 @@ from sealtrace.deploy.stage import (
 )
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.measuring import runtime_digest
+from sealtrace.node.hold import where
 from sealtrace.node.policy_templates import template
+from sealtrace.node.wiring import Node
 from sealtrace.protocol.attestation.evidence import Kind
-from sealtrace.protocol.attestation.statement import read_statement
+from sealtrace.protocol.attestation.statement import Statement, read_statement
+from sealtrace.protocol.evidence import Kind as RecordKind
 from sealtrace.protocol.identifiers import Hex32, UnixSeconds
 from sealtrace.protocol.outcome import Denial
+from sealtrace.protocol.receipt import input_commitment
 from sealtrace.protocol.spec import TaskSpec
 from sealtrace.requester.enclaves import SIMULATED_WARNING
 from sealtrace.scheduler import settings as scheduler_settings
@@ -241,33 +245,29 @@ def _stale(enclaves: Enclaves) -> None:
 
 
 def _replayed(enclaves: Enclaves, recorded: bytes) -> None:
-    """The scheduler serves what an enclave stated for an earlier task. The chain names another statement."""
-    story = enclaves.story
-    with _away(story, "bank"):
+    """The cloud begins no enclave: it starts upon what one stated for an earlier task, and shows that."""
+    story, statement = enclaves.story, read_statement(recorded)
+    with _away(story, CLOUD):
         task = _submit(enclaves)
-        _await_starts(story, task)
-        _serve(story, task, recorded)
-
-    def note() -> str:
-        said = story.operators["bank"].task(task)["note"]
-        return said if "another statement" in said else ""
-
-    said = _wait(note, "the bank's node does not see that the statement is another one")
-    story.tell("bank", f"does not start: {said}; its operator ends that", task=task)
-    story.operators["bank"].stop(task)
-    judged(story, story.lab, task, "a statement replayed from an earlier task", Denial.OPERATOR_REFUSED)
+        _serve(story, task, statement)
+        terms = story.lab.spec(task).terms()
+        bound = input_commitment(task, {}, [statement.challenge.algorithm], statement.digest)
+        node = Node.open(story.network.members.directory(CLOUD))
+        started = {"input_commitment": bound, **where(node.acts.start(task, terms, bound))}
+        node.evidence.append_once(RecordKind.TASK_STARTED, started, task)  # a log without it would tell
+        _refused_attestation(enclaves, task, "a statement replayed from an earlier task")
 
 
 def _refused_attestation(enclaves: Enclaves, task: Hex32, what: str) -> None:
-    """Require the refusal on chain, and tell the bank's reason in its own words."""
-    judged(enclaves.story, enclaves.story.lab, task, what, Denial.ATTESTATION_REFUSED)
+    """Require the refusal on chain, and tell the owner's reason in its own words."""
+    by = judged(enclaves.story, enclaves.story.lab, task, what, Denial.ATTESTATION_REFUSED)
 
     def recorded() -> str:
-        records = enclaves.story.operators["bank"].task(task)["evidence"]
+        records = enclaves.story.operators[by].task(task)["evidence"]
         return next((each["body"]["detail"] for each in records if each["kind"] == "task.refused"), "")
 
-    detail = _wait(recorded, "the bank did not record why it refused")
-    enclaves.story.tell("bank", f"because of input {detail}", task=task, detail=detail)
+    detail = _wait(recorded, f"the {by} did not record why it refused")
+    enclaves.story.tell(by, f"because of {detail}", task=task, detail=detail)
 
 
 @contextmanager
@@ -293,15 +293,13 @@ def _await_starts(story: Story, task: Hex32) -> None:
     _wait(started, "the others did not start")
 
 
-def _serve(story: Story, task: Hex32, recorded: bytes) -> None:
-    """Put a recorded statement in the place of the one that the scheduler keeps for ``task``."""
-    statement = read_statement(recorded)
-    folder = story.network.directory / "scheduler"
+def _serve(story: Story, task: Hex32, statement: Statement) -> None:
+    """Put a statement in the place of the one that the scheduler keeps for ``task``."""
+    folder, now = story.network.directory / "scheduler", UnixSeconds(int(time.time()))
+    kept = EnclaveStatement(task, statement.stage, statement.digest, statement.document(), now)
     store = Store.open(scheduler_settings.load(folder).database(folder))
     try:
-        store.add_statement(
-            EnclaveStatement(task, statement.stage, statement.digest, recorded, UnixSeconds(int(time.time())))
-        )
+        store.add_statement(kept)
     finally:
         store.close()
 
