@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import re
 from dataclasses import replace
@@ -174,6 +175,25 @@ def test_a_table_that_was_split_is_the_table_that_was_read():
         assert np.asarray(table.floats("y")).tobytes() == np.asarray(whole.floats("y")).tobytes()
     done.erase()
     taken.erase()
+
+
+def test_what_the_guard_reads_with_the_sandbox_nobody_can_change_until_it_is_erased():
+    taken = Opened.of(b"kept" * 2000)
+    taken.freeze()
+    seen, path = taken.lasting(), f"/proc/self/fd/{taken.descriptor}"
+    again = os.open(path, os.O_RDWR)
+    for change in (
+        lambda: os.pwrite(again, b"x", 0),
+        lambda: mmap.mmap(again, 8000),
+        lambda: os.truncate(path, 0),
+        lambda: os.posix_fallocate(again, 0, 1 << 20),
+    ):
+        with pytest.raises(PermissionError):
+            change()
+    assert seen[:4] == b"kept"
+    taken.erase()
+    assert seen[:] == bytes(8000)
+    os.close(again)
 
 
 def test_a_table_is_split_only_for_a_bundle_that_can_read_it_and_only_where_it_has_what_it_should():

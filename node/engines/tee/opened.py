@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +17,16 @@ from sealtrace.node.engines.tee.sealing import Blinded, Popped, unwrapped
 from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.sealed_stream import BadSealedStream, Header, unseal
 
+_FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which fcntl does not name before Python 3.13
+_NO_CHANGE = _FUTURE_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
 
 class Opened:
     """The bytes of one input, in a file that has no name and lies in memory (memfd_create(2))."""
 
     def __init__(self) -> None:
-        self._file = os.memfd_create("input", os.MFD_CLOEXEC)
+        self._file = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._frozen: mmap.mmap | None = None
         self.descriptor = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
         """Open for reading only: what the sandbox is given."""
         self.digest = Hex32("0x" + "0" * 64)
@@ -66,13 +71,20 @@ class Opened:
         with os.fdopen(os.dup(self._file), "wb") as file:
             yield file
 
+    def freeze(self) -> None:
+        """Let nobody write it any more, whoever opens it again (F_SEAL_FUTURE_WRITE, fcntl(2)): only
+        :meth:`erase` can. What this process reads in it is then what is there, whoever else holds it."""
+        self._frozen = mmap.mmap(self._file, 0)
+        fcntl.fcntl(self._file, fcntl.F_ADD_SEALS, _NO_CHANGE)
+
     def erase(self) -> None:
         """Overwrite it, and give the memory back."""
         size = os.fstat(self._file).st_size
         if size:
-            with mmap.mmap(self._file, size) as pages:
+            with self._frozen or mmap.mmap(self._file, size) as pages:
                 wipe(pages)
-        os.ftruncate(self._file, 0)
+        if self._frozen is None:
+            os.ftruncate(self._file, 0)
         for descriptor in (self._file, self.descriptor):
             with suppress(OSError):
                 os.close(descriptor)

@@ -58,4 +58,5 @@ def _split(columns: Mapping[str, Column]) -> Opened:
     split = Opened()
     with split.filling() as file:
         written(columns, file)
+    split.freeze()  # the guard reads what the sandbox holds
     return split
