@@ -65,8 +65,7 @@ def run_task(task: Hex32, ports: Ports) -> None:
         ports.store.note(task, "waiting", f"{type(cause).__name__}: {cause}")
         raise
     finally:
-        if hold.enclave is not None:
-            hold.enclave.end()
+        hold.let_go()
         ports.store.release(task, token, next_in_s)
 
 
@@ -135,6 +134,8 @@ def _seen(view: View, hold: Hold) -> Statement | None:
     before = ports.evidence.last(view.task, Kind.TASK_JUDGED)
     if before is not None and before.body["denial"] is None:
         raise Unfit(Denial.ENCLAVE_LOST, "the start of an earlier enclave was sent, and its key is gone")
+    if not hold.take_seat():
+        raise NotShown("as many enclaves wait or run at this node as its concurrency lets it hold")
     return None
 
 

@@ -27,6 +27,7 @@ from sealtrace.node.ports import (
     Standing,
 )
 from sealtrace.node.preparing import Holdings, Prepared
+from sealtrace.node.seats import Seats
 from sealtrace.node.settings import Limits
 from sealtrace.node.store import Store, TaskRow
 from sealtrace.node.telling import Carrier
@@ -75,6 +76,8 @@ class Ports:
     """Signs an attestation result."""
     build: str
     """What verifies here: the name and version of this program."""
+    seats: Seats
+    """For the enclaves that this node holds."""
 
 
 class TaskVanished(NodeError):
@@ -108,7 +111,21 @@ class Hold:
     heartbeat: Heartbeat | None = None
     carrier: Carrier | None = None
     enclave: Hosted | None = None
+    seated: bool = False
     release: Release | None = None
+
+    def take_seat(self) -> bool:
+        """Take a seat for an enclave, kept until :meth:`let_go`; whether there is one."""
+        self.seated = self.seated or self.ports.seats.take()
+        return self.seated
+
+    def let_go(self) -> None:
+        """End the enclave that is held, and give its seat back."""
+        if self.enclave is not None:
+            self.enclave.end()
+        if self.seated:
+            self.seated = False
+            self.ports.seats.leave()
 
     def beat(self) -> None:
         """Renew the lease; tell the engine to stop when lease, operator or chain say so.

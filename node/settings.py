@@ -88,7 +88,7 @@ class EngineSection(_Section):
     silence_s: int = Field(default=60, gt=0, le=3600)
     """A peer that says nothing for so long ends the job as failed."""
     concurrency: int = Field(default=2, gt=0, le=64)
-    """Tasks worked on at once."""
+    """Tasks worked on at once. All but one of them may be enclaves that this node holds."""
     protocols: list[str] = Field(
         default=["psi/RR22", "psi/ECDH", "psi/KKRT", "mpc/ABY3", "mpc/CHEETAH", "mpc/SEMI2K"]
     )

@@ -27,6 +27,7 @@ from sealtrace.node.hold import Ports
 from sealtrace.node.preparing import Holdings
 from sealtrace.node.runner import EngineProcesses, Hosting
 from sealtrace.node.scheduling import SchedulerClient
+from sealtrace.node.seats import Seats
 from sealtrace.node.sessions import GatewaySessions
 from sealtrace.node.settings import Settings, read_settings
 from sealtrace.node.store import Store, open_engine
@@ -140,6 +141,11 @@ class Node:
         )
         return EngineProcesses(self.gateway, limits.protocols, timeouts, self.layout.root, free, hosting)
 
+    @cached_property
+    def seats(self) -> Seats:
+        """For the enclaves that this process holds."""
+        return Seats(self.settings.engine.concurrency)
+
     def sign_result(self, claims: Mapping[str, Any]) -> str:
         """An attestation result as this node signs it, with the key of its certificate on the chain."""
         return sign_result(claims, load_signing_key(self.layout.tls_key))
@@ -172,6 +178,7 @@ def wiring(node: Node) -> Ports:
         policy_of=node.store.policy_of,
         sign_result=node.sign_result,
         build=f"sealtrace {version('sealtrace')}",
+        seats=node.seats,
     )
 
 

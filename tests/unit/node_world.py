@@ -32,6 +32,7 @@ from sealtrace.node.ports import (
     Undeliverable,
 )
 from sealtrace.node.preparing import BundleDiffers, BundleGone, Holdings
+from sealtrace.node.seats import Seats
 from sealtrace.node.settings import Limits
 from sealtrace.node.store import DatasetRow, Sighting, Store, open_engine
 from sealtrace.node.vault import Vault
@@ -373,6 +374,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder, self.now, self.runs = folder, float(NOW), []
         self.policies: dict[Hex32, Any] = {}
+        self.seats = Seats(2)
         self.full_at: str | None = None  # the kind of record for which there is no room
         self.mine = 0b01
         self.limits = Limits(wait_for_others_s=5, poll_s=1)
@@ -474,6 +476,7 @@ class World:
             policy_of=lambda grant: self.policies.get(grant),
             sign_result=lambda claims: json.dumps(claims, sort_keys=True),
             build="sealtrace test",
+            seats=self.seats,
         )
 
     def spend(self) -> None:

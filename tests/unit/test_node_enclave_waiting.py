@@ -6,8 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from sealtrace.node import running
+from sealtrace.node import gate, running
+from sealtrace.node.attesting import NotShown
 from sealtrace.node.errors import ChainUnavailable, GatewayDown
+from sealtrace.node.hold import Hold
+from sealtrace.node.seats import Seats
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial
 
@@ -109,3 +112,32 @@ def test_without_an_enclave_a_gateway_that_is_away_is_not_waited_for(world):
     with pytest.raises(GatewayDown):
         running._opened(world.view, world.hold)
     assert world.slept == 0
+
+
+def hold_of(seats, task):
+    last = SimpleNamespace(last=lambda task, kind: None)
+    return Hold(SimpleNamespace(me="host", seats=seats, evidence=last), task, "token", 0.0)
+
+
+def test_one_worker_stays_free_of_enclaves_where_there_are_several():
+    for workers, most in ((1, 1), (2, 1), (5, 4)):
+        seats = Seats(workers)
+        assert [seats.take() for _ in range(most + 1)] == [True] * most + [False]
+        seats.leave()
+        assert seats.take()
+
+
+def test_a_task_waits_where_no_seat_is_free_for_its_enclave_and_takes_one_that_was_given_back(world):
+    seats = Seats(2)
+    view = SimpleNamespace(task="task", known=lambda: SimpleNamespace(spec=SimpleNamespace(enclave="host")))
+    first, second = hold_of(seats, "first"), hold_of(seats, "second")
+    for _ in range(2):  # one that looks again keeps the seat it has
+        assert gate._seen(view, first) is None
+    with pytest.raises(NotShown, match="concurrency"):
+        gate._seen(view, second)
+    ended = []
+    first.enclave = SimpleNamespace(end=lambda: ended.append("first"))
+    for _ in range(2):
+        first.let_go()
+    assert ended
+    assert gate._seen(view, second) is None
