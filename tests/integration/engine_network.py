@@ -38,6 +38,8 @@ COLUMNS = {
     "carrier": ["present_residence_since", "number_of_existing_credits_at_this_bank"],
 }
 ID = "applicant"
+PATIENT = Timeouts(receive_ms=60_000, connect_ms=20_000, wait_ms=60_000)
+"""A busy machine may compile a program for many seconds before a party says anything."""
 
 
 class FileAuthority:

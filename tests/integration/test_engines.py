@@ -20,6 +20,7 @@ from engine_network import (
     COLUMNS,
     ID,
     NAMES,
+    PATIENT,
     Party3,
     network,
     opened,
@@ -306,8 +307,8 @@ def test_a_compiled_program_that_differs_is_noticed_before_anything_is_shared(ne
         computation._agree(Job(), Control(), said[0])
 
 
-PATIENT = {"timeouts": Timeouts(receive_ms=60_000, connect_ms=20_000, wait_ms=60_000)}
-"""So much, that what ends a job within seconds was not a timeout."""
+WAITING = {"timeouts": PATIENT}
+"""What ends a job within seconds was not a timeout."""
 SECONDS = 20
 
 
@@ -342,7 +343,7 @@ def engine_pid(run: Party3, me: int) -> int:
 
 
 def test_a_killed_engine_ends_the_job_everywhere_within_seconds(net, paths):
-    run = Party3(net, net.new_task(), paths, common=PATIENT)
+    run = Party3(net, net.new_task(), paths, common=WAITING)
     results, seconds = ends(run, lambda: os.kill(engine_pid(run, 1), signal.SIGKILL))
     assert results[1].code == "engine_crashed"
     for me in (0, 2):
@@ -362,7 +363,7 @@ def test_a_silent_peer_ends_the_job_within_the_configured_time(net, paths):
 
 
 def test_a_session_revoked_on_the_chain_is_cut_at_once(net, paths):
-    run = Party3(net, net.new_task(), paths, common=PATIENT)
+    run = Party3(net, net.new_task(), paths, common=WAITING)
     results, seconds = ends(run, lambda: net.write(run.task, running=False))
     assert all(isinstance(r, SessionCut) for r in results), results
     assert seconds < SECONDS
@@ -397,7 +398,7 @@ def test_a_party_that_never_comes_is_named_within_the_connect_timeout(net, paths
 
 
 def test_an_operator_stops_a_job(net, paths):
-    run = Party3(net, net.new_task(), paths, common=PATIENT)
+    run = Party3(net, net.new_task(), paths, common=WAITING)
     results, seconds = ends(run, lambda: run.stops[2].set())
     assert isinstance(results[2], Stopped)
     assert all(isinstance(results[me], PeerFailed) for me in (0, 1))

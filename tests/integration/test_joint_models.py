@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("spu")
 
-from engine_network import ID, NAMES, Network, Party3, job_step, network, opened, write_csv
+from engine_network import ID, NAMES, PATIENT, Network, Party3, job_step, network, opened, write_csv
 from sklearn import datasets
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -82,7 +82,7 @@ def run(net: Network, owners: Owners, steps: tuple[JobStep, ...], columns: dict[
     """The parties of a task with ``steps``, not yet run."""
     held = {name: [key for key, each in columns.items() if each["input"] == name] for name in owners.names}
     count = len(owners.names)
-    common = {"steps": steps, "columns": held}
+    common = {"steps": steps, "columns": held, "timeouts": PATIENT}
     return Party3(net, net.new_task(count=count), owners.paths, count, common=common, deadline_s=DEADLINE_S)
 
 

@@ -6,7 +6,7 @@ import csv
 
 import numpy as np
 import pytest
-from engine_network import ID, Party3, job_step, network, opened, split_credit
+from engine_network import ID, PATIENT, Party3, job_step, network, opened, split_credit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -84,7 +84,7 @@ def auc_of_the_joined_table(paths):
 
 def test_a_model_is_trained_applied_and_judged_and_only_the_judgement_is_opened(net, paths):
     steps = pipeline()
-    party = Party3(net, net.new_task(), paths, common={"steps": steps}, deadline_s=200.0)
+    party = Party3(net, net.new_task(), paths, common={"steps": steps, "timeouts": PATIENT}, deadline_s=200.0)
     results = party.run()
     found = opened(net, results, steps[-1])
     assert found["auc"] == pytest.approx(auc_of_the_joined_table(paths), abs=0.005)
@@ -94,7 +94,7 @@ def test_a_model_is_trained_applied_and_judged_and_only_the_judgement_is_opened(
 
 def test_a_step_that_uses_what_no_step_gives_is_refused_by_every_party(net, paths):
     steps = pipeline(features="prepared.matrix")
-    party = Party3(net, net.new_task(), paths, common={"steps": steps}, deadline_s=200.0)
+    party = Party3(net, net.new_task(), paths, common={"steps": steps, "timeouts": PATIENT}, deadline_s=200.0)
     for result in party.run():
         assert isinstance(result, BadJob)
         assert "step prepared gives no 'matrix'" in str(result)
