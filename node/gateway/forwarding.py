@@ -12,12 +12,13 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.deadlines import Deadlines
-from sealtrace.node.gateway.heads import END, MalformedHead, reply_length
+from sealtrace.node.gateway.heads import END, NUMBER_DIGITS, MalformedHead, reply_length
 from sealtrace.node.gateway.listening import DONE, WHOLE_BYTES
 from sealtrace.node.gateway.relay import RelayDown, tunnel
 from sealtrace.node.gateway.wire import MalformedReply
@@ -103,8 +104,9 @@ class _Connection(asyncio.BufferedProtocol):
         An acknowledgement rides behind the next message, for nobody waits for it, or goes alone after a
         while.
         """
-        self._octets += len(message.body)
-        if len(message.body) > ACKNOWLEDGEMENT_BYTES:
+        size = len(message.body)
+        self._octets += size
+        if size > ACKNOWLEDGEMENT_BYTES:
             self._write(message)
             return
         self._held.append(message)
@@ -153,17 +155,20 @@ class _Connection(asyncio.BufferedProtocol):
         if self._held:
             self._write()
 
-    def _write(self, *first: _Message) -> None:
-        """Write messages, and what was held behind them. Replies are expected in this order."""
-        messages = [*first, *self._held]
-        self._held.clear()
+    def _write(self, first: _Message | None = None) -> None:
+        """Write a message, and what was held behind it. Replies are expected in this order."""
+        messages, self._held = self._held, []
+        if first is not None:
+            messages.insert(0, first)
         if not self._carried:
             self._forwarder.watch(self)
         self._carried.extend(messages)
         if self._transport is None:
             self._fail(PeerDown("the connection was closed"))
             return
-        parts = [part for message in messages for part in (message.head, message.body)]
+        parts: list[bytes | bytearray] = []
+        for message in messages:
+            parts += (message.head, message.body)
         if self._octets < WHOLE_BYTES:
             self._transport.write(b"".join(parts))
         else:
@@ -207,6 +212,15 @@ def _first_reply(data: bytes) -> tuple[wire.Reply | None, bytes]:
     return wire.decode(data[at : at + length]), data[at + length :]
 
 
+_NUMBER = b"%b: %%0%dd\r\n\r\n" % (wire.SEQUENCE.encode(), NUMBER_DIGITS)
+
+
+@lru_cache(maxsize=1024)
+def _head(path: str, fields: bytes, length: int) -> bytes:
+    """A head up to the sequence number, which stands at its end; messages have few lengths."""
+    return b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n%b" % (path.encode("ascii"), length, fields)
+
+
 class Forwarder:
     """Sends messages to one peer. ``url`` is its gateway, ``pin`` its certificate's SHA-256, ``relay``
     (``http://host:port``) what to connect through."""
@@ -240,7 +254,7 @@ class Forwarder:
         """Return the lines of a head that are the same for many messages."""
         lines = [f"host: {self._host}:{self._port}", f"{wire.VERSION}: {wire.SPOKEN}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        return "\r\n".join([*lines, "", ""]).encode("ascii")
+        return "\r\n".join([*lines, ""]).encode("ascii")
 
     def send(
         self, path: str, fields: bytes, body: bytes | bytearray, done: Done, *, sequence: int | None = None
@@ -249,9 +263,8 @@ class Forwarder:
 
         A kept-alive connection may have been closed under us: then once more, on a fresh one.
         """
-        number = f"{wire.SEQUENCE}: {sequence}\r\n" if sequence is not None else ""
-        line = f"POST {path} HTTP/1.1\r\n{number}content-length: {len(body)}\r\n"
-        message = _Message(line.encode() + fields, body, done)
+        head = _head(path, fields, len(body)) + (_NUMBER % sequence if sequence is not None else b"\r\n")
+        message = _Message(head, body, done)
         for connection in self._connections:
             if connection.has_room:
                 connection.carry(message)
