@@ -99,7 +99,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._fail(PeerDown(f"{error or 'the connection was closed'}"))
 
     def carry(self, message: _Message) -> None:
-        """Send one message; its reply, or what came instead, goes to the forwarder.
+        """Send one message; where no reply comes, the forwarder hears of it.
 
         An acknowledgement rides behind the next message, for nobody waits for it, or goes alone after a
         while.
@@ -133,7 +133,7 @@ class _Connection(asyncio.BufferedProtocol):
                     raise MalformedHead("a reply to nothing")
                 message = self._carried.popleft()
                 self._octets -= len(message.body)
-                self._forwarder.ended(message, reply)
+                message.done(reply)
         except (MalformedHead, MalformedReply) as error:
             self._fail(PeerGarbled(str(error)))
         else:
@@ -187,7 +187,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
         for message in self._empty():
-            self._forwarder.ended(message, result)
+            self._forwarder.failed(message, result)
 
     def _empty(self) -> list[_Message]:
         messages = [*self._carried, *self._held]
@@ -279,11 +279,9 @@ class Forwarder:
         """Expect nothing on ``connection``."""
         self._deadlines.back(connection)
 
-    def ended(self, message: _Message, result: Result) -> None:
-        """Take in what became of a message."""
-        if isinstance(result, wire.Reply):
-            message.done(result)
-        elif isinstance(result, PeerDown) and message.again:
+    def failed(self, message: _Message, result: PeerDown | PeerGarbled) -> None:
+        """Take in that a message was not replied to."""
+        if isinstance(result, PeerDown) and message.again:
             self._send_anew(message)
         else:
             message.done(self._named(result))
