@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 TICK_S = 0.1
@@ -20,9 +21,9 @@ class Deadlines:
 
     def later(self, key: object, delay_s: float, call: Callable[[], None]) -> None:
         """Call ``call`` in ``delay_s``, unless ``key`` is taken back before."""
-        loop = asyncio.get_running_loop()
-        self._calls[key] = (loop.time() + delay_s, call)
+        self._calls[key] = (time.monotonic() + delay_s, call)
         if self._ticking is None:
+            loop = asyncio.get_running_loop()
             self._ticking = loop.call_later(TICK_S, self._tick, loop)
 
     def back(self, key: object) -> None:
@@ -30,7 +31,7 @@ class Deadlines:
         self._calls.pop(key, None)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now = time.monotonic()
         for key, (due, call) in list(self._calls.items()):
             if due <= now and self._calls.pop(key, None) is not None:
                 call()

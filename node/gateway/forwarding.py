@@ -12,12 +12,13 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from sealtrace.node.gateway import wire
 from sealtrace.node.gateway.certificates import fingerprint
 from sealtrace.node.gateway.deadlines import Deadlines
-from sealtrace.node.gateway.heads import END, MalformedHead, reply_length
+from sealtrace.node.gateway.heads import END, NUMBER_DIGITS, MalformedHead, reply_length
 from sealtrace.node.gateway.listening import DONE, WHOLE_BYTES
 from sealtrace.node.gateway.relay import RelayDown, tunnel
 from sealtrace.node.gateway.wire import MalformedReply
@@ -98,13 +99,14 @@ class _Connection(asyncio.BufferedProtocol):
         self._fail(PeerDown(f"{error or 'the connection was closed'}"))
 
     def carry(self, message: _Message) -> None:
-        """Send one message; its reply, or what came instead, goes to the forwarder.
+        """Send one message; where no reply comes, the forwarder hears of it.
 
         An acknowledgement rides behind the next message, for nobody waits for it, or goes alone after a
         while.
         """
-        self._octets += len(message.body)
-        if len(message.body) > ACKNOWLEDGEMENT_BYTES:
+        size = len(message.body)
+        self._octets += size
+        if size > ACKNOWLEDGEMENT_BYTES:
             self._write(message)
             return
         self._held.append(message)
@@ -131,7 +133,7 @@ class _Connection(asyncio.BufferedProtocol):
                     raise MalformedHead("a reply to nothing")
                 message = self._carried.popleft()
                 self._octets -= len(message.body)
-                self._forwarder.ended(message, reply)
+                message.done(reply)
         except (MalformedHead, MalformedReply) as error:
             self._fail(PeerGarbled(str(error)))
         else:
@@ -153,17 +155,20 @@ class _Connection(asyncio.BufferedProtocol):
         if self._held:
             self._write()
 
-    def _write(self, *first: _Message) -> None:
-        """Write messages, and what was held behind them. Replies are expected in this order."""
-        messages = [*first, *self._held]
-        self._held.clear()
+    def _write(self, first: _Message | None = None) -> None:
+        """Write a message, and what was held behind it. Replies are expected in this order."""
+        messages, self._held = self._held, []
+        if first is not None:
+            messages.insert(0, first)
         if not self._carried:
             self._forwarder.watch(self)
         self._carried.extend(messages)
         if self._transport is None:
             self._fail(PeerDown("the connection was closed"))
             return
-        parts = [part for message in messages for part in (message.head, message.body)]
+        parts: list[bytes | bytearray] = []
+        for message in messages:
+            parts += (message.head, message.body)
         if self._octets < WHOLE_BYTES:
             self._transport.write(b"".join(parts))
         else:
@@ -182,7 +187,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
         for message in self._empty():
-            self._forwarder.ended(message, result)
+            self._forwarder.failed(message, result)
 
     def _empty(self) -> list[_Message]:
         messages = [*self._carried, *self._held]
@@ -205,6 +210,15 @@ def _first_reply(data: bytes) -> tuple[wire.Reply | None, bytes]:
     if at < len(END) or len(data) < at + length:
         return None, data
     return wire.decode(data[at : at + length]), data[at + length :]
+
+
+_NUMBER = b"%b: %%0%dd\r\n\r\n" % (wire.SEQUENCE.encode(), NUMBER_DIGITS)
+
+
+@lru_cache(maxsize=1024)
+def _head(path: str, fields: bytes, length: int) -> bytes:
+    """A head up to the sequence number, which stands at its end; messages have few lengths."""
+    return b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n%b" % (path.encode("ascii"), length, fields)
 
 
 class Forwarder:
@@ -240,7 +254,7 @@ class Forwarder:
         """Return the lines of a head that are the same for many messages."""
         lines = [f"host: {self._host}:{self._port}", f"{wire.VERSION}: {wire.SPOKEN}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        return "\r\n".join([*lines, "", ""]).encode("ascii")
+        return "\r\n".join([*lines, ""]).encode("ascii")
 
     def send(
         self, path: str, fields: bytes, body: bytes | bytearray, done: Done, *, sequence: int | None = None
@@ -249,9 +263,8 @@ class Forwarder:
 
         A kept-alive connection may have been closed under us: then once more, on a fresh one.
         """
-        number = f"{wire.SEQUENCE}: {sequence}\r\n" if sequence is not None else ""
-        line = f"POST {path} HTTP/1.1\r\n{number}content-length: {len(body)}\r\n"
-        message = _Message(line.encode() + fields, body, done)
+        head = _head(path, fields, len(body)) + (_NUMBER % sequence if sequence is not None else b"\r\n")
+        message = _Message(head, body, done)
         for connection in self._connections:
             if connection.has_room:
                 connection.carry(message)
@@ -266,11 +279,9 @@ class Forwarder:
         """Expect nothing on ``connection``."""
         self._deadlines.back(connection)
 
-    def ended(self, message: _Message, result: Result) -> None:
-        """Take in what became of a message."""
-        if isinstance(result, wire.Reply):
-            message.done(result)
-        elif isinstance(result, PeerDown) and message.again:
+    def failed(self, message: _Message, result: PeerDown | PeerGarbled) -> None:
+        """Take in that a message was not replied to."""
+        if isinstance(result, PeerDown) and message.again:
             self._send_anew(message)
         else:
             message.done(self._named(result))

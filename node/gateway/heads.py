@@ -1,8 +1,7 @@
 """The heads of HTTP/1.1 messages, read strictly and, where they repeat themselves, only once.
 
-An engine sends the same head with every message but for its length, and so does a peer but for the
-sequence number: what stands around these two numbers is compared with the heads before it, byte for
-byte, and only read where it is new.
+An engine sends the same few heads again and again, and so does a peer but for the sequence number at
+their end: what comes is compared with the heads before it, byte for byte, and only read where it is new.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 16 * 1024
-MAX_DIGITS = 12
-MAX_KNOWN = 32  # heads remembered by one connection; an engine uses two for each link
+NUMBER_DIGITS = 15  # of a sequence number, as peers send it: of one width, so that it is found by its place
+MAX_KNOWN = 32  # forms remembered by one connection; an engine uses two for each link
+MAX_RECENT = 6  # whole heads remembered by one connection: messages have few lengths
 _LINE = re.compile(r"(GET|POST|DELETE) (/[\x21-\x7e]{0,1024}) HTTP/1\.1")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,12}")
-_USUAL = re.compile(
-    rb"(POST [\x21-\x7e]+ HTTP/1\.1\r\n)"
-    rb"(?:" + SEQUENCE.encode() + rb": ([0-9]{1,15})\r\n)?"
-    rb"[Cc]ontent-[Ll]ength: ([0-9]{1,12})\r\n"
-)
+_LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,12})(?=\r\n)")
+_NUMBER_LINE = re.compile(rb"\r\n" + SEQUENCE.encode() + rb": ([0-9]{1,15})(?=\r\n)")
+_NUMBER_AT_END = re.compile(rb"%b: ([0-9]{%d})\r\n\r\n\Z" % (SEQUENCE.encode(), NUMBER_DIGITS))
+_NUMBER = re.compile(r"[0-9]{1,15}")
 _REPLY = re.compile(
     rb"HTTP/1\.1 200 [^\r\n]*\r\n(?:[^\r\n]+\r\n)*?[Cc]ontent-[Ll]ength:[ ]*([0-9]{1,12})\r\n", re.DOTALL
 )
@@ -52,45 +51,43 @@ class Form:
 
 
 class Head(NamedTuple):
-    """The head of one request. ``length`` is of the body, in bytes."""
+    """The head of one request. ``length`` is of the body, in bytes; ``number`` its sequence number, where it
+    has one."""
 
     form: Form
     length: int
-    sequence: str
+    number: int | None
 
 
-class _Known(NamedTuple):
-    """A head as it came, in pieces: the numbers stand after ``before``, and after ``between`` if that is
-    not empty."""
+class _Recent(NamedTuple):
+    """A head as it came, up to the sequence number that may stand at its end."""
 
-    before: bytes
-    between: bytes
-    after: bytes
-    form: Form
+    start: bytes
+    size: int
+    numbered: bool
+    head: Head
 
 
 class HeadReader:
     """Reads the heads that come on one connection."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], Form] = {}
-        self._last: tuple[_Known, ...] = ()  # two: an engine's connection carries pushes and pops by turns
+        self._known: dict[bytes, Form] = {}
+        self._recent: tuple[_Recent, ...] = ()
 
     def again(self, data: bytearray, start: int, end: int) -> tuple[Head, int] | None:
-        """Return the head that begins at ``start``, and where its body begins, if it repeats one of the
-        last two; ``None`` if it has to be read. ``end`` is where the bytes that have come end."""
-        for known in self._last:
-            if not data.startswith(known.before, start, end):
+        """Return the head that begins at ``start``, and where its body begins, if it repeats a recent one;
+        ``None`` if it has to be read. ``end`` is where the bytes that have come end."""
+        for known, size, numbered, head in self._recent:
+            if not data.startswith(known, start, end):
                 continue
-            at, sequence = start + len(known.before), b""
-            if known.between:
-                at, sequence = _number(data, at)
-                if not sequence or not data.startswith(known.between, at, end):
-                    continue
-                at += len(known.between)
-            at, length = _number(data, at)
-            if length and data.startswith(known.after, at, end):
-                return Head(known.form, int(length), sequence.decode()), at + len(known.after)
+            at = start + size
+            if not numbered:
+                return head, at
+            digits = data[at : at + NUMBER_DIGITS]
+            at += NUMBER_DIGITS
+            if digits.isdigit() and data.startswith(END, at, end):
+                return Head(head.form, head.length, int(digits)), at + len(END)
         return None
 
     def read(self, head: bytes) -> Head:
@@ -99,39 +96,42 @@ class HeadReader:
         Raises:
             MalformedHead: it is not one.
         """
-        usual = _USUAL.match(head)
-        if usual is None:
-            form, length = _read(head)
-            return Head(form, length, form.headers.get(SEQUENCE, ""))
-        line, sequence, length_text = usual.groups()
-        key = line, head[usual.end() :]
-        form = self._known.get(key) or self._learn(key)
-        self._last = (_pieces(head, usual, form), *self._last[:1])
-        return Head(form, int(length_text), sequence.decode() if sequence else "")
-
-    def _learn(self, key: tuple[bytes, bytes]) -> Form:
-        form, _ = _read(b"".join(key))
-        if {"content-length", SEQUENCE} & form.headers.keys():
+        length = _LENGTH_LINE.search(head)
+        if length is None:
+            form, given = _read(head)
+            return Head(form, given, _number(form.headers.get(SEQUENCE, "")))
+        number = _NUMBER_LINE.search(head)
+        form = self._form(_NUMBER_LINE.sub(b"", _LENGTH_LINE.sub(b"", head, count=1), count=1))
+        if number is not None and SEQUENCE in form.headers:
             raise MalformedHead("a header is given twice")
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[key] = form
+        text = number[1].decode() if number is not None else form.headers.get(SEQUENCE, "")
+        found = Head(form, int(length[1]), _number(text))
+        self._remember(head, found, numbered=number is not None)
+        return found
+
+    def _form(self, rest: bytes) -> Form:
+        """Return what a head says beside its two numbers."""
+        form = self._known.get(rest)
+        if form is None:
+            form, _ = _read(rest)
+            if "content-length" in form.headers:
+                raise MalformedHead("a header is given twice")
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[rest] = form
         return form
 
+    def _remember(self, head: bytes, found: Head, *, numbered: bool) -> None:
+        stop = len(head)
+        if numbered:
+            if (number := _NUMBER_AT_END.search(head)) is None:
+                return
+            stop = number.start(1)
+        self._recent = (_Recent(head[:stop], stop, numbered, found), *self._recent[: MAX_RECENT - 1])
 
-def _pieces(head: bytes, usual: re.Match[bytes], form: Form) -> _Known:
-    start, stop = usual.span(3)
-    if usual[2] is None:
-        return _Known(head[:start], b"", head[stop:], form)
-    first, second = usual.span(2)
-    return _Known(head[:first], head[second:start], head[stop:], form)
 
-
-def _number(data: bytearray, at: int) -> tuple[int, bytes]:
-    """Return where the digits at ``at`` end, and the digits; none where there are none, or too many."""
-    stop = data.find(b"\r", at, at + MAX_DIGITS + 1)
-    digits = bytes(data[at:stop]) if stop > at else b""
-    return (stop, digits) if digits.isdigit() else (at, b"")
+def _number(text: str) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _read(head: bytes) -> tuple[Form, int]:

@@ -109,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._scratch = bytearray(SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._start = self._end = 0  # what was read and not yet looked at
-        self._head: Head | None = None  # of the request whose body arrives
+        self._arriving: tuple[Route, Head] | None = None  # the request whose body arrives
         self._body: bytearray | None = None  # that body, and how much of it is there
         self._have = 0
         self._owed = 0  # answers that say nothing but that a message was taken
@@ -161,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
             left = self._end - self._start
             self._scratch[:left] = self._scratch[self._start : self._end]
             self._start, self._end = 0, left
-        return self._view[self._end :]
+        return self._view[self._end :] if self._end else self._view
 
     def buffer_updated(self, count: int) -> None:
         """Go on with what has come."""
@@ -197,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
             self._watch()
         elif self._stall is not None:
             self._calm()
-        if self._busy or self._paused:
+        if self._paused or self._end == SCRATCH_BYTES:
             self._press()
 
     def _watch(self) -> None:
@@ -252,26 +252,27 @@ class Connection(asyncio.BufferedProtocol):
         form, length, _ = head
         if length > self._port.message_bytes:
             raise Refused(Code.MESSAGE, "the message is larger than this gateway takes")
-        if form.route is None or not form.route.lasting:
-            form.route = self._port.service.judge(head, self._caller)
-        stop = self._start + length
-        if stop <= self._end:
-            body = bytes(self._view[self._start : stop])
-            self._start = stop
-            if stop == self._end:
-                self._start = self._end = 0
-            self._dispatch(head, body)
-        else:
-            self._expect(head)
+        route = form.route
+        if route is None or not route.lasting:
+            route = form.route = self._port.service.judge(head, self._caller)
+        start, stop = self._start, self._start + length
+        if stop > self._end:
+            self._expect(head, route)
+            return
+        body = self._scratch[start:stop]
+        self._start = stop
+        if stop == self._end:
+            self._start = self._end = 0
+        self._dispatch(route, head, body)
 
-    def _expect(self, head: Head) -> None:
+    def _expect(self, head: Head, route: Route) -> None:
         """Take memory for a body that is not all there, and read the rest of it into its place."""
         self._reserve(head.length)
         body = bytearray(head.length)
         here = self._end - self._start
         body[:here] = self._view[self._start : self._end]
         self._start = self._end = 0
-        self._head, self._body, self._have = head, body, here
+        self._arriving, self._body, self._have = (route, head), body, here
 
     def _reserve(self, size: int) -> None:
         held = self._port.arriving[self._caller]
@@ -284,19 +285,16 @@ class Connection(asyncio.BufferedProtocol):
             self._port.arriving[self._caller] -= len(self._body)
             if self._port.arriving[self._caller] == 0:
                 del self._port.arriving[self._caller]
-            self._body = self._head = None
+            self._body = self._arriving = None
 
     def _arrived(self, body: bytearray) -> None:
-        head = self._head
+        arriving = self._arriving
         self._release()
-        if head is not None:
+        if arriving is not None:
             self._prompt = True
-            self._dispatch(head, body)
+            self._dispatch(*arriving, body)
 
-    def _dispatch(self, head: Head, body: Body) -> None:
-        route = head.form.route
-        if route is None:
-            return
+    def _dispatch(self, route: Route, head: Head, body: Body) -> None:
         self._busy = True
         try:
             cancel = route.take(head, body, self._answer)
@@ -340,7 +338,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if outcome:
-            self._flush()
+            if self._owed:
+                self._flush()
             _write(self._transport, outcome)
         elif self._advancing:
             self._owed += 1
@@ -379,19 +378,17 @@ DONE = _HEAD % len(_OK) + _OK
 
 
 def _write(transport: asyncio.Transport, outcome: Outcome) -> None:
-    if isinstance(outcome, bytes | bytearray):
-        before = _before(len(outcome))
-        if len(outcome) < WHOLE_BYTES:
-            transport.write(b"".join((before, outcome, _OK)))
-        else:
-            transport.writelines((before, outcome, _OK))
+    if isinstance(outcome, Refused):
+        body = wire.encode(outcome.code, message=outcome.message)
+        transport.write(_HEAD % len(body) + body)
     elif isinstance(outcome, Document):
         line = b"HTTP/1.1 %d %s\r\n" % (outcome.status, b"OK" if outcome.status == 200 else b"Refused")
         fields = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(outcome.body)
         transport.write(line + fields + outcome.body)
+    elif len(outcome) < WHOLE_BYTES:
+        transport.write(b"".join((_before(len(outcome)), outcome, _OK)))
     else:
-        body = wire.encode(outcome.code, message=outcome.message)
-        transport.write(_HEAD % len(body) + body)
+        transport.writelines((_before(len(outcome)), outcome, _OK))
 
 
 @lru_cache(maxsize=1024)

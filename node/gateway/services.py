@@ -25,7 +25,6 @@ from sealtrace.protocol.canonical import NotCanonical, parse
 
 TASK = re.compile(r"0x[0-9a-f]{64}")
 TOPIC = re.compile(r"[\x21-\x7e]{1,256}")
-SEQUENCE = re.compile(r"[0-9]{1,15}")
 CONTROL = "/control/sessions"
 MAX_CONTROL_BYTES = 1 << 20
 MAX_REASON_BYTES = 200
@@ -127,9 +126,9 @@ class _Invoke(_Bound):
 
     def take(self, head: Head, body: Body, answer: Answer) -> None:
         self.session.require_running()  # a large body takes a while, and the chain does not wait
-        if not SEQUENCE.fullmatch(head.sequence):
+        if head.number is None:
             raise Refused(Code.BAD_REQUEST, f"header {wire.SEQUENCE} is missing or malformed")
-        self.session.receive(self.peer, self.topic, int(head.sequence), body)
+        self.session.receive(self.peer, self.topic, head.number, body)
         answer(b"")
 
 

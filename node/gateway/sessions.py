@@ -88,6 +88,26 @@ def _key(topic: str, payload: Message) -> tuple[str, bytes]:
     return topic, hashlib.sha256(payload).digest()
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An engine that waits for a message; called when it may look again.
+
+    An object, for two functions that know each other would stay in memory until they are searched for.
+    """
+
+    session: OpenSession
+    peer: Peer
+    queue: Queue
+    answer: Answer
+
+    def __call__(self) -> None:
+        self.cancel()
+        self.answer(self.session.waiting(self.peer, self.queue) or b"")
+
+    def cancel(self) -> None:
+        self.session.give_up(self)
+
+
 class OpenSession:
     """One task's traffic through this gateway."""
 
@@ -219,24 +239,23 @@ class OpenSession:
         """Answer with the next message of ``peer``, with none after ``timeout_s``, or with why there
         will be none: the session was cut, or the peer has left and nothing of it is queued."""
         queue = self._mailbox.queue(peer.address, topic)
-        outcome = self._waiting(peer, queue)
+        outcome = self.waiting(peer, queue)
         if outcome is not None or timeout_s <= 0:
             answer(outcome or b"")
             return None
 
-        def look() -> None:
-            cancel()
-            answer(self._waiting(peer, queue) or b"")
+        waiting = _Waiting(self, peer, queue, answer)
+        queue.wait(waiting)
+        self._deadlines.later(waiting, timeout_s, waiting)
+        return waiting.cancel
 
-        def cancel() -> None:
-            self._deadlines.back(look)
-            queue.forget(look)
+    def give_up(self, waiting: _Waiting) -> None:
+        """Let an engine wait no longer."""
+        self._deadlines.back(waiting)
+        waiting.queue.forget(waiting)
 
-        queue.wait(look)
-        self._deadlines.later(look, timeout_s, look)
-        return cancel
-
-    def _waiting(self, peer: Peer, queue: Queue) -> Message | Refused | None:
+    def waiting(self, peer: Peer, queue: Queue) -> Message | Refused | None:
+        """Return what there is for an engine that asks: a message, why there will be none, or nothing."""
         if self.state is State.CUT:
             return Refused(Code.FORBIDDEN, self.reason)
         payload = self._mailbox.take(queue)

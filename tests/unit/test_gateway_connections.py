@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrace.node.gateway.deadlines import Deadlines
-from sealtrace.node.gateway.heads import MAX_HEAD_BYTES, Head, HeadReader, MalformedHead, reply_length
+from sealtrace.node.gateway.heads import (
+    MAX_HEAD_BYTES,
+    MAX_RECENT,
+    NUMBER_DIGITS,
+    Head,
+    HeadReader,
+    MalformedHead,
+    reply_length,
+)
 from sealtrace.node.gateway.listening import DONE, MAX_OWED, SCRATCH_BYTES, Connection, Port
 from sealtrace.node.gateway.wire import Code, Refused, decode
 
@@ -349,7 +357,7 @@ def test_the_usual_head_reads_as_any_other():
     usual = b"POST /a?b=c HTTP/1.1\r\nx-sealtrace-sequence: 7\r\nContent-Length: 5\r\nOne: 1\r\n\r\n"
     other = b"POST /a?b=c HTTP/1.1\r\nOne: 1\r\nContent-Length: 5\r\nx-sealtrace-sequence: 7\r\n\r\n"
     first, second = HeadReader().read(usual), HeadReader().read(other)
-    assert (first.length, first.sequence) == (second.length, second.sequence) == (5, "7")
+    assert (first.length, first.number) == (second.length, second.number) == (5, 7)
     assert (first.form.path, first.form.query) == (second.form.path, second.form.query) == ("/a", {"b": "c"})
     assert first.form.headers["one"] == second.form.headers["one"] == "1"
 
@@ -357,33 +365,61 @@ def test_the_usual_head_reads_as_any_other():
 PIECES = st.binary(max_size=12)
 
 
-@given(st.integers(0, 10**13), st.integers(0, 10**13), st.booleans(), PIECES, PIECES)
-def test_a_head_that_repeats_another_is_found_as_it_would_be_read(number, length, numbered, cut, rest):
-    def head(number: int, length: int) -> bytes:
-        line = f"x-sealtrace-sequence: {number}\r\n" if numbered else ""
-        return f"POST /a HTTP/1.1\r\n{line}Content-Length: {length}\r\nOne: 1\r\n\r\n".encode()
+def usual(length: int, number: int | None = None, digits: int = NUMBER_DIGITS) -> bytes:
+    """A head as a peer sends it, or as an engine does where it has no number."""
+    last = f"x-sealtrace-sequence: {number:0{digits}}\r\n" if number is not None else ""
+    return f"POST /a HTTP/1.1\r\nContent-Length: {length}\r\nOne: 1\r\n{last}\r\n".encode()
 
-    reader, first, second = HeadReader(), head(1, 2), head(number, length)
-    reader.read(b"POST /b HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-    form = reader.read(first).form
-    found = reader.again(bytearray(cut + second + rest), len(cut), len(cut + second + rest))
-    if found is None:  # such numbers are read the long way, and refused there if need be
-        assert max(number, length) >= 10**12
+
+@given(st.integers(0, 10**NUMBER_DIGITS - 1), st.integers(0, 9), PIECES, PIECES)
+def test_a_head_that_repeats_another_but_for_its_number_is_found_as_it_would_be_read(number, at, cut, rest):
+    reader, lengths = HeadReader(), range(10)
+    forms = {reader.read(usual(length, 1)).form for length in lengths}
+    assert len(forms) == 1
+    second = usual(at, number)
+    data = bytearray(cut + second + rest)
+    found = reader.again(data, len(cut), len(data))
+    if found is None:
+        assert at < len(lengths) - MAX_RECENT  # the oldest are read once more
     else:
-        sequence = str(number) if numbered else ""
-        assert found == (Head(form, length, sequence), len(cut + second))
+        assert found == (Head(*forms, at, number), len(cut + second))
 
 
-@given(st.data())
-def test_a_head_that_is_not_all_there_or_differs_in_a_byte_does_not_repeat_another(data):
-    reader, usual = HeadReader(), b"POST /a HTTP/1.1\r\nContent-Length: 12\r\nOne: 1\r\n\r\n"
-    reader.read(usual)
-    at = data.draw(st.integers(0, len(usual) - 1))
-    assert reader.again(bytearray(usual), 0, at) is None
-    other = bytearray(usual)
-    other[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != usual[at]))
+@pytest.mark.parametrize("digits", [NUMBER_DIGITS - 1, NUMBER_DIGITS + 1])
+def test_a_number_of_another_width_is_read_the_long_way(digits):
+    reader = HeadReader()
+    reader.read(usual(5, 1))
+    other = usual(5, 2, digits)
+    assert reader.again(bytearray(other), 0, len(other)) is None
+    assert reader.read(other).number == (2 if digits < NUMBER_DIGITS else None)
+
+
+@given(st.data(), st.sampled_from([None, 7]))
+def test_a_head_that_is_not_all_there_or_differs_in_a_byte_does_not_repeat_another(data, number):
+    reader, head = HeadReader(), usual(12, number)
+    reader.read(head)
+    at = data.draw(st.integers(0, len(head) - 1))
+    assert reader.again(bytearray(head), 0, at) is None
+    other = bytearray(head)
+    other[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != head[at]))
     found = reader.again(other, 0, len(other))
-    assert found is None or (found[0].length != 12 and bytes([other[at]]).isdigit())
+    assert found is None or (
+        found[0].length == 12 and found[0].number == reader.read(bytes(other)).number != 7
+    )
+
+
+@pytest.mark.parametrize("second", ["5", "", "-1", "x"])
+def test_a_number_given_twice_is_refused(second):
+    number = "x-sealtrace-sequence"
+    twice = f"POST /a HTTP/1.1\r\nContent-Length: 5\r\n{number}: 5\r\n{number.upper()}: {second}\r\n\r\n"
+    with pytest.raises(MalformedHead, match="twice"):
+        HeadReader().read(twice.encode())
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1" * 16, "1x", "0x1"])
+def test_what_is_no_number_is_none(text):
+    head = f"POST /a HTTP/1.1\r\nContent-Length: 5\r\nx-sealtrace-sequence: {text}\r\n\r\n"
+    assert HeadReader().read(head.encode()).number is None
 
 
 def test_a_length_hidden_behind_the_usual_one_is_refused():

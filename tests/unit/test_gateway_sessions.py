@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
+import weakref
 
 import pytest
 from cryptography import x509
@@ -82,6 +84,12 @@ def test_a_stranger_is_no_peer():
     assert refused.value.code is Code.FORBIDDEN
 
 
+class Answers(list):
+    """What was answered; unlike a plain list, it can be watched until it is gone."""
+
+    __call__ = list.append
+
+
 def popped(made: OpenSession, timeout_s: float = 0) -> list:
     """What pop has answered until now."""
     answers: list = []
@@ -138,6 +146,27 @@ def test_a_message_is_not_lost_on_an_engine_that_hung_up():
         return popped(made)
 
     assert asyncio.run(story()) == [b"a"]
+
+
+@pytest.mark.parametrize("end", ["message", "hung up"])
+def test_an_engine_that_waits_no_longer_is_forgotten_without_being_searched_for(end):
+    async def story() -> object:
+        made = session()
+        answers = Answers()
+        gone = weakref.ref(answers)
+        cancel = made.pop(made.peer(BANK), "t", 30, answers)
+        if end == "message":
+            made.receive(made.peer(BANK), "t", 0, b"a")
+        else:
+            cancel()
+        del cancel, answers
+        return gone()
+
+    gc.disable()
+    try:
+        assert asyncio.run(story()) is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_under_way_ends_when_the_session_is_cut():
