@@ -35,7 +35,7 @@ from sealtrace.deploy import stage
 from sealtrace.deploy.members import brokers
 from sealtrace.deploy.network import Network
 from sealtrace.deploy.plan import LAB, ORGANISATIONS, Plan
-from sealtrace.node.engines.alignment import GIVEN_BYTES
+from sealtrace.node.engines.intersection import GIVEN_BYTES
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.keys import digests_of_one_part
