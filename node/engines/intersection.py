@@ -33,8 +33,8 @@ DIGITS = 15
 """Of so many bytes in base64, unfilled."""
 GIVEN = f"S{GIVEN_BYTES}"
 PART_ROWS = 1 << 19
-"""Tokens of the smaller party in one part, at most and on average: two parts at once need the memory of one of
-the engine's own buckets, of twice as many."""
+"""Tokens of the smaller party in one part, on average: two parts at once need the memory of one of the
+engine's own buckets, which it makes twice as large."""
 BUCKET_ROWS = PART_ROWS + (PART_ROWS >> 1)
 """The engine's own buckets within a part: one, unless the other party has far more tokens."""
 STREAMS = 2
@@ -51,11 +51,11 @@ def intersect(
 ) -> Tokens | None:
     """Return which of ``tokens``, which ascend, all parties of the link have, in that order.
 
-    ``only`` is the job's rank of the only party that learns it; ``None`` is returned to others. With ``another``
-    many tokens are compared in parts, two at a time: the sides of one comparison wait for each other much of
-    the time. A part is those tokens that begin alike, as one of the engine's own buckets is those whose hashes
-    do. The parties see how many each of them has there; the party with fewer tokens decides on the number of
-    parts, so that this is never a count of few.
+    ``only`` is the job's rank of the only party that learns it; ``None`` is returned to others. With
+    ``another`` many tokens are compared in parts, two at a time: the sides of one comparison wait for each
+    other much of the time. A part is those tokens that begin alike, as one of the engine's own buckets is
+    those whose hashes do, and as with these the parties see how many each has there. The party with fewer
+    tokens decides on the number of parts, so that this is never a count of few.
 
     Raises:
         PeerUnreachable: one was silent.
@@ -77,7 +77,8 @@ def intersect(
         each.finish()
     if only not in (None, link.me):
         return None
-    return np.concatenate([tokens[:0], *(found[at] for at in shared)])
+    common: Tokens = np.concatenate([tokens[:0], *(found[at] for at in shared)])
+    return common
 
 
 def _told(link: Link, counts: list[int]) -> list[list[int]]:
@@ -100,7 +101,10 @@ def _split(tokens: Tokens, parts: int) -> list[Tokens]:
 
 
 def _at_once(
-    links: Sequence[Link], ask: Callable[[Link, Tokens, Path], Tokens], pieces: Mapping[int, Tokens], folder: Path
+    links: Sequence[Link],
+    ask: Callable[[Link, Tokens, Path], Tokens],
+    pieces: Mapping[int, Tokens],
+    folder: Path,
 ) -> Iterator[tuple[int, Tokens]]:
     """Ask for all pieces by their numbers, each over one of the links, which every party chooses alike.
 

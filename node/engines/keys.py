@@ -195,7 +195,9 @@ def _keys_reader(rule: KeyRule) -> Callable[[list[Cells], int], list[list[str]]]
         return [
             cells.texts()
             if rewrite is None and cells.filled
-            else [_cell(cell, name, number, rewrite) for number, cell in enumerate(cells.texts(), start=first)]
+            else [
+                _cell(cell, name, number, rewrite) for number, cell in enumerate(cells.texts(), start=first)
+            ]
             for cells, (name, rewrite) in zip(columns, parts, strict=True)
         ]
 

@@ -96,10 +96,9 @@ class Cells:
         size = int(sizes[0])
         if not size or (sizes != size).any():
             return [self.octets[start:end] for start, end in self._spans()]
-        from_each_octet = np.ndarray(
-            len(self.octets) - size + 1, dtype=f"V{size}", buffer=self.octets, strides=(1,)
-        )
-        found: list[bytes] = from_each_octet[self.starts].tolist()
+        window = len(self.octets) - size + 1
+        from_each: NDArray[np.void] = np.ndarray(window, f"V{size}", self.octets, strides=(1,))
+        found: list[bytes] = from_each[self.starts].tolist()
         return found
 
     def _spans(self) -> Iterator[tuple[int, int]]:

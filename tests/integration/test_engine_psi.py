@@ -134,7 +134,13 @@ def test_parties_find_what_they_write_differently_and_one_alone_learns_it(net, t
 
 @pytest.mark.parametrize(
     ("count", "protocol", "receivers"),
-    [(2, "RR22", None), (2, "RR22", ["bank"]), (2, "KKRT", None), (3, "RR22", None), (3, "KKRT", ["carrier"])],
+    [
+        (2, "RR22", None),
+        (2, "RR22", ["bank"]),
+        (2, "KKRT", None),
+        (3, "RR22", None),
+        (3, "KKRT", ["carrier"]),
+    ],
 )
 def test_keys_that_are_compared_in_parts_at_the_same_time_are_the_same_ones(
     net, tmp_path, monkeypatch, count, protocol, receivers
