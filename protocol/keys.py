@@ -159,8 +159,8 @@ def tokens_of(task: str) -> Callable[[bytes], bytes]:
 def digests_of_one_part(task: str) -> Callable[[Sequence[bytes]], bytes]:
     """Return the function of texts in UTF-8 that gives ``DIGEST_BYTES`` for each, one after the other.
 
-    They begin with ``tokens_of(task)`` of its ``encode_key((text,))``: most keys are of one part, and millions
-    are wanted at once.
+    They begin with ``tokens_of(task)`` of its ``encode_key((text,))``: most keys are of one part, and many
+    millions are wanted at once.
     """
     prefix, sha256 = _prefix(task), hashlib.sha256
     begun = [prefix + size.to_bytes(4, "big") for size in range(_SHORT)]
