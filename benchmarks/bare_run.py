@@ -20,6 +20,7 @@ from bare_party import CONNECTING, HOSTS
 from places import HERE, Place
 
 from sealtrace.deploy.ports import free_ports
+from sealtrace.node.engines.intersection import STREAMS
 from sealtrace.node.engines.job import Job
 from sealtrace.node.engines.workplace import JOB, PARENT, SCRATCH, TRANSCRIPT
 from sealtrace.protocol.canonical import canonical
@@ -79,15 +80,21 @@ def _hosts(job: Job, where: Sequence[Place]) -> dict[str, dict[str, str]]:
     everybody = range(len(job.parties))
     links: dict[str, Sequence[int]] = {"control": everybody}
     for step in job.steps:
-        pairs = step.protocol in ("RR22", "KKRT")
-        links |= (
-            {f"{step.id}.{other}": (0, other) for other in everybody[1:]} if pairs else {step.id: everybody}
-        )
+        if step.protocol in ("RR22", "KKRT"):
+            for other in everybody[1:]:
+                links |= dict.fromkeys(_labels(f"{step.id}.{other}"), (0, other))
+        else:
+            links[step.id] = everybody
     ports = iter(free_ports(sum(len(ranks) for ranks in links.values())))
     return {
         label: {str(rank): f"{where[rank].address}:{next(ports)}" for rank in ranks}
         for label, ranks in links.items()
     }
+
+
+def _labels(pair: str) -> list[str]:
+    """The links of a pair of parties: more than one where they have many keys."""
+    return [pair, *(f"{pair}.{number}" for number in range(1, STREAMS))]
 
 
 def _place(job: Job, folder: Path, hosts: Mapping[str, Mapping[str, str]]) -> Path:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 TOKEN_BYTES: Final = 16
+DIGEST_BYTES: Final = 32
 PHONE_DIGITS: Final = (7, 15)  # the most is E.164's; fewer than the least are extensions and short codes
 _COUNTRY_CODE = re.compile(r"[1-9][0-9]{0,2}")
 _NOT_DIALLED = re.compile(r"[\s().\-/+]")
@@ -155,23 +156,25 @@ def tokens_of(task: str) -> Callable[[bytes], bytes]:
     return token
 
 
-def tokens_of_one_part(task: str) -> Callable[[Sequence[str]], bytes]:
-    """Return the function of texts that gives ``tokens_of(task)`` of each one's ``encode_key((text,))``, one
-    after the other: most keys are of one part, and millions are wanted at once."""
+def digests_of_one_part(task: str) -> Callable[[Sequence[bytes]], bytes]:
+    """Return the function of texts in UTF-8 that gives ``DIGEST_BYTES`` for each, one after the other.
+
+    They begin with ``tokens_of(task)`` of its ``encode_key((text,))``: most keys are of one part, and many
+    millions are wanted at once.
+    """
     prefix, sha256 = _prefix(task), hashlib.sha256
     begun = [prefix + size.to_bytes(4, "big") for size in range(_SHORT)]
 
     def before(size: int) -> bytes:
         return begun[size] if size < _SHORT else prefix + size.to_bytes(4, "big")
 
-    def tokens(texts: Sequence[str]) -> bytes:
-        parts = [text.encode() for text in texts]
+    def digests(parts: Sequence[bytes]) -> bytes:
         if len(sizes := set(map(len, parts))) == 1:
             first = before(sizes.pop())
-            return b"".join([sha256(first + part).digest()[:TOKEN_BYTES] for part in parts])
-        return b"".join([sha256(before(len(part)) + part).digest()[:TOKEN_BYTES] for part in parts])
+            return b"".join([sha256(first + part).digest() for part in parts])
+        return b"".join([sha256(before(len(part)) + part).digest() for part in parts])
 
-    return tokens
+    return digests
 
 
 def _prefix(task: str) -> bytes:

@@ -7,36 +7,24 @@ before anything uses it, because a misaligned row would be wrong silently.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sealtrace.node.engines.errors import BadJob, EmptyIntersection, ProgramMismatch, ProtocolViolated
+from sealtrace.node.engines.errors import EmptyIntersection, ProgramMismatch, ProtocolViolated
+from sealtrace.node.engines.intersection import intersect, positions
 from sealtrace.node.engines.job import Job, JobStep
-from sealtrace.node.engines.keys import Keys, numbers_at
-from sealtrace.node.engines.link import Link, connect, translated
+from sealtrace.node.engines.keys import Keys
+from sealtrace.node.engines.link import Link, connect
 from sealtrace.protocol.identifiers import Hex32
-from sealtrace.protocol.keys import TOKEN_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Tokens = NDArray[np.bytes_]
-
-HEADER = "token"
-GIVEN_BYTES = 11
-"""What the engine is given of each token. Its time and memory grow with each character of a key; with 88 bits
-the chance that two different keys of 10M rows a party meet is 2^-41, about that of its own protocols to err.
-Where all parties learn the result they compare whole tokens, so that even then they would notice."""
-DIGITS = 15
-"""Of so many bytes in base64, unfilled."""
-GIVEN = f"S{GIVEN_BYTES}"
-WRITTEN_AT_ONCE = 1 << 16
-READ_AT_ONCE = 1 << 22
 
 Tell = Callable[[Sequence[int]], None]
 """Told the ranks of those who are about to intersect: the engine may die of their silence wordlessly."""
@@ -66,7 +54,7 @@ def align(
         _agree(job.task, control, common)
     if not len(common) and job.reads_later(step):
         raise EmptyIntersection("no row is common to all parties")
-    return _positions(keys.tokens, common)
+    return positions(keys.tokens, common)
 
 
 def receiver(job: Job, step: JobStep) -> int | None:
@@ -82,7 +70,7 @@ def _together(
     tell(everybody)
     link = connect(job, step.id, everybody, receive_ms=job.timeouts.receive_ms)
     protocol = "PROTOCOL_ECDH" if len(everybody) == 2 else "PROTOCOL_ECDH_3PC"
-    return _intersect(link, protocol, tokens, scratch / f"{step.id}", only)
+    return intersect(link, None, protocol, tokens, scratch / step.id, only)
 
 
 def _in_pairs(
@@ -113,134 +101,21 @@ def _in_pairs(
 def _pair(
     job: Job, step: JobStep, hub: int, other: int, tokens: Tokens, scratch: Path, tell: Tell, only: int | None
 ) -> Tokens | None:
-    pair = sorted((hub, other))
+    pair, label = sorted((hub, other)), f"{step.id}.{other}"
     tell(pair)
-    link = connect(job, f"{step.id}.{other}", pair, receive_ms=job.timeouts.receive_ms)
-    if 0 in link.gather(len(tokens)):
-        link.finish()
-        return tokens[:0] if only in (None, job.rank) else None
-    return _intersect(link, f"PROTOCOL_{step.protocol}", tokens, scratch / f"{step.id}.{other}", only)
+    link = connect(job, label, pair, receive_ms=job.timeouts.receive_ms)
 
+    def another(number: int) -> Link:
+        return connect(job, f"{label}.{number}", pair, receive_ms=job.timeouts.receive_ms)
 
-def _intersect(link: Link, protocol: str, tokens: Tokens, folder: Path, only: int | None) -> Tokens | None:
-    from spu import psi
-
-    folder.mkdir(mode=0o700)
-    given, found = folder / "in.csv", folder / "out.csv"
-    _write(given, _shortened(tokens))  # it is made again afterwards: memory is short while the engine runs
-    config = psi.PsiExecuteConfig(
-        psi.PsiProtocolConfig(
-            protocol=psi.parse_protocol(protocol),
-            receiver_rank=0 if only is None else link.ranks.index(only),
-            broadcast_result=only is None,
-            ecdh_params=psi.EcdhParams(curve=psi.parse_curve_type("CURVE_25519")),
-            rr22_params=psi.Rr22Rarams(low_comm_mode=False),
-        ),
-        psi.InputParams(path=str(given), selected_keys=[HEADER], keys_unique=True),
-        psi.OutputParams(path=str(found), disable_alignment=True),  # in the order of the input: ascending
-    )
-    link.barrier()  # without it the engine aborts now and then
-    with translated(link.parties):
-        psi.psi_execute(config, link.context)
-    link.finish()
-    return tokens[_positions(_shortened(tokens), _read(found))] if only in (None, link.me) else None
-
-
-def _shortened(tokens: Tokens) -> Tokens:
-    """Return what the engine is given of tokens, which ascend.
-
-    Raises:
-        BadJob: two of them are given alike, and it would mistake one for the other.
-    """
-    import numpy as np
-
-    whole = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
-    shortened = np.frombuffer(whole[:, :GIVEN_BYTES].tobytes(), dtype=GIVEN)
-    if (shortened[1:] == shortened[:-1]).any():
-        raise BadJob(
-            "two ids of this party's table stand for the same in this task, by rare chance: ask for it again"
-        )
-    return shortened
-
-
-def _write(path: Path, tokens: Tokens) -> None:
-    with path.open("wb") as file:
-        file.write(HEADER.encode() + b"\n")
-        for start in range(0, len(tokens), WRITTEN_AT_ONCE):
-            file.write(_lines(tokens[start : start + WRITTEN_AT_ONCE]))
-
-
-def _lines(tokens: Tokens) -> bytes:
-    """Return a line of base64 for each: 12 bytes, of which the last one is zero, make 16 digits."""
-    import numpy as np
-
-    filled = np.zeros((len(tokens), GIVEN_BYTES + 1), dtype=np.uint8)
-    filled[:, :GIVEN_BYTES] = np.frombuffer(tokens.tobytes(), dtype=np.uint8).reshape(-1, GIVEN_BYTES)
-    digits = binascii.b2a_base64(filled.tobytes(), newline=False)
-    lines = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS + 1).copy()
-    lines[:, DIGITS] = ord("\n")
-    return lines.tobytes()
-
-
-def _read(path: Path) -> Tokens:
-    """Read the engine's output; it writes none where nothing is common.
-
-    Raises:
-        ProtocolViolated: there is another line than a token.
-    """
-    import numpy as np
-
-    found = bytearray()
-    if path.exists():
-        with path.open("rb") as file:
-            file.readline()
-            while lines := file.readlines(READ_AT_ONCE):
-                found += _of_lines(b"".join(lines))
-    tokens = np.frombuffer(found, dtype=GIVEN)
-    return tokens if bool((tokens[1:] > tokens[:-1]).all()) else np.sort(tokens)
-
-
-def _of_lines(lines: bytes) -> bytes:
-    """Return the beginnings of tokens of whole lines of base64, in quotation marks or not."""
-    import numpy as np
-
-    digits = lines.replace(b'"', b"").replace(b"\n", b"")
-    if len(digits) % DIGITS:
-        raise ProtocolViolated("the engine's common rows are no tokens")
-    count = len(digits) // DIGITS
-    filled = np.full((count, DIGITS + 1), ord("A"), dtype=np.uint8)
-    filled[:, :DIGITS] = np.frombuffer(digits, dtype=np.uint8).reshape(-1, DIGITS)
-    try:
-        whole = binascii.a2b_base64(filled.tobytes(), strict_mode=True)
-    except binascii.Error as error:
-        raise ProtocolViolated("the engine's common rows are no tokens") from error
-    return np.frombuffer(whole, dtype=np.uint8).reshape(-1, GIVEN_BYTES + 1)[:, :GIVEN_BYTES].tobytes()
-
-
-def _positions(mine: Tokens, common: Tokens) -> NDArray[np.int64]:
-    """Return where in ``mine`` each of ``common`` stands; both ascend.
-
-    Raises:
-        ProtocolViolated: one does not stand there.
-    """
-    import numpy as np
-
-    high, wanted = numbers_at(mine, 0), numbers_at(common, 0)
-    at = np.searchsorted(high, wanted)
-    apart = np.flatnonzero(mine[np.minimum(at, len(mine) - 1)] != common)
-    while len(apart):  # tokens whose first 8 bytes are equal stand side by side
-        at[apart] += 1
-        if (at[apart] >= len(mine)).any() or (high[at[apart]] != wanted[apart]).any():
-            raise ProtocolViolated("the common rows hold one that this party never gave")
-        apart = apart[mine[at[apart]] != common[apart]]
-    return at
+    return intersect(link, another, f"PROTOCOL_{step.protocol}", tokens, scratch / label, only)
 
 
 def _mask(shared: Tokens, kept: Tokens) -> bytes:
     import numpy as np
 
     flags = np.zeros(len(shared), dtype=np.bool_)
-    flags[_positions(shared, kept)] = True
+    flags[positions(shared, kept)] = True
     bits = np.packbits(flags, bitorder="little").tobytes()
     return json.dumps({"of": len(shared), "bits": base64.b64encode(bits).decode()}).encode()
 

@@ -18,7 +18,7 @@ from sealtrace.protocol.faults import first_fault
 from sealtrace.protocol.identifiers import Address, AddressField, Hex32, Hex32Field
 from sealtrace.protocol.spec import PROTECTIONS, source_of, why_unfit
 
-VERSION = "sealtrace.job/3"
+VERSION = "sealtrace.job/4"
 """Of all that parties' engines must do alike and that no specification says, such as how keys become tokens:
 one that differs would find nothing in common, and nothing would tell. Raised with any change of it."""
 

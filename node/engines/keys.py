@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sealtrace.node.engines.errors import BadInput
-from sealtrace.node.engines.tables import places, read_header, table_columns, table_rows
+from sealtrace.node.engines.tables import Cells, places, read_header, table_columns, table_rows
 from sealtrace.protocol.alignment import Alignment, read_alignment
-from sealtrace.protocol.keys import TOKEN_BYTES, UnfitKey, encode_key, rewriter, tokens_of, tokens_of_one_part
+from sealtrace.protocol.keys import (
+    DIGEST_BYTES,
+    TOKEN_BYTES,
+    UnfitKey,
+    digests_of_one_part,
+    encode_key,
+    rewriter,
+    tokens_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,34 +184,50 @@ def key_reader(rule: KeyRule, header: list[str]) -> Callable[[list[str], int], K
     return read_one if len(parts) == 1 else read
 
 
-def _keys_reader(rule: KeyRule) -> Callable[[list[list[str]], int], list[list[str]]]:
+def _keys_reader(rule: KeyRule) -> Callable[[list[Cells], int], list[list[str]]]:
     """Return the function of cells by column, and the number of their first row, that gives parts of keys."""
     parts = [
         (name, rewriter(rules) if rules else None)
         for name, rules in zip(rule.columns, rule.rules, strict=True)
     ]
 
-    def read(columns: list[list[str]], first: int) -> list[list[str]]:
+    def read(columns: list[Cells], first: int) -> list[list[str]]:
         return [
-            cells
-            if rewrite is None and all(cells)
-            else [_cell(cell, name, number, rewrite) for number, cell in enumerate(cells, start=first)]
+            cells.texts()
+            if rewrite is None and cells.filled
+            else [
+                _cell(cell, name, number, rewrite) for number, cell in enumerate(cells.texts(), start=first)
+            ]
             for cells, (name, rewrite) in zip(columns, parts, strict=True)
         ]
 
     return read
 
 
-def _tokens_reader(rule: KeyRule, task: str) -> Callable[[list[list[str]], int], bytes]:
+def _tokens_reader(rule: KeyRule, task: str) -> Callable[[list[Cells], int], bytes]:
     """Return the function of cells by column, and the number of their first row, that gives keys' tokens."""
     read = _keys_reader(rule)
-    if len(rule.columns) == 1:
-        of_cells = tokens_of_one_part(task)
-        return lambda columns, first: of_cells(read(columns, first)[0])
-    token = tokens_of(task)
-    return lambda columns, first: b"".join(
-        [token(encode_key(key)) for key in zip(*read(columns, first), strict=True)]
-    )
+    if len(rule.columns) > 1:
+        token = tokens_of(task)
+        return lambda columns, first: b"".join(
+            [token(encode_key(key)) for key in zip(*read(columns, first), strict=True)]
+        )
+    digests, rewritten = digests_of_one_part(task), any(rule.rules)
+
+    def of_cells(columns: list[Cells], first: int) -> bytes:
+        if rewritten or not columns[0].filled:
+            return _cut(digests([cell.encode() for cell in read(columns, first)[0]]))
+        return _cut(digests(columns[0].parts()))
+
+    return of_cells
+
+
+def _cut(digests: bytes) -> bytes:
+    """Return the tokens that digests begin with."""
+    import numpy as np
+
+    form = np.dtype({"names": ["token"], "formats": [f"V{TOKEN_BYTES}"], "itemsize": DIGEST_BYTES})
+    return np.frombuffer(digests, dtype=form)["token"].tobytes()
 
 
 def _cell(cell: str, name: str, number: int, rewrite: Callable[[str], str] | None) -> str:

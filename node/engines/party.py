@@ -27,7 +27,7 @@ from sealtrace.node.engines.job import Job, JobInput, JobStep, own_inputs, read_
 from sealtrace.node.engines.keeping import meet_parts, parts_to_keep, read_parts
 from sealtrace.node.engines.keys import Keys, check_table, read_keys, rule_for, rules_of
 from sealtrace.node.engines.link import Link, connect
-from sealtrace.node.engines.loading import load_engine
+from sealtrace.node.engines.loading import keep_heaps_few, load_engine
 from sealtrace.node.engines.tables import Table, load_table
 from sealtrace.node.engines.workplace import (
     CONNECTING,
@@ -85,6 +85,8 @@ def run(folder: Path) -> None:
     """
     job = read_job(folder / JOB)
     bundles = checked_bundles(job)
+    if any(step.engine == "psi" for step in job.steps):
+        keep_heaps_few()
     _require_engine(folder)
     keys = _keys(job)
     own = [each for each in own_inputs(job) if each.part_of is None]

@@ -56,6 +56,55 @@ class Table:
         return Table(numbers, {name: _take(column, order) for name, column in self.columns.items()})
 
 
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Some cells of one column: cell ``i`` is ``octets[starts[i]:ends[i]]``, in UTF-8."""
+
+    octets: bytes
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Cells:
+        """Return cells of these texts."""
+        import numpy as np
+
+        parts = [text.encode() for text in texts]
+        ends = np.cumsum(np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)))
+        return cls(b"".join(parts), np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]]), ends)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def filled(self) -> bool:
+        """Whether none is empty."""
+        return bool((self.ends > self.starts).all())
+
+    def texts(self) -> list[str]:
+        """Return each as text."""
+        text = self.octets.decode()
+        if len(text) == len(self.octets):
+            return [text[start:end] for start, end in self._spans()]
+        return [self.octets[start:end].decode() for start, end in self._spans()]
+
+    def parts(self) -> list[bytes]:
+        """Return each as it stands in the file: at once where all are of one size, as ids often are."""
+        import numpy as np
+
+        sizes = self.ends - self.starts
+        size = int(sizes[0])
+        if not size or (sizes != size).any():
+            return [self.octets[start:end] for start, end in self._spans()]
+        window = len(self.octets) - size + 1
+        from_each: NDArray[np.void] = np.ndarray(window, f"V{size}", self.octets, strides=(1,))
+        found: list[bytes] = from_each[self.starts].tolist()
+        return found
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        return zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+
+
 def load_table(path: Path, columns: Sequence[tuple[str, Kind]], rows: int) -> Table:
     """Read ``columns`` (name and kind) of a CSV file of ``rows`` rows into memory.
 
@@ -115,7 +164,7 @@ def read_header(path: Path) -> list[str]:
         return header
 
 
-def table_columns(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[list[str]]]]:
+def table_columns(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[Cells]]]:
     """Read the columns ``names`` of a CSV file, thousands of rows at a time.
 
     Yields the number of the first of these rows, and their cells by column. What :func:`table_rows` would
@@ -140,7 +189,7 @@ def table_columns(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[
                 next(reader)
             numbered = _numbered(reader, len(header), rows)
             while piece := list(islice(numbered, ROWS_AT_ONCE)):
-                yield piece[0][0], [[row[each] for _, row in piece] for each in at]
+                yield piece[0][0], [Cells.of([row[each] for _, row in piece]) for each in at]
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -170,7 +219,7 @@ def _is_plain(octets: bytes) -> bool:
     return not any(each in octets for each in (b'"', b"\r", b"\0"))
 
 
-def _cut(block: bytes, width: int, at: Sequence[int]) -> list[list[str]] | None:
+def _cut(block: bytes, width: int, at: Sequence[int]) -> list[Cells] | None:
     """Return the cells of the columns ``at`` of whole lines; ``None`` where parsing them is not that easy."""
     import numpy as np
 
@@ -186,14 +235,17 @@ def _cut(block: bytes, width: int, at: Sequence[int]) -> list[list[str]] | None:
     bounds = np.column_stack([starts - 1, commas.reshape(len(ends), -1), ends])
     if (np.diff(bounds) < 1).any():  # a line has more commas, another one fewer
         return None
-    try:
-        text = block.decode()
-    except UnicodeDecodeError:
+    if not block.isascii() and not _is_utf8(block):
         return None
-    spans = [zip((bounds[:, each] + 1).tolist(), bounds[:, each + 1].tolist(), strict=True) for each in at]
-    if len(text) == len(block):
-        return [[text[start:end] for start, end in span] for span in spans]
-    return [[block[start:end].decode() for start, end in span] for span in spans]
+    return [Cells(block, bounds[:, each] + 1, bounds[:, each + 1].copy()) for each in at]
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def places(header: list[str], names: Sequence[str]) -> list[int]:

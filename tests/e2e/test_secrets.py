@@ -35,10 +35,10 @@ from sealtrace.deploy import stage
 from sealtrace.deploy.members import brokers
 from sealtrace.deploy.network import Network
 from sealtrace.deploy.plan import LAB, ORGANISATIONS, Plan
-from sealtrace.node.engines.alignment import GIVEN_BYTES
+from sealtrace.node.engines.intersection import GIVEN_BYTES
 from sealtrace.protocol.canonical import canonical
 from sealtrace.protocol.identifiers import Hex32
-from sealtrace.protocol.keys import tokens_of_one_part
+from sealtrace.protocol.keys import digests_of_one_part
 from sealtrace.requester.whole_files import write_whole
 from tests.e2e.conftest import left_behind, wait_for
 from tests.e2e.markers import FRACTION_BITS, Marker, Needles, bytes_marker, number_marker, text_marker
@@ -147,9 +147,9 @@ class Tables:
                 )
 
     def tokens(self, task: Hex32) -> Iterator[Planted]:
-        token = tokens_of_one_part(task)
+        digest = digests_of_one_part(task)
         for id, owners in self.ids.items():
-            given = token([id])[:GIVEN_BYTES]  # more of it is in no file
+            given = digest([id.encode()])[:GIVEN_BYTES]  # more of it is in no file
             yield Planted(bytes_marker(f"token of {id} in {task[:10]}", given), "token", owners)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 
 pytest.importorskip("spu")
 
+import engine_in_parts
 from engine_network import Network, Party3, network, opened, output, write_csv
 
 from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.algorithms.shares import decode_share
+from sealtrace.node.engines import process
 from sealtrace.node.engines.errors import BadInput, BadJob, PeerFailed
 from sealtrace.node.engines.job import JobInput, JobStep
+from sealtrace.node.engines.process import begin_process
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -126,6 +130,31 @@ def test_parties_find_what_they_write_differently_and_one_alone_learns_it(net, t
             assert not (party.folder(me) / "received.csv").exists()
             assert all(value.chunks == () for value in decode_share(share).values)
         assert not (party.folder(me) / "scratch").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "protocol", "receivers"),
+    [
+        (2, "RR22", None),
+        (2, "RR22", ["bank"]),
+        (2, "KKRT", None),
+        (3, "RR22", None),
+        (3, "KKRT", ["carrier"]),
+    ],
+)
+def test_keys_that_are_compared_in_parts_at_the_same_time_are_the_same_ones(
+    net, tmp_path, monkeypatch, count, protocol, receivers
+):
+    monkeypatch.setenv("PYTHONPATH", str(Path(engine_in_parts.__file__).parent))
+    monkeypatch.setattr(process, "_begin_party", partial(begin_process, engine_in_parts.__name__))
+    rows = {
+        name: (["id", "phone"], [[f"k{at:02}", ""] for at in range(2 * place, 30 + 9 * place)])
+        for place, name in enumerate(NAMES)
+    }
+    params = {"result": "ids", **({"receivers": receivers} if receivers else {})}
+    party, results, step = run(net, tmp_path, count, protocol, params, tables=rows)
+    assert sorted(opened(net, results, step)["ids"]) == [f"k{at:02}" for at in range(2 * count - 2, 30)]
+    assert (party.folder(0) / process.LOG).read_text().count("Trace has been written") > count
 
 
 def test_a_left_join_is_the_requesters_alone(net, tmp_path):

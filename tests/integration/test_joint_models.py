@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import log_loss, roc_auc_score
 
 from sealtrace.node.engines.job import JobStep
-from sealtrace.protocol.keys import tokens_of_one_part
+from sealtrace.protocol.keys import digests_of_one_part
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -49,9 +49,9 @@ class Owners:
 
     def aligned(self, task: str) -> Any:
         """Which rows of the table the parties have in common, in their common order."""
-        token = tokens_of_one_part(task)
+        digest = digests_of_one_part(task)
         common = range(len(self.names), len(self.table))  # each party lacks one of the first ones
-        return np.array(sorted(common, key=lambda row: token([row_id(row)])))
+        return np.array(sorted(common, key=lambda row: digest([row_id(row).encode()])))
 
 
 def row_id(row: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sealtrace.node.engines import party, process, workplace
-from sealtrace.node.engines.alignment import _kept, _mask, _positions, _read, _write
+from sealtrace.node.engines.alignment import _kept, _mask
 from sealtrace.node.engines.errors import (
     BadJob,
     DiskFull,
@@ -24,6 +24,7 @@ from sealtrace.node.engines.errors import (
     SessionCut,
     Stopped,
 )
+from sealtrace.node.engines.intersection import _read, _write, positions
 from sealtrace.node.engines.job import Job, read_job
 from sealtrace.node.engines.link import explain
 from sealtrace.node.engines.process import run_job
@@ -141,13 +142,13 @@ def test_a_malformed_mask_is_a_violation(message):
 
 def test_tokens_that_begin_alike_are_found_each_at_its_own_place():
     mine = tokens("samesame1", "samesame2", "samesame3", "z")
-    assert _positions(mine, tokens("samesame2", "samesame3", "z")).tolist() == [1, 2, 3]
+    assert positions(mine, tokens("samesame2", "samesame3", "z")).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("strange", ["samesame4", "a", "zz", "{"])
 def test_a_common_row_that_this_party_never_gave_is_a_violation(strange):
     with pytest.raises(ProtocolViolated):
-        _positions(tokens("samesame1", "samesame3", "z"), tokens(strange))
+        positions(tokens("samesame1", "samesame3", "z"), tokens(strange))
 
 
 @pytest.mark.parametrize("count", [0, 1, 70_000])

@@ -115,7 +115,7 @@ def test_a_file_is_cut_into_the_cells_that_parsing_it_finds(tmp_path_factory, li
 def test_a_piece_that_needs_parsing_does_not_spoil_those_before_it(table, monkeypatch):
     monkeypatch.setattr(tables, "BLOCK_BYTES", 8)
     path = table('id,amount\naa,1\nbb,2\ncc,3\n"d,d",4\nee,5\n')
-    pieces = [(first, ids) for first, (ids,) in table_columns(path, ["id"])]
+    pieces = [(first, ids.texts()) for first, (ids,) in table_columns(path, ["id"])]
     assert pieces == [(1, ["aa", "bb"]), (3, ["cc", "d,d", "ee"])]
     assert [each for _, ids in pieces for each in ids] == ["aa", "bb", "cc", "d,d", "ee"]
     path.write_bytes(path.read_bytes() + b"f,6,7\n")
@@ -134,7 +134,10 @@ def by_rows(path):
 def by_columns(path):
     found = []
     for first, columns in table_columns(path, ["id", "amount"]):
-        found += [[number, *row] for number, row in enumerate(zip(*columns, strict=True), start=first)]
+        texts = [cells.texts() for cells in columns]
+        assert [[part.decode() for part in cells.parts()] for cells in columns] == texts
+        assert [cells.filled for cells in columns] == list(map(all, texts))
+        found += [[number, *row] for number, row in enumerate(zip(*texts, strict=True), start=first)]
     return ["id", "amount"], found
 
 
