@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from sealtrace.auditor.events import Event, Value
+from sealtrace.auditor.events import Decoded, Event, Value
 from sealtrace.auditor.headers import RawLog
 from sealtrace.contracts import abi
 from sealtrace.protocol.identifiers import Address
@@ -46,7 +46,7 @@ def decode(log: RawLog, block: BlockRef, contracts: Mapping[Address, str]) -> Ev
         name, args = read(log, contracts[address])
     except NotAsDeclared:
         name, args = UNREADABLE, {}
-    return Event(name, address, args, block, log.transaction, log.index)
+    return Decoded(name, address, args, block, log.transaction, log.index)
 
 
 def read(log: RawLog, contract: str) -> tuple[str, Values]:

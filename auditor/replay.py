@@ -7,7 +7,7 @@ because the chain says something absurd.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sealtrace.auditor.decoding import UNREADABLE
 from sealtrace.auditor.events import Event, MalformedEvent
@@ -48,13 +48,17 @@ class _Replay:
         for part in self._of_generations:
             self._handlers |= {name: self._at_home(each) for name, each in part.handlers().items()}
 
-    def run(self, events: list[Event]) -> World:
+    def run(self, events: Sequence[Event]) -> World:
         for generation in announced(events):
             self.world.announce(generation)
+        self.world.events = len(events)
+        handlers, unknown, block = self._handlers, self._unknown, None
         for event in events:
-            self._note(event)
+            if event.block is not block:
+                block = event.block
+                self.world.blocks[block.number] = block
             try:
-                self._handlers.get(event.name, self._unknown)(event)
+                handlers.get(event.name, unknown)(event)
             except (MalformedEvent, ValueError) as problem:
                 self._irregular(Topic.DECODING, event, "values its ABI allows", str(problem))
         for part in (*self._common, *self._of_generations):
@@ -64,18 +68,16 @@ class _Replay:
     def _at_home(self, handler: Handler) -> Handler:
         """Lets in only events of contracts that the directory names."""
 
+        homes = self.world.homes
+
         def handle(event: Event) -> None:
-            if self.world.generation_of(event.contract) is None:
+            if event.contract not in homes:
                 expected = "an event of a contract that the directory names"
                 self._irregular(Topic.GENERATIONS, event, expected, f"{event.name} of {event.contract}")
                 return
             handler(event)
 
         return handle
-
-    def _note(self, event: Event) -> None:
-        self.world.events += 1
-        self.world.blocks[event.block.number] = event.block
 
     def _unknown(self, event: Event) -> None:
         observed = "unreadable" if event.name == UNREADABLE else event.name
