@@ -363,13 +363,15 @@ def _receipt_rlp(receipt: Receipt) -> bytes:
 def _log_in_hex(log: Emitted) -> str:
     topics, data = log.topics, log.data
     whole, listed, told = _heads(len(topics), len(data) // 2 - 1, data if len(data) == 4 else "")
-    return whole + log.address[2:] + listed + _TOPIC_HEAD.join([each[2:] for each in topics]) + told + data[2:]
+    return (
+        whole + log.address[2:] + listed + _TOPIC_HEAD.join([each[2:] for each in topics]) + told + data[2:]
+    )
 
 
 @lru_cache(maxsize=1024)
 def _heads(topics: int, size: int, byte: str) -> tuple[str, str, str]:
-    """What stands before a log's address, its first topic and its data. It depends on their lengths alone, but
-    for data of one ``byte``, which may stand without."""
+    """What stands before a log's address, its first topic and its data. It depends on their lengths alone,
+    but for data of one ``byte``, which may stand without."""
     told = "" if byte and int(byte, 16) < 128 else _head(size, 128)
     listed = _head(33 * topics, 192)
     whole = 21 + len(listed) // 2 + 33 * topics + len(told) // 2 + size
@@ -405,8 +407,12 @@ def _hold_to_form(logs: Sequence[Emitted | ToldLog], hashes: Sequence[str], bloo
 
 
 def _in_lower_hexadecimal(parts: Sequence[str]) -> bool:
-    """Whether no letter in ``parts`` is upper case; each must be ``0x`` and hexadecimal digits. All are looked
-    at in one go: each begins with ``0x``, and all digits taken away, one x is left of each."""
+    """Whether no letter in ``parts`` is upper case; each must be ``0x`` and hexadecimal digits. All are
+    looked at in one go: each begins with ``0x``, and all digits taken away, one x is left of each.
+
+    Raises:
+        MalformedBlock: a part is something else.
+    """
     text, left = "".join(parts), b"x" * len(parts)
     if text.isascii() and {part[:2] for part in parts} <= {"0x"}:
         found = text.encode().translate(None, _DIGITS)

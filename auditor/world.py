@@ -107,7 +107,7 @@ class Left(NamedTuple):
 
 
 class GrantLine:
-    """A grant's values. Nearly all of them come of a use that was spent, so of these the counts alone are kept."""
+    """A grant's values. Nearly all come of a use that was spent, and of these the counts alone are kept."""
 
     __slots__ = ("_line",)
 
@@ -145,7 +145,8 @@ class GrantLine:
 class Line(Protocol[T_co]):
     """What :class:`Timeline` and :class:`GrantLine` have in common."""
 
-    def before(self, position: Position) -> T_co | None: ...
+    def before(self, position: Position) -> T_co | None:
+        """The value just before ``position``, ``None`` where there was none yet."""
 
 
 class Topic(StrEnum):
@@ -411,8 +412,6 @@ class World:
         )
 
 
-def _present(
-    lines: Mapping[Key[K], Line[T]], contract: Address, ids: set[K], at: Position
-) -> dict[K, T]:
+def _present(lines: Mapping[Key[K], Line[T]], contract: Address, ids: set[K], at: Position) -> dict[K, T]:
     found = {each: lines[Key(contract, each)].before(at) for each in ids if Key(contract, each) in lines}
     return {each: value for each, value in found.items() if value is not None}
