@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from sys import intern
 from typing import NamedTuple
 
 from sealtrace.auditor.events import Decoded, Event, Value
@@ -49,7 +50,7 @@ def decode(log: RawLog, block: BlockRef, contracts: Mapping[Address, str]) -> Ev
         name, args = read(log, contracts[address])
     except NotAsDeclared:
         name, args = UNREADABLE, {}
-    return Decoded(name, address, args, block, log.transaction, log.index)
+    return Decoded(name, intern(address), args, block, intern(log.transaction), log.index)
 
 
 def read(log: RawLog, contract: str) -> tuple[str, Values]:
@@ -85,7 +86,7 @@ def generate(name: str, indexed: Sequence[abi.Parameter], data: Sequence[abi.Par
     """A function from an event's topics and data to its values; it raises :class:`NotAsDeclared`. That there
     are as many topics and words as it reads is for its caller to see to."""
     found: dict[str, Reader] = {}
-    names = {"_refuse": _refuser(name)}
+    names = {"_refuse": _refuser(name), "_one": intern}
     exec(_source(indexed, data), names, found)  # noqa: S102 - made of our own ABI's names and of numbers
     return found["values"]
 
@@ -130,9 +131,9 @@ def _words(
 def _type(kind: str, word: _Word) -> tuple[int, str]:
     """How many digits of its word a value's type leaves zero, and the expression that reads it."""
     if kind == "bytes32":
-        return 0, str(word)
+        return 0, f"_one({word})"
     if kind == "address":
-        return WORD - 40, f"'0x' + {word.part(WORD - 40)}"
+        return WORD - 40, f"_one('0x' + {word.part(WORD - 40)})"
     if kind == "bool":
         return WORD - 1, f"{word.part(WORD - 1)} == '1'"
     if kind.startswith("uint") and kind[4:].isdigit():
