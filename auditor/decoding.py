@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sealtrace.auditor.events import Decoded, Event, Value
 from sealtrace.auditor.headers import RawLog
 from sealtrace.contracts import abi
-from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.records import BlockRef
 
 UNREADABLE = "Unreadable"
@@ -50,7 +50,7 @@ def decode(log: RawLog, block: BlockRef, contracts: Mapping[Address, str]) -> Ev
         name, args = read(log, contracts[address])
     except NotAsDeclared:
         name, args = UNREADABLE, {}
-    return Decoded(name, intern(address), args, block, intern(log.transaction), log.index)
+    return Decoded(name, Address(intern(address)), args, block, Hex32(intern(log.transaction)), log.index)
 
 
 def read(log: RawLog, contract: str) -> tuple[str, Values]:

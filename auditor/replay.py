@@ -18,7 +18,7 @@ from sealtrace.auditor.machine.datasets import DatasetsPart
 from sealtrace.auditor.machine.directory import DirectoryPart, announced
 from sealtrace.auditor.machine.grants import GrantsPart
 from sealtrace.auditor.machine.nodes import NodesPart
-from sealtrace.auditor.machine.part import Handler, Part
+from sealtrace.auditor.machine.part import Part
 from sealtrace.auditor.machine.tasks import TasksPart
 from sealtrace.auditor.world import Irregularity, Topic, World
 
@@ -45,39 +45,32 @@ class _Replay:
             CheckpointsPart(self.world),
         )
         self._handlers = {name: handle for part in self._common for name, handle in part.handlers().items()}
-        for part in self._of_generations:
-            self._handlers |= {name: self._at_home(each) for name, each in part.handlers().items()}
+        self._at_home = {name: handle for p in self._of_generations for name, handle in p.handlers().items()}
+        self._handlers |= self._at_home
 
     def run(self, events: Sequence[Event]) -> World:
         for generation in announced(events):
             self.world.announce(generation)
         self.world.events = len(events)
-        handlers, unknown, block = self._handlers, self._unknown, None
+        block, homes, at_home, handlers = None, self.world.homes, self._at_home, self._handlers
         for event in events:
             if event.block is not block:
                 block = event.block
                 self.world.blocks[block.number] = block
             try:
-                handlers.get(event.name, unknown)(event)
+                if event.contract in homes or event.name not in at_home:
+                    handlers.get(event.name, self._unknown)(event)
+                else:
+                    self._stranger(event)
             except (MalformedEvent, ValueError) as problem:
                 self._irregular(Topic.DECODING, event, "values its ABI allows", str(problem))
         for part in (*self._common, *self._of_generations):
             part.finish()
         return self.world
 
-    def _at_home(self, handler: Handler) -> Handler:
-        """Lets in only events of contracts that the directory names."""
-
-        homes = self.world.homes
-
-        def handle(event: Event) -> None:
-            if event.contract not in homes:
-                expected = "an event of a contract that the directory names"
-                self._irregular(Topic.GENERATIONS, event, expected, f"{event.name} of {event.contract}")
-                return
-            handler(event)
-
-        return handle
+    def _stranger(self, event: Event) -> None:
+        expected = "an event of a contract that the directory names"
+        self._irregular(Topic.GENERATIONS, event, expected, f"{event.name} of {event.contract}")
 
     def _unknown(self, event: Event) -> None:
         observed = "unreadable" if event.name == UNREADABLE else event.name

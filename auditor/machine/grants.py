@@ -159,8 +159,10 @@ class GrantsPart(Part):
 
     def _use_of(self, task: Hex32, grant: Hex32) -> NamedUse | None:
         known = self.world.tasks.get(task)
-        uses = known.uses if known else ()
-        return next((use for use in uses if use.grant == grant), None)
+        for use in known.uses if known else ():
+            if use.grant == grant:
+                return use
+        return None
 
     def _key(self, event: Event) -> Key[Hex32]:
         return Key(event.contract, event.hex("grant"))

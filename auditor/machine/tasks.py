@@ -330,7 +330,8 @@ class TasksPart(Part):
             return False
         task.state = step.after
         task.steps.append(step)
-        task.end = event if step.after in _ENDS else task.end
+        if step.after in _ENDS:
+            task.end = event
         return True
 
     def _step(self, task: TaskHistory, event: Event) -> Step | None:
