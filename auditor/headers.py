@@ -13,6 +13,7 @@ from binascii import unhexlify
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +51,8 @@ _FIELDS: Final = (  # in the order of the header's RLP; what later forks added m
     ("requestsHash", _BYTES),
 )
 _REQUIRED = 15
+_bare = itemgetter(slice(2, None))
+"""The digits after ``0x``."""
 _DIGITS, _CAPITALS = b"0123456789abcdef", b"ABCDEF"
 _BLOOM_HEAD, _TOPIC_HEAD, _ADDRESS_HEAD = "b90100", "a0", "94"
 """What stands before 256, 32 and 20 bytes in RLP."""
@@ -363,9 +366,7 @@ def _receipt_rlp(receipt: Receipt) -> bytes:
 def _log_in_hex(log: Emitted) -> str:
     topics, data = log.topics, log.data
     whole, listed, told = _heads(len(topics), len(data) // 2 - 1, data if len(data) == 4 else "")
-    return (
-        whole + log.address[2:] + listed + _TOPIC_HEAD.join([each[2:] for each in topics]) + told + data[2:]
-    )
+    return f"{whole}{log.address[2:]}{listed}{_TOPIC_HEAD.join(map(_bare, topics))}{told}{data[2:]}"
 
 
 @lru_cache(maxsize=1024)
