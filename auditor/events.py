@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -31,7 +30,7 @@ class MalformedEvent(ValueError):
     """An event lacks an argument, or holds one of another type than its ABI says."""
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in the chain: the block's number and the log's index in that block."""
 
     block: int

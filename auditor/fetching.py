@@ -34,7 +34,7 @@ AHEAD: Final = 3
 NARROWEST: Final = 100
 WIDEST: Final = 1_000
 """Blocks of a window."""
-FEW_LOGS, MANY_LOGS = 2_000, 8_000
+FEW_LOGS, MANY_LOGS = 1_000, 4_000
 """A window with fewer is followed by a wider one, with more by a narrower one."""
 
 Told = dict[int, list[ToldLog]]

@@ -89,7 +89,7 @@ class Timeline(Generic[T]):
         return self._values[-1]
 
 
-class Left(NamedTuple):
+class Left(msgspec.Struct, frozen=True, gc=False):
     """What is left of a grant: the grant as it was last changed, and the counts since."""
 
     grant: Grant
