@@ -16,7 +16,7 @@ from urllib.request import getproxies
 
 import httpx
 
-PART_BYTES: Final = 1 << 20
+PART_BYTES: Final = 1 << 18
 
 
 def transport_to(url: str) -> httpx.BaseTransport | None:

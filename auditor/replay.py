@@ -7,7 +7,9 @@ because the chain says something absurd.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sealtrace.auditor.decoding import UNREADABLE
 from sealtrace.auditor.events import Event, MalformedEvent
@@ -26,7 +28,21 @@ from sealtrace.auditor.world import Irregularity, Topic, World
 def replay(events: Iterable[Event]) -> World:
     """Replay ``events``, which come in the order of the chain from the contracts' first block on, of all
     generations together."""
-    return _Replay().run(list(events))
+    with _uncollected():
+        return _Replay().run(list(events))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Lets the collector of cycles rest: a replay makes none, and all that it makes stays, to be looked
+    through again and again in vain."""
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
 
 
 class _Replay:
