@@ -1,19 +1,21 @@
 """Logs to events, strictly, by decoders that are generated from the committed ABI.
 
 All values of our events are words of 32 bytes. A decoder is one function for one event, written out at the
-first use: it takes the words as hexadecimal text, holds each to what its type leaves zero, and slices.
+first use: it takes topics and data as hexadecimal text, holds each word to what its type leaves zero, and
+slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from sys import intern
 from typing import NamedTuple
 
-from sealtrace.auditor.events import Event, Value
+from sealtrace.auditor.events import Decoded, Event, Value
 from sealtrace.auditor.headers import RawLog
 from sealtrace.contracts import abi
-from sealtrace.protocol.identifiers import Address
+from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.records import BlockRef
 
 UNREADABLE = "Unreadable"
@@ -23,6 +25,8 @@ WORD = 64
 """Hexadecimal digits of 32 bytes."""
 
 Values = dict[str, Value]
+Reader = Callable[[Sequence[str], str], Values]
+"""From an event's topics and data to its values."""
 
 
 class NotAsDeclared(ValueError):
@@ -35,7 +39,7 @@ class Decoder(NamedTuple):
     name: str
     topics: int
     digits: int
-    values: Callable[[str], Values]
+    values: Reader
 
 
 def decode(log: RawLog, block: BlockRef, contracts: Mapping[Address, str]) -> Event:
@@ -46,7 +50,7 @@ def decode(log: RawLog, block: BlockRef, contracts: Mapping[Address, str]) -> Ev
         name, args = read(log, contracts[address])
     except NotAsDeclared:
         name, args = UNREADABLE, {}
-    return Event(name, address, args, block, log.transaction, log.index)
+    return Decoded(name, Address(intern(address)), args, block, Hex32(intern(log.transaction)), log.index)
 
 
 def read(log: RawLog, contract: str) -> tuple[str, Values]:
@@ -64,7 +68,7 @@ def read(log: RawLog, contract: str) -> tuple[str, Values]:
     name, count, digits, values = found
     if len(topics) != count or len(data) != digits + 2:
         raise NotAsDeclared(f"{name} has {len(topics)} topics and {len(data) // 2 - 1} bytes of data")
-    return name, values("".join(topics[1:]).replace("0x", "") + data[2:])
+    return name, values(topics, data)
 
 
 @cache
@@ -74,42 +78,67 @@ def decoders(contract: str) -> Mapping[str, Decoder]:
 
 
 def _decoder(event: abi.Event) -> Decoder:
-    values = generate(event.name, (*event.indexed, *event.data))
+    values = generate(event.name, event.indexed, event.data)
     return Decoder(event.name, 1 + len(event.indexed), WORD * len(event.data), values)
 
 
-def generate(name: str, parameters: Sequence[abi.Parameter]) -> Callable[[str], Values]:
-    """A function from the words of an event, as text, to its values; it raises :class:`NotAsDeclared`."""
-    found: dict[str, Callable[[str], Values]] = {}
-    names = {"_refuse": _refuser(name)}
-    exec(_source(parameters), names, found)  # noqa: S102 - made of our own ABI's names and of numbers
+def generate(name: str, indexed: Sequence[abi.Parameter], data: Sequence[abi.Parameter]) -> Reader:
+    """A function from an event's topics and data to its values; it raises :class:`NotAsDeclared`. That there
+    are as many topics and words as it reads is for its caller to see to."""
+    found: dict[str, Reader] = {}
+    names = {"_refuse": _refuser(name), "_one": intern}
+    exec(_source(indexed, data), names, found)  # noqa: S102 - made of our own ABI's names and of numbers
     return found["values"]
 
 
-def _source(parameters: Sequence[abi.Parameter]) -> str:
+def _source(indexed: Sequence[abi.Parameter], data: Sequence[abi.Parameter]) -> str:
     checks, values = [], []
-    for place, each in enumerate(parameters):
-        start, end = WORD * place, WORD * (place + 1)
-        used, value = _type(each.type, end)
-        if used < WORD:
-            zeros = f"{'0' * (WORD - used)!r}"
-            checks.append(f" if t[{start}:{end - used}] != {zeros}: _refuse({each.name!r}, t[{start}:{end}])")
+    for each, word in _words(indexed, data):
+        zeros, value = _type(each.type, word)
+        if zeros:
+            checks.append(f" if {word.part(0, zeros)} != {'0' * zeros!r}: _refuse({each.name!r}, {word})")
         if each.type == "bool":
-            checks.append(f" if t[{end - 1}] not in '01': _refuse({each.name!r}, t[{start}:{end}])")
+            checks.append(f" if {word.part(WORD - 1)} not in '01': _refuse({each.name!r}, {word})")
         values.append(f"{each.name!r}: {value}")
-    return "\n".join(["def values(t):", *checks, f" return {{{', '.join(values)}}}"])
+    return "\n".join(["def values(t, d):", *checks, f" return {{{', '.join(values)}}}"])
 
 
-def _type(kind: str, end: int) -> tuple[int, str]:
-    """How many digits of its word a value takes, at the end, and the expression that reads it."""
+class _Word(NamedTuple):
+    """Where a word stands: in which text, after ``0x``, and whether it is all of that text."""
+
+    text: str
+    start: int
+    alone: bool
+
+    def __str__(self) -> str:
+        """The expression of all of it, with its ``0x``."""
+        return self.text if self.alone else f"'0x' + {self.part(0)}"
+
+    def part(self, first: int, last: int = WORD) -> str:
+        """The expression of its digits from ``first`` up to ``last``."""
+        return f"{self.text}[{self.start + first}:{self.start + last}]"
+
+
+def _words(
+    indexed: Sequence[abi.Parameter], data: Sequence[abi.Parameter]
+) -> Iterator[tuple[abi.Parameter, _Word]]:
+    for place, each in enumerate(indexed, 1):
+        yield each, _Word(f"t[{place}]", 2, alone=True)
+    for place, each in enumerate(data):
+        yield each, _Word("d", 2 + WORD * place, alone=len(data) == 1)
+
+
+def _type(kind: str, word: _Word) -> tuple[int, str]:
+    """How many digits of its word a value's type leaves zero, and the expression that reads it."""
     if kind == "bytes32":
-        return WORD, f"'0x' + t[{end - WORD}:{end}]"
+        return 0, f"_one({word})"
     if kind == "address":
-        return 40, f"'0x' + t[{end - 40}:{end}]"
+        return WORD - 40, f"_one('0x' + {word.part(WORD - 40)})"
     if kind == "bool":
-        return 1, f"t[{end - 1}] == '1'"
+        return WORD - 1, f"{word.part(WORD - 1)} == '1'"
     if kind.startswith("uint") and kind[4:].isdigit():
-        return int(kind[4:]) // 4, f"int(t[{end - int(kind[4:]) // 4}:{end}], 16)"
+        digits = int(kind[4:]) // 4
+        return WORD - digits, f"int({word.part(WORD - digits)}, 16)"
     raise NotImplementedError(f"no event of ours had a {kind} when this was written")
 
 

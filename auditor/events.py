@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
-from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, UnixSeconds, address, hex32
+from sealtrace.protocol.identifiers import (
+    NOBODY,
+    NOTHING,
+    Address,
+    Hex32,
+    MalformedIdentifier,
+    UnixSeconds,
+    address,
+    hex32,
+)
 from sealtrace.protocol.records import BlockRef
 
 Value = str | int | bool
 
 _is_hex32 = re.compile(r"0x[0-9a-f]{64}").fullmatch
 _is_address = re.compile(r"0x[0-9a-f]{40}").fullmatch
+_HEX32_LENGTH, _ADDRESS_LENGTH = len(NOTHING), len(NOBODY)
 
 
 class MalformedEvent(ValueError):
     """An event lacks an argument, or holds one of another type than its ABI says."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in the chain: the block's number and the log's index in that block."""
 
     block: int
@@ -109,3 +117,25 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         if not isinstance(value, str):
             raise MalformedEvent(f"{self.name}.{name} is {value!r}, not hexadecimal text")
         return value
+
+
+class Decoded(Event, frozen=True, gc=False):
+    """An event whose text was all held to hexadecimal when it was decoded: an argument's length tells whether
+    it is what is asked for."""
+
+    def hex(self, name: str) -> Hex32:
+        """As :meth:`Event.hex`."""
+        value = self.args.get(name)
+        if type(value) is str and len(value) == _HEX32_LENGTH:
+            return value  # type: ignore[return-value]  # to say so by a call takes longer than all the rest
+        raise self._unlike(name, "32 bytes")
+
+    def who(self, name: str) -> Address:
+        """As :meth:`Event.who`."""
+        value = self.args.get(name)
+        if type(value) is str and len(value) == _ADDRESS_LENGTH:
+            return value  # type: ignore[return-value]
+        raise self._unlike(name, "an address")
+
+    def _unlike(self, name: str, wanted: str) -> MalformedEvent:
+        return MalformedEvent(f"{self.name}.{name} is {self.args.get(name)!r}, not {wanted}")

@@ -20,7 +20,7 @@ from typing import IO, Protocol, Self
 import httpx
 from pydantic import ValidationError
 
-from sealtrace.auditor.rpc import is_this_machine
+from sealtrace.auditor.plain_http import is_this_machine
 from sealtrace.protocol.canonical import NotCanonical, parse, sha256
 from sealtrace.protocol.evidence import MAX_RECORD_BYTES, BadRecord, Record, read_record
 from sealtrace.protocol.identifiers import Address, Hex32, MalformedIdentifier, hex32

@@ -34,7 +34,7 @@ AHEAD: Final = 3
 NARROWEST: Final = 100
 WIDEST: Final = 1_000
 """Blocks of a window."""
-FEW_LOGS, MANY_LOGS = 2_000, 8_000
+FEW_LOGS, MANY_LOGS = 1_000, 4_000
 """A window with fewer is followed by a wider one, with more by a narrower one."""
 
 Told = dict[int, list[ToldLog]]
@@ -74,8 +74,8 @@ class Fetching:
                     coming.append(pool.submit(self.window, first, end))
                     first = end + 1
                 window = coming.popleft().result()
+                width = _next_width(window)  # before it is given away: who takes it takes it apart
                 yield window
-                width = _next_width(width, sum(map(len, window.told.values())))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -152,7 +152,8 @@ def by_block(logs: Sequence[ToldLog]) -> Told:
     return found
 
 
-def _next_width(width: int, logs: int) -> int:
+def _next_width(window: Window) -> int:
+    width, logs = len(window.headers), sum(map(len, window.told.values()))
     if logs > MANY_LOGS:
         return max(width // 2, 1)
     return min(width * 2, WIDEST) if logs < FEW_LOGS else width

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from binascii import unhexlify
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -49,8 +51,11 @@ _FIELDS: Final = (  # in the order of the header's RLP; what later forks added m
     ("requestsHash", _BYTES),
 )
 _REQUIRED = 15
-_BLOOM_HEAD = "b90100"
-"""What stands before 256 bytes in RLP."""
+_bare = itemgetter(slice(2, None))
+"""The digits after ``0x``."""
+_DIGITS, _CAPITALS = b"0123456789abcdef", b"ABCDEF"
+_BLOOM_HEAD, _TOPIC_HEAD, _ADDRESS_HEAD = "b90100", "a0", "94"
+"""What stands before 256, 32 and 20 bytes in RLP."""
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 MAX_TOPICS: Final = 4
 
@@ -210,16 +215,11 @@ def read_logs(logs: Sequence[ToldLog]) -> list[RawLog]:
     """
     if not _hold_to_form(logs, [log.transactionHash for log in logs], []):
         logs = msgspec.convert(_lower(msgspec.to_builtins(logs)), list[ToldLog])
+    blocks = quantities([log.blockNumber for log in logs], "blockNumber")
+    indexes = quantities([log.logIndex for log in logs], "logIndex")
     return [
-        RawLog(
-            quantity(log.blockNumber, "blockNumber"),
-            quantity(log.logIndex, "logIndex"),
-            Hex32(log.transactionHash),
-            Address(log.address),
-            log.topics,
-            log.data,
-        )
-        for log in logs
+        RawLog(block, index, Hex32(log.transactionHash), Address(log.address), log.topics, log.data)
+        for block, index, log in zip(blocks, indexes, logs, strict=True)
     ]
 
 
@@ -272,6 +272,12 @@ def quantity(value: object, name: str) -> int:
     if found is None:
         raise MalformedBlock(f"{name} is {str(value)[:40]!r}, not a quantity")
     return found
+
+
+def quantities(texts: Sequence[str], name: str) -> list[int]:
+    """Many numbers, each as :func:`quantity` reads it."""
+    found = [each for each in map(_quantity, texts) if each is not None]
+    return found if len(found) == len(texts) else [quantity(text, name) for text in texts]
 
 
 def octets(document: Json, name: str) -> bytes:
@@ -354,24 +360,23 @@ def _receipt_rlp(receipt: Receipt) -> bytes:
         logs,
     )
     text = "".join(fields)
-    return bytes.fromhex((f"{kind:02x}" if kind else "") + _head(len(text) // 2, 192) + text)
+    return unhexlify((f"{kind:02x}" if kind else "") + _head(len(text) // 2, 192) + text)
 
 
 def _log_in_hex(log: Emitted) -> str:
-    data = log.data
-    whole, topics, told = _heads(len(log.topics), len(data) // 2 - 1, data if len(data) == 4 else "")
-    listed = "".join(["a0" + topic[2:] for topic in log.topics])
-    return f"{whole}94{log.address[2:]}{topics}{listed}{told}{data[2:]}"
+    topics, data = log.topics, log.data
+    whole, listed, told = _heads(len(topics), len(data) // 2 - 1, data if len(data) == 4 else "")
+    return f"{whole}{log.address[2:]}{listed}{_TOPIC_HEAD.join(map(_bare, topics))}{told}{data[2:]}"
 
 
 @lru_cache(maxsize=1024)
 def _heads(topics: int, size: int, byte: str) -> tuple[str, str, str]:
-    """What stands before a log, its topics and its data. It depends on their lengths alone, but for data of
-    one ``byte``, which may stand without."""
+    """What stands before a log's address, its first topic and its data. It depends on their lengths alone,
+    but for data of one ``byte``, which may stand without."""
     told = "" if byte and int(byte, 16) < 128 else _head(size, 128)
     listed = _head(33 * topics, 192)
     whole = 21 + len(listed) // 2 + 33 * topics + len(told) // 2 + size
-    return _head(whole, 192), listed, told
+    return _head(whole, 192) + _ADDRESS_HEAD, listed + (_TOPIC_HEAD if topics else ""), told
 
 
 def _number_in_hex(value: int) -> str:
@@ -383,32 +388,40 @@ def _number_in_hex(value: int) -> str:
     return _head(len(padded) // 2, 128) + padded
 
 
-def _hold_to_form(logs: Sequence[Emitted | ToldLog], hashes: list[str], blooms: list[str]) -> bool:
+def _hold_to_form(logs: Sequence[Emitted | ToldLog], hashes: Sequence[str], blooms: Sequence[str]) -> bool:
     """Hold all parts of many logs at once to being ``0x`` and hexadecimal, each of the size it must have;
-    whether all is in lower case already."""
-    addresses = [log.address for log in logs]
-    topics = [topic for log in logs for topic in log.topics]
-    sizes = (("addresses", addresses, 42), ("topics or hashes", topics + hashes, 66), ("blooms", blooms, 514))
+    whether all is in lower case already. What is told many times, as most topics are, is looked at once."""
+    addresses = {log.address for log in logs}
+    topics = {topic for log in logs for topic in log.topics}
+    topics.update(hashes)
+    data = [log.data for log in logs]
+    sizes = (("addresses", addresses, 42), ("topics or hashes", topics, 66), ("blooms", blooms, 514))
     for name, parts, size in sizes:
         if set(map(len, parts)) - {size}:
             raise MalformedBlock(f"{name} that are not all of {size // 2 - 1} bytes")
     if max([len(log.topics) for log in logs], default=0) > MAX_TOPICS:
         raise MalformedBlock(f"a log with more than {MAX_TOPICS} topics")
-    parts = [*addresses, *topics, *hashes, *blooms, *[log.data for log in logs]]
-    text = "".join(["|" + part for part in parts])
-    digits = text.replace("|0x", "")
-    if len(text) - len(digits) != 3 * len(parts) or not _is_hexadecimal(digits):
-        raise MalformedBlock("a log or a receipt of which a part is not 0x and hexadecimal")
-    if {len(log.data) % 2 for log in logs} - {0}:
+    lower = _in_lower_hexadecimal([*addresses, *topics, *blooms, *data])
+    if any(size % 2 for size in set(map(len, data))):
         raise MalformedBlock("a log whose data ends in half a byte")
-    return digits == digits.lower()
+    return lower
 
 
-def _is_hexadecimal(digits: str) -> bool:
-    try:
-        return 2 * len(bytes.fromhex(digits)) == len(digits)  # it skips spaces
-    except ValueError:
-        return False
+def _in_lower_hexadecimal(parts: Sequence[str]) -> bool:
+    """Whether no letter in ``parts`` is upper case; each must be ``0x`` and hexadecimal digits. All are
+    looked at in one go: each begins with ``0x``, and all digits taken away, one x is left of each.
+
+    Raises:
+        MalformedBlock: a part is something else.
+    """
+    text, left = "".join(parts), b"x" * len(parts)
+    if text.isascii() and {part[:2] for part in parts} <= {"0x"}:
+        found = text.encode().translate(None, _DIGITS)
+        if found == left:
+            return True
+        if found.translate(None, _CAPITALS) == left:
+            return False
+    raise MalformedBlock("a log or a receipt of which a part is not 0x and hexadecimal")
 
 
 @lru_cache(maxsize=4096)
@@ -420,11 +433,11 @@ def _place(index: int) -> tuple[int, ...]:
 def _trie(items: list[tuple[tuple[int, ...], bytes]], depth: int) -> bytes:
     """The RLP of the trie node that holds ``items``, sorted, whose keys agree up to ``depth``."""
     if len(items) == 1:
-        return rlp_list([rlp_bytes(_path(items[0][0][depth:], leaf=True)), rlp_bytes(items[0][1])])
+        return rlp_list([_path(items[0][0][depth:], leaf=True), rlp_bytes(items[0][1])])
     shared = _common(items[0][0], items[-1][0], depth)
     if shared > depth:
         extension = _path(items[0][0][depth:shared], leaf=False)
-        return rlp_list([rlp_bytes(extension), _reference(_trie(items, shared))])
+        return rlp_list([extension, _reference(_trie(items, shared))])
     value = rlp_bytes(items.pop(0)[1]) if len(items[0][0]) == depth else b"\x80"
     children = [b"\x80"] * 16
     for nibble, group in itertools.groupby(items, key=lambda item: item[0][depth]):
@@ -438,11 +451,13 @@ def _common(first: Nibbles, last: Nibbles, depth: int) -> int:
     return depth
 
 
-def _path(nibbles: Nibbles, *, leaf: bool) -> bytes:
+@lru_cache(maxsize=4096)
+def _path(nibbles: tuple[int, ...], *, leaf: bool) -> bytes:
+    """The RLP of the nibbles that a leaf or an extension has for itself."""
     odd = len(nibbles) & 1
     flag = 2 * leaf + odd
     padded = [flag, *nibbles] if odd else [flag, 0, *nibbles]
-    return bytes(padded[i] << 4 | padded[i + 1] for i in range(0, len(padded), 2))
+    return rlp_bytes(bytes(padded[i] << 4 | padded[i + 1] for i in range(0, len(padded), 2)))
 
 
 def _reference(node: bytes) -> bytes:

@@ -7,7 +7,9 @@ because the chain says something absurd.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sealtrace.auditor.decoding import UNREADABLE
 from sealtrace.auditor.events import Event, MalformedEvent
@@ -18,7 +20,7 @@ from sealtrace.auditor.machine.datasets import DatasetsPart
 from sealtrace.auditor.machine.directory import DirectoryPart, announced
 from sealtrace.auditor.machine.grants import GrantsPart
 from sealtrace.auditor.machine.nodes import NodesPart
-from sealtrace.auditor.machine.part import Handler, Part
+from sealtrace.auditor.machine.part import Part
 from sealtrace.auditor.machine.tasks import TasksPart
 from sealtrace.auditor.world import Irregularity, Topic, World
 
@@ -26,7 +28,21 @@ from sealtrace.auditor.world import Irregularity, Topic, World
 def replay(events: Iterable[Event]) -> World:
     """Replay ``events``, which come in the order of the chain from the contracts' first block on, of all
     generations together."""
-    return _Replay().run(list(events))
+    with _uncollected():
+        return _Replay().run(list(events))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Lets the collector of cycles rest: a replay makes none, and all that it makes stays, to be looked
+    through again and again in vain."""
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
 
 
 class _Replay:
@@ -45,37 +61,32 @@ class _Replay:
             CheckpointsPart(self.world),
         )
         self._handlers = {name: handle for part in self._common for name, handle in part.handlers().items()}
-        for part in self._of_generations:
-            self._handlers |= {name: self._at_home(each) for name, each in part.handlers().items()}
+        self._at_home = {name: handle for p in self._of_generations for name, handle in p.handlers().items()}
+        self._handlers |= self._at_home
 
-    def run(self, events: list[Event]) -> World:
+    def run(self, events: Sequence[Event]) -> World:
         for generation in announced(events):
             self.world.announce(generation)
+        self.world.events = len(events)
+        block, homes, at_home, handlers = None, self.world.homes, self._at_home, self._handlers
         for event in events:
-            self._note(event)
+            if event.block is not block:
+                block = event.block
+                self.world.blocks[block.number] = block
             try:
-                self._handlers.get(event.name, self._unknown)(event)
+                if event.contract in homes or event.name not in at_home:
+                    handlers.get(event.name, self._unknown)(event)
+                else:
+                    self._stranger(event)
             except (MalformedEvent, ValueError) as problem:
                 self._irregular(Topic.DECODING, event, "values its ABI allows", str(problem))
         for part in (*self._common, *self._of_generations):
             part.finish()
         return self.world
 
-    def _at_home(self, handler: Handler) -> Handler:
-        """Lets in only events of contracts that the directory names."""
-
-        def handle(event: Event) -> None:
-            if self.world.generation_of(event.contract) is None:
-                expected = "an event of a contract that the directory names"
-                self._irregular(Topic.GENERATIONS, event, expected, f"{event.name} of {event.contract}")
-                return
-            handler(event)
-
-        return handle
-
-    def _note(self, event: Event) -> None:
-        self.world.events += 1
-        self.world.blocks[event.block.number] = event.block
+    def _stranger(self, event: Event) -> None:
+        expected = "an event of a contract that the directory names"
+        self._irregular(Topic.GENERATIONS, event, expected, f"{event.name} of {event.contract}")
 
     def _unknown(self, event: Event) -> None:
         observed = "unreadable" if event.name == UNREADABLE else event.name

@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from sealtrace.auditor.plain_http import is_this_machine, transport_to
 from sealtrace.protocol.accounts import RECURSION_LIMIT
 from sealtrace.protocol.canonical import NotCanonical, parse
 
@@ -84,7 +84,7 @@ class Rpc:
             self._client = httpx.Client(
                 base_url=url,
                 timeout=timeout_s,
-                transport=transport,
+                transport=transport or transport_to(url),
                 trust_env=proxies,
                 headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
             )
@@ -205,11 +205,6 @@ def _one(kind: Any) -> msgspec.json.Decoder[Any]:
 def _many(kind: Any) -> msgspec.json.Decoder[Any]:
     """For a batch: one answer for each, or one for all, to say that there are no batches here."""
     return msgspec.json.Decoder(list[_Answer[kind]] | _Answer[Any])
-
-
-def is_this_machine(url: str) -> bool:
-    """Whether ``url`` is on the loopback interface."""
-    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _requests(method: str, params: Sequence[Sequence[object]]) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import httpx
 
 from sealtrace.auditor.evidence import FETCH_SECONDS, FETCH_TOTAL_SECONDS, NodeLog
-from sealtrace.auditor.rpc import is_this_machine
+from sealtrace.auditor.plain_http import is_this_machine
 from sealtrace.protocol.attestation.appraisal import Stage
 from sealtrace.protocol.attestation.evidence import SoftwareCollateral
 from sealtrace.protocol.attestation.refusals import EvidenceRefused

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from sealtrace.auditor.events import Event, Position
 from sealtrace.auditor.governance import Governance
@@ -27,6 +29,7 @@ from sealtrace.protocol.records import (
 )
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K", bound=str)
 
 MARK_DIGITS = len(CONFLICT)
@@ -86,6 +89,66 @@ class Timeline(Generic[T]):
         return self._values[-1]
 
 
+class Left(msgspec.Struct, frozen=True, gc=False):
+    """What is left of a grant: the grant as it was last changed, and the counts since."""
+
+    grant: Grant
+    uses: int
+    epsilon: int
+
+    @property
+    def stands(self) -> bool:
+        """Whether a task that names it needs no approval by its owner."""
+        return bool(self.uses) and not self.grant.revoked and not self.grant.approval_required
+
+    def whole(self) -> Grant:
+        """The grant with these counts."""
+        return replace(self.grant, uses_left=self.uses, epsilon_left=self.epsilon)
+
+
+class GrantLine:
+    """A grant's values. Nearly all come of a use that was spent, and of these the counts alone are kept."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self) -> None:
+        self._line: Timeline[Left] = Timeline()
+
+    def put(self, position: Position, grant: Grant) -> None:
+        """As :meth:`Timeline.put`."""
+        self._line.put(position, Left(grant, grant.uses_left, grant.epsilon_left))
+
+    def spend(self, position: Position, uses_left: int, epsilon_left: int) -> None:
+        """Record what is left from ``position`` on."""
+        self._line.put(position, Left(self._line.last.grant, uses_left, epsilon_left))
+
+    def before(self, position: Position) -> Grant | None:
+        """As :meth:`Timeline.before`."""
+        left = self._line.before(position)
+        return left.whole() if left else None
+
+    def left_before(self, position: Position) -> Left | None:
+        """What was left just before ``position``."""
+        return self._line.before(position)
+
+    @property
+    def last(self) -> Grant:
+        """The grant at the end of the replay."""
+        return self._line.last.whole()
+
+    @property
+    def left(self) -> Left:
+        """What is left at the end of the replay."""
+        return self._line.last
+
+
+class Line(Protocol[T_co]):
+    """What :class:`Timeline` and :class:`GrantLine` have in common."""
+
+    def before(self, position: Position) -> T_co | None:
+        """The value just before ``position``, ``None`` where there was none yet."""
+
+
 class Topic(StrEnum):
     """What an irregular event offends against; each topic belongs to one check."""
 
@@ -118,8 +181,7 @@ class Irregularity:
     observed: str
 
 
-@dataclass(frozen=True, slots=True)
-class Consumption:
+class Consumption(msgspec.Struct, frozen=True, gc=False):
     """One use spent: of which grant, for which task."""
 
     grant: Hex32
@@ -128,8 +190,7 @@ class Consumption:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, gc=False):
     """A party's start and the uses spent in the same transaction."""
 
     task: Hex32
@@ -143,8 +204,7 @@ class Start:
         return min([self.event.position, *(each.event.position for each in self.consumed)])
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One event of a task's life and the states around it."""
 
     event: Event
@@ -171,8 +231,7 @@ class Issue:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class NamedUse:
+class NamedUse(msgspec.Struct, frozen=True, gc=False):
     """A use of a dataset as its event names it: by the party that answers for it."""
 
     party: Address
@@ -227,12 +286,16 @@ class TaskHistory:
     def host(self) -> Address | None:
         """The one party that no use is of, where there is exactly one: a task's enclave is there."""
         idle = set(self.parties) - {use.party for use in self.uses}
-        whole = (len(self.parties), len(self.uses)) == (self.party_count, self.use_count)
-        return idle.pop() if whole and len(idle) == 1 else None
+        return idle.pop() if self.whole and len(idle) == 1 else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the events that name its parts are all there."""
+        return len(self.parties) == self.party_count and len(self.uses) == self.use_count
 
     def terms(self) -> TaskTerms | None:
         """What the task is, or ``None`` where the events that name its parts are not all there."""
-        if (len(self.parties), len(self.uses)) != (self.party_count, self.use_count):
+        if not self.whole:
             return None
         return TaskTerms(
             requester=self.requester,
@@ -278,7 +341,7 @@ class World:
     algorithms: dict[Key[Hex32], Timeline[Algorithm]] = field(default_factory=dict)
     reviews: dict[Key[Hex32], dict[Address, bool | None]] = field(default_factory=dict)
     """Who was asked to review an algorithm, and what each said."""
-    grants: dict[Key[Hex32], Timeline[Grant]] = field(default_factory=dict)
+    grants: dict[Key[Hex32], GrantLine] = field(default_factory=dict)
     issues: dict[Key[Hex32], Issue] = field(default_factory=dict)
     replaced: dict[Key[Hex32], Hex32] = field(default_factory=dict)
     """The grant that took a grant's place."""
@@ -349,6 +412,6 @@ class World:
         )
 
 
-def _present(lines: dict[Key[K], Timeline[T]], contract: Address, ids: set[K], at: Position) -> dict[K, T]:
+def _present(lines: Mapping[Key[K], Line[T]], contract: Address, ids: set[K], at: Position) -> dict[K, T]:
     found = {each: lines[Key(contract, each)].before(at) for each in ids if Key(contract, each) in lines}
     return {each: value for each, value in found.items() if value is not None}

@@ -33,9 +33,9 @@ def announced(events: Iterable[Event]) -> list[Generation]:
     """The generations that ``events`` announce. They are known before the replay begins: the contracts of a
     set may be used before it is announced, and the first ones always are."""
     found = []
-    for event in events:
+    for event in [each for each in events if each.name == "GenerationAnnounced"]:
         try:
-            found += [read_generation(event)] if event.name == "GenerationAnnounced" else []
+            found.append(read_generation(event))
         except MalformedEvent:
             continue  # noted where the replay comes to it
     return found

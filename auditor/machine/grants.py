@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.machine.part import Handler, Part, ascending
-from sealtrace.auditor.world import Consumption, Issue, Key, NamedUse, Timeline, Topic, World
+from sealtrace.auditor.world import Consumption, GrantLine, Issue, Key, Left, NamedUse, Topic, World
 from sealtrace.protocol.identifiers import NOTHING, Address, Hex32, UnixSeconds
 from sealtrace.protocol.records import AlgorithmStatus, DatasetStatus, Grant, Protection, Role
 
@@ -33,10 +33,10 @@ class GrantsPart(Part):
             "SerialPassed": self._serial_passed,
         }
 
-    def claim(self, event: Event, registry: Address) -> tuple[Consumption, ...]:
+    def claim(self, registry: Address, transaction: Hex32, task: Hex32) -> tuple[Consumption, ...]:
         """The uses spent for a start at the registry its ledger asks: those of its task in its transaction
         that no start claimed yet."""
-        return tuple(self._unclaimed.pop((registry, event.transaction, event.hex("task")), ()))
+        return tuple(self._unclaimed.pop((registry, transaction, task), ()))
 
     def finish(self) -> None:
         """Every grant names all participants it says it has; what no start claimed was spent without one."""
@@ -64,7 +64,7 @@ class GrantsPart(Part):
         serial = self.world.serials.get(owner, 0)
         self.world.serials[owner] = serial + 1
         self.world.issues[key] = Issue(serial, event.number("participants"), event)
-        self.world.grants[key] = Timeline()
+        self.world.grants[key] = GrantLine()
         self.world.grants[key].put(event.position, grant)
 
     def _why_not_issuable(self, event: Event, grant: Grant) -> str | None:
@@ -136,33 +136,33 @@ class GrantsPart(Part):
         known = self.world.grants.get(key)
         if known is None:  # the start that names it is judged by its own check
             return
-        self._count_uses(event, known.last)
-        self._count_epsilon(event, known.last)
-        known.put(event.position, replace(known.last, uses_left=left, epsilon_left=epsilon))
+        before = known.left
+        self._count_uses(event, before.uses - 1, left)
+        self._count_epsilon(event, before, self._use_of(task, key.id), epsilon)
+        known.spend(event.position, left, epsilon)
 
-    def _count_uses(self, event: Event, grant: Grant) -> None:
-        expected, left = grant.uses_left - 1, event.number("usesLeft")
+    def _count_uses(self, event: Event, expected: int, left: int) -> None:
         if left != expected or expected < 0:
             shown = f"{expected} uses left" if expected >= 0 else "nothing left to spend"
             thing = self.world.name(self._key(event))
             self.irregular(Topic.USES, thing, event, shown, f"{left} uses left")
 
-    def _count_epsilon(self, event: Event, grant: Grant) -> None:
-        use = self._use_of(event)
+    def _count_epsilon(self, event: Event, before: Left, use: NamedUse | None, left: int) -> None:
         if use is None:  # no start can claim it, and that is a finding of its own
             return
-        asked = use.epsilon_millionths if grant.epsilon_millionths else 0
-        expected, left = grant.epsilon_left - asked, event.number("epsilonLeft")
+        expected = before.epsilon - (use.epsilon_millionths if before.grant.epsilon_millionths else 0)
         if left != expected or expected < 0:
             covered = expected >= 0
-            shown = f"epsilon {expected} left" if covered else f"no more than {grant.epsilon_left} spent"
+            shown = f"epsilon {expected} left" if covered else f"no more than {before.epsilon} spent"
             thing = self.world.name(self._key(event))
             self.irregular(Topic.EPSILON, thing, event, shown, f"epsilon {left} left")
 
-    def _use_of(self, event: Event) -> NamedUse | None:
-        task = self.world.tasks.get(event.hex("task"))
-        uses = task.uses if task else ()
-        return next((use for use in uses if use.grant == event.hex("grant")), None)
+    def _use_of(self, task: Hex32, grant: Hex32) -> NamedUse | None:
+        known = self.world.tasks.get(task)
+        for use in known.uses if known else ():
+            if use.grant == grant:
+                return use
+        return None
 
     def _key(self, event: Event) -> Key[Hex32]:
         return Key(event.contract, event.hex("grant"))

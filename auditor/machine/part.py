@@ -39,7 +39,7 @@ class Part:
 
     def here(self, event: Event) -> Generation:
         """The generation of the contract that emitted ``event``; the replay lets no other event in."""
-        found = self.world.generation_of(event.contract)
+        found = self.world.homes.get(event.contract)
         if found is None:
             raise ValueError(f"no generation has the contract {event.contract}")
         return found

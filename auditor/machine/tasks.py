@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from sealtrace.auditor.events import Event
 from sealtrace.auditor.machine.grants import GrantsPart
@@ -23,11 +23,12 @@ from sealtrace.contracts.client import CONFLICT
 from sealtrace.protocol.identifiers import NOBODY, NOTHING, Address, Hex32, UnixSeconds
 from sealtrace.protocol.lifecycle import IllegalTransition, TaskEvent, TaskState, advance, at_time
 from sealtrace.protocol.outcome import Blame
-from sealtrace.protocol.records import Protection, Role, Use
+from sealtrace.protocol.records import Protection, Role
 
 MAX_PARTIES = 16
 MAX_USES = 64
 MAX_PERMILLE = 1000
+_EVENTS = {event.value: event for event in TaskEvent}
 _ENDS = frozenset(
     {
         TaskState.COMPLETED,
@@ -133,43 +134,42 @@ class TasksPart(Part):
         """What ``TaskLedger.create`` would have refused, or done otherwise; the order is its."""
         if NOTHING in (task.spec, task.purpose) or not task.protections:
             return [("a specification, a purpose and a protection", "an empty one")]
-        terms = task.terms()
-        if terms is None:
-            named = f"{len(task.parties)} parties and {len(task.uses)} uses"
+        parties, grants = task.parties, [use.grant for use in task.uses]
+        if not task.whole:
+            named = f"{len(parties)} parties and {len(grants)} uses"
             return [(f"{task.party_count} parties and {task.use_count} uses of theirs named", named)]
-        parties, grants = terms.parties, [use.grant for use in terms.uses]
         if not 1 <= len(parties) <= MAX_PARTIES or NOBODY in parties:
             return [(f"1 to {MAX_PARTIES} parties", ", ".join(parties) or "nobody")]
         if not 1 <= len(grants) <= MAX_USES or len(set(grants)) != len(grants):
             return [(f"1 to {MAX_USES} uses, each of a grant of its own", ", ".join(grants) or "none")]
-        standing = self._standing(task, terms.uses)
+        standing = self._standing(task)
         at_creation = task.created.number("approved")
         if at_creation == standing:
             return []
         return [(f"approved at its creation by mask {standing:#x}", f"mask {at_creation:#x}")]
 
-    def _standing(self, task: TaskHistory, uses: tuple[Use, ...]) -> int:
+    def _standing(self, task: TaskHistory) -> int:
         """The mask of the parties none of whose grants asked for approval where the task was created."""
-        here, mask = self.here(task.created), task.everybody
-        for use in uses:
-            line = self.world.grants.get(Key(here.grants, use.grant))
-            grant = line.before(task.created.position) if line else None
-            if grant is None or grant.approval_required or grant.revoked or not grant.uses_left:
-                mask &= ~(1 << use.party)
+        registry, created, mask = self.here(task.created).grants, task.created.position, task.everybody
+        for use in task.uses:
+            line = self.world.grants.get(Key(registry, use.grant))
+            left = line.left_before(created) if line else None
+            if left is None or not left.stands:
+                mask &= ~(1 << task.parties.index(use.party))
         return mask
 
     # from consent to run
 
     def _approved(self, event: Event) -> None:
-        task = self._acting(event)
-        if task is None or not self._once(task, event, task.approvals):
+        task, party = self._acting(event)
+        if task is None or not self._once(task, event, party, task.approvals):
             return
-        bit = task.mask({event.who("party"): event})
+        bit = task.mask({party: event})
         if task.approved & bit:
             expected = "an approval where a grant asks for one"
             self.irregular(Topic.ACTORS, task.id, event, expected, "the party had agreed by its grants")
         if self._advance(task, event):
-            task.approvals[event.who("party")] = event
+            task.approvals[party] = event
             task.approved |= bit
 
     def _authorized(self, event: Event) -> None:
@@ -180,14 +180,13 @@ class TasksPart(Part):
             self.irregular(Topic.ACTORS, task.id, event, expected, f"approved mask {task.approved:#x}")
 
     def _started(self, event: Event) -> None:
-        consumed = self._grants.claim(event, self.here(event).grants)
-        task = self._acting(event, active=False)  # whether all parties are is a check of its own
-        if task is None or not self._once(task, event, task.starts):
+        consumed = self._grants.claim(self.here(event).grants, event.transaction, event.hex("task"))
+        task, party = self._acting(event, active=False)  # whether all parties are is a check of its own
+        if task is None or not self._once(task, event, party, task.starts):
             return
         if event.hex("inputCommitment") == NOTHING:
             self.irregular(Topic.ACTORS, task.id, event, "a start that commits to its input", "to nothing")
         if self._advance(task, event):
-            party = event.who("party")
             task.starts[party] = Start(task.id, party, event, consumed)
 
     def _running(self, event: Event) -> None:
@@ -198,26 +197,25 @@ class TasksPart(Part):
             self.irregular(Topic.ACTORS, task.id, event, expected, f"{len(task.starts)} have started")
 
     def _progress(self, event: Event) -> None:
-        if (task := self._acting(event)) is None:
-            return
-        if self._step(task, event) is None:
+        task, party = self._acting(event)
+        if task is None or self._step(task, event) is None:
             return
         if event.number("permille") > MAX_PERMILLE:
             observed = str(event.number("permille"))
             self.irregular(Topic.ACTORS, task.id, event, f"at most {MAX_PERMILLE} thousandths", observed)
-        task.progress[event.who("party")] = event
+        task.progress[party] = event
 
     # the end
 
     def _finished(self, event: Event) -> None:
-        task = self._acting(event)
-        if task is None or not self._once(task, event, task.finishes):
+        task, party = self._acting(event)
+        if task is None or not self._once(task, event, party, task.finishes):
             return
         empty = event.hex("result")[:MARK_DIGITS] in (NO_MARK, CONFLICT)
         if empty or event.hex("receipt") == NOTHING:
             self.irregular(Topic.ACTORS, task.id, event, "a receipt and a result", "one that says nothing")
         if self._advance(task, event):
-            task.finishes[event.who("party")] = event
+            task.finishes[party] = event
 
     def _completed(self, event: Event) -> None:
         if (task := self._task(event)) is not None:  # by whom and with what is a check of its own
@@ -232,14 +230,15 @@ class TasksPart(Part):
             self.irregular(Topic.ACTORS, task.id, event, expected, observed)
 
     def _refused(self, event: Event) -> None:
-        if (task := self._acting(event)) is not None:
+        task, _ = self._acting(event)
+        if task is not None:
             self._judge_reason(task, event)
             self._advance(task, event)
 
     def _failed(self, event: Event) -> None:
-        if (task := self._acting(event)) is None:
+        task, party = self._acting(event)
+        if task is None:
             return
-        party = event.who("party")
         if party in task.finishes:
             expected = "a failure reported by a party that has not finished"
             self.irregular(Topic.ACTORS, task.id, event, expected, f"{party} had finished")
@@ -300,29 +299,27 @@ class TasksPart(Part):
         """The task of ``event``, if the ledger that emitted it created one of that id."""
         key: Hex32 = event.hex("task")
         task = self.world.tasks.get(key)
-        if task is None or task.ledger != event.contract:
+        if task is None or task.created.contract != event.contract:
             self.irregular(Topic.LIFECYCLE, key, event, "a task that was created", "never created")
             return None
         return task
 
-    def _acting(self, event: Event, *, active: bool = True) -> TaskHistory | None:
-        """The task of an act of a party, noting an actor that is none, or no active node."""
+    def _acting(self, event: Event, *, active: bool = True) -> tuple[TaskHistory | None, Address]:
+        """The task of an act of a party, and the party; notes an actor that is none, or no active node."""
         task, party = self._task(event), event.who("party")
         if task is None:
-            return None
+            return None, party
         if party not in task.parties:
             self.irregular(Topic.ACTORS, task.id, event, "an act of one of its parties", party)
-            return None
+            return None, party
         if active and not self.is_active(event, party):
             self.irregular(Topic.ACTORS, task.id, event, "an act of an active node", party)
-        return task
+        return task, party
 
-    def _once(
-        self, task: TaskHistory, event: Event, done: Mapping[Address, Start] | Mapping[Address, Event]
-    ) -> bool:
-        if event.who("party") not in done:
+    def _once(self, task: TaskHistory, event: Event, party: Address, done: Container[Address]) -> bool:
+        if party not in done:
             return True
-        expected = f"one {event.name} of {event.who('party')}"
+        expected = f"one {event.name} of {party}"
         self.irregular(Topic.ACTORS, task.id, event, expected, "a second one")
         return False
 
@@ -333,14 +330,15 @@ class TasksPart(Part):
             return False
         task.state = step.after
         task.steps.append(step)
-        task.end = event if step.after in _ENDS else task.end
+        if step.after in _ENDS:
+            task.end = event
         return True
 
     def _step(self, task: TaskHistory, event: Event) -> Step | None:
         """The step that the table has for ``event`` at this block's time."""
         before = at_time(task.state, task.deadline, event.time)
         try:
-            return Step(event, before, advance(before, TaskEvent(event.name)))
+            return Step(event, before, advance(before, _EVENTS[event.name]))
         except IllegalTransition as problem:
             self.irregular(Topic.LIFECYCLE, task.id, event, "a step in the lifecycle table", str(problem))
             return None

@@ -91,10 +91,14 @@ def _dirtied(log, place, indexed):
 
 
 def test_a_truth_value_of_two_is_refused():
-    values = generate("Suspended", [abi.Parameter("held", "bool", "bool")])
-    assert values("0" * 63 + "1") == {"held": True}
+    held, zeros = abi.Parameter("held", "bool", "bool"), "0x" + "0" * 63
+    topics = ("0x" + "11" * 32,)
+    values = generate("Suspended", [], [held])
+    assert values(topics, zeros + "1") == {"held": True}
     with pytest.raises(NotAsDeclared, match=r"Suspended\.held"):
-        values("0" * 63 + "2")
+        values(topics, zeros + "2")
+    with pytest.raises(NotAsDeclared, match=r"Suspended\.held"):
+        generate("Suspended", [held], [])((*topics, zeros + "2"), "0x")
 
 
 CREATED = next(event for _, event in EVENTS if event.name == "TaskCreated")
@@ -133,4 +137,4 @@ def test_a_known_event_of_another_contract_is_unknown_here():
 
 def test_a_type_that_no_event_of_ours_has_is_not_guessed_at():
     with pytest.raises(NotImplementedError):
-        generate("Named", [abi.Parameter("name", "string", "string")])
+        generate("Named", [], [abi.Parameter("name", "string", "string")])
