@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -255,9 +255,7 @@ def held_of(tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> 
 def _rows_among(columns: Sequence[Sequence[str]], cells: AbstractSet[object]) -> Iterator[tuple[object, ...]]:
     left: Sequence[int] = range(len(columns[0])) if columns else ()
     for column in sorted(columns, key=lambda each: _share_among(each, cells)):
-        texts = _taken(column, left)
-        known = {text for text in set(texts) if _cell(text) in cells}
-        left = [at for at, text in zip(left, texts, strict=True) if text in known]
+        left = _places_among(column, left, cells)
     for start in range(0, len(left), _BATCH):
         some = left[start : start + _BATCH]
         first, behind = some[0], some[-1] + 1
@@ -265,6 +263,22 @@ def _rows_among(columns: Sequence[Sequence[str]], cells: AbstractSet[object]) ->
         for row in zip(*(_taken(each[first:behind], places) for each in columns), strict=True):
             if _telling(made := tuple(map(_cell, row))):
                 yield made
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A column that finds its cells faster than one by one."""
+
+    def places(self, among: Sequence[int], wanted: Callable[[str], bool]) -> Sequence[int]:
+        """Those places of ``among`` whose cell is ``wanted``, which is asked once for each different one."""
+
+
+def _places_among(column: Sequence[str], left: Sequence[int], cells: AbstractSet[object]) -> Sequence[int]:
+    if isinstance(column, Searchable):
+        return column.places(left, lambda text: _cell(text) in cells)
+    texts = _taken(column, left)
+    known = {text for text in set(texts) if _cell(text) in cells}
+    return [at for at, text in zip(left, texts, strict=True) if text in known]
 
 
 def _taken(column: Sequence[str], places: Sequence[int]) -> list[str]:

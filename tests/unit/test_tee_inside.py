@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrace.algorithms.bundles import Manifest, load, shipped
 from sealtrace.algorithms.enclave import features, joining, measures, modelling
-from sealtrace.algorithms.output_policy import _SHAPED, OutputPolicy, Reason
+from sealtrace.algorithms.output_policy import _SHAPED, OutputPolicy, Reason, _places_among
 from sealtrace.algorithms.template import create
 from sealtrace.node.engines.tee.execution import INSIDE, laid_out
 from sealtrace.node.engines.tee.inside import columns, inputs
@@ -135,6 +136,19 @@ def test_both_readers_come_to_the_same_cells_numbers_and_refusals(rows, end, hea
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "LEAST_BYTES", 0)
         assert read(content, arrow=True) == read(content, arrow=False)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["", "1", "1.0", "01", "2", "x", "é"]), max_size=4), max_size=3),
+    st.sets(st.sampled_from([1.0, 2.0, "", "x"])),
+    st.data(),
+)
+def test_a_column_finds_the_same_places_as_a_list_of_its_cells(chunks, cells, data):
+    texts = [text for chunk in chunks for text in chunk]
+    column = Column(pa.chunked_array(chunks, pa.string()))
+    among = sorted(data.draw(st.sets(st.sampled_from(range(len(texts)))))) if texts else []
+    for left in (range(len(texts)), among):
+        assert _places_among(column, left, cells) == _places_among(texts, left, cells)
 
 
 def test_a_large_table_without_quotation_marks_is_read_by_arrow_and_one_with_them_is_not():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,9 @@ def _computed(enclave: Enclave) -> tuple[dict[str, Any], dict[str, bytes], _Acco
     """Run the bundle: what the requester is given, what is kept, and how it went."""
     job = enclave.job
     secret = {each.name: _values(enclave, each) for each in job.inputs if each.kind == CONFIG}
-    held_tables = {each.name: _tabled(enclave, each) for each in job.inputs if each.is_table}
+    with ThreadPoolExecutor() as threads:
+        read = [(each.name, threads.submit(_tabled, enclave, each)) for each in job.inputs if each.is_table]
+    held_tables = {name: each.result() for name, each in read}
     tables = {name: each.table for name, each in held_tables.items()}
     narrowings = tuple(each.narrowing for each in enclave.policies.values())
     held = looked_for(enclave.bundle, narrowings, tables, secret)

@@ -18,6 +18,7 @@ from sealtrace.protocol.identifiers import Address, Hex32
 from sealtrace.protocol.sealed_stream import BadSealedStream, Header, unseal
 
 _FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which fcntl does not name before Python 3.13
+_ZEROS = bytes(1 << 20)
 _NO_CHANGE = _FUTURE_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -80,10 +81,12 @@ class Opened:
     def erase(self) -> None:
         """Overwrite it, and give the memory back."""
         size = os.fstat(self._file).st_size
-        if size:
-            with self._frozen or mmap.mmap(self._file, size) as pages:
+        if self._frozen is not None:
+            with self._frozen as pages:
                 wipe(pages)
-        if self._frozen is None:
+        else:
+            for start in range(0, size, len(_ZEROS)):
+                os.pwrite(self._file, _ZEROS[: size - start], start)
             os.ftruncate(self._file, 0)
         for descriptor in (self._file, self.descriptor):
             with suppress(OSError):
