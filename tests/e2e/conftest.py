@@ -18,6 +18,7 @@ from sealtrace.algorithms.bundles import load, shipped
 from sealtrace.contracts import calls
 from sealtrace.deploy import samples, stage, story
 from sealtrace.deploy.network import Network
+from sealtrace.protocol.identifiers import Hex32
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "german_credit.csv"
@@ -43,13 +44,14 @@ def wait_for(done: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
-def register(world: stage.Story, algorithm: str) -> None:
-    """The lab registers a shipped algorithm, and every node takes it in."""
-    folder = shipped()[algorithm]
+def register(world: stage.Story, algorithm: str | Path) -> Hex32:
+    """The lab registers an algorithm that ships or lies in a folder, and every node takes it in."""
+    folder = algorithm if isinstance(algorithm, Path) else shipped()[algorithm]
     digest = load(folder).digest
     world.lab.send(f"algorithm:{digest}", calls.register_algorithm(digest))
     for owner, operator in world.operators.items():
         assert operator.add_algorithm(stage.handed_over(world, owner, folder)) == digest
+    return digest
 
 
 def uses_left(world: stage.Story) -> dict[str, int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,17 +15,23 @@ import psutil
 import pytest
 
 from sealtrace.algorithms.bundles import load, shipped
+from sealtrace.algorithms.template import create
 from sealtrace.auditor.inquiry import examine
 from sealtrace.auditor.jobs import Wanted
+from sealtrace.auditor.secret_values import why_not_opened
 from sealtrace.auditor.settings import read_settings
 from sealtrace.deploy import samples, stage
 from sealtrace.deploy.operator import OperatorRefused
 from sealtrace.node.engines.tee.confinement import needed, probe
 from sealtrace.node.engines.tee.measuring import runtime_digest
+from sealtrace.protocol.attestation.appraisal import Stage
+from sealtrace.protocol.attestation.statement import read_statement
 from sealtrace.protocol.identifiers import Hex32
 from sealtrace.protocol.lifecycle import TaskState
 from sealtrace.protocol.outcome import Denial, Failure
+from sealtrace.protocol.secret_config import open_value, read_secret_config
 from sealtrace.requester.errors import SchedulerRefused
+from sealtrace.requester.secret_configs import seal_values
 from tests.e2e.conftest import register, uses_left, wait_for
 
 LACKING = probe().missing(needed())
@@ -69,7 +78,7 @@ def allow(world: stage.Story, owner: str, **changes: Any) -> tuple[Hex32, Hex32]
     operator = world.operators[owner]
     grant = operator.grant(
         changes.pop("dataset", world.datasets[owner]),
-        load(shipped()[ALGORITHM]).digest,
+        changes.pop("algorithm", load(shipped()[ALGORITHM]).digest),
         world.lab.address,
         purpose=PURPOSE,
         uses=9,
@@ -336,3 +345,58 @@ def part_of(world: stage.Story, name: str) -> Hex32:
 
 def is_part(dataset: dict[str, Any]) -> bool:
     return str(dataset["name"]).startswith("risk ")
+
+
+OVER = """
+def run(inputs, params):
+    return {"found": sum(each > inputs.config["limit"] for each in inputs["bank"].numbers("credit_amount"))}
+"""
+
+
+def test_secret_values_of_an_algorithm_come_under_their_owner_s_grant_and_a_regulator_may_see_one(
+    granted, tmp_path
+):
+    world, _ = granted
+    folder, secrets = secretive(tmp_path, limit=2_500.5)
+    digest = register(world, folder)
+    held = shutil.copy(secrets, world.network.members.data("registry"))
+    dataset = world.operators["registry"].add_dataset(Path(held), "limits")
+    grants = {
+        "bank": allow(world, "bank", algorithm=digest),
+        "limits": allow(world, "registry", algorithm=digest, dataset=dataset),
+    }
+    table = {"dataset": world.datasets["bank"], "id": samples.ID, "columns": ["credit_amount"]}
+    task = submitted(
+        world,
+        grants,
+        inputs={"bank": table, "limits": {"party": "registry", "dataset": dataset, "kind": "config"}},
+        steps={
+            "count": {
+                **asked(world, grants)["steps"]["train"],
+                "algorithm": digest,
+                "engine": "tee",
+                "params": {},
+            }
+        },
+    )
+    assert ended(world, task).state is TaskState.COMPLETED
+    with world.tables["bank"].open(newline="") as file:
+        amounts = [float(row["credit_amount"]) for row in csv.DictReader(file)]
+    assert world.lab.result(task, 60).value["found"] == sum(each > 2_500.5 for each in amounts)
+    (final,) = (each for each in map(read_statement, world.lab.statements(task)) if each.stage is Stage.FINAL)
+    opened = open_value(read_secret_config(secrets.read_bytes()), digest, "limit")
+    assert why_not_opened(opened, load(folder), final) is None
+
+
+def secretive(within: Path, limit: float) -> tuple[Path, Path]:
+    """An algorithm with a secret limit, and where its values lie."""
+    folder = create("over", within, "tee")
+    (folder / "program.py").write_text(OVER)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    shape = {"kind": "number", "decimals": 0}
+    manifest["output_policy"]["outputs"] = {"found": {"shape": shape, "max_bytes": 100}}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "params": {}}))
+    values, secrets = within / "values.json", within / "secrets.json"
+    values.write_text(json.dumps({"limit": limit}))
+    seal_values(folder, values, secrets)
+    return folder, secrets
